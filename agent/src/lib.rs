@@ -1,0 +1,1 @@
+//! The node agent: wiring, workload sources, admin and the command line.

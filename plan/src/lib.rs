@@ -1,0 +1,8 @@
+//! The mind of the product: validated resources, the classifier, and the plans compiled from them.
+//!
+//! Pure: no sockets, no clock, no I/O. In: protobuf resources as istiod sent them. Out: per workload one
+//! [`kernel::KernelPlan`] for `datapath` and one [`proxy::ProxyPlan`] for `l7-proxy`, and a verdict for each destination.
+
+pub mod kernel;
+pub mod proxy;
+pub mod resource;

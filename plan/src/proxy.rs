@@ -1,0 +1,54 @@
+//! What the proxy is told for one workload: the [`ProxyPlan`]. Immutable; a change makes another one.
+//!
+//! Made by `compile`, which holds a listener or route back until the clusters it names are there, so that nothing
+//! served points at something that has not arrived. Consumed by `l7-proxy`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::resource::cluster::Cluster;
+use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::listener::Listener;
+use crate::resource::route::RouteConfiguration;
+
+/// Everything that the proxy serves for one workload. Equal resources of several workloads are shared.
+#[derive(Debug, Default, Clone)]
+pub struct ProxyPlan {
+    /// Listeners for connections that leave the pod.
+    pub outbound: OutboundListeners,
+    /// `virtualInbound`.
+    pub inbound: Option<Arc<Listener>>,
+    /// Route configurations by RDS name.
+    pub routes: HashMap<Arc<str>, Arc<RouteConfiguration>>,
+    /// Clusters by name, with the endpoints that EDS gave them.
+    pub clusters: HashMap<Arc<str>, ClusterPlan>,
+}
+
+/// Outbound listeners by the connection's original destination (ISTIOD: exact, then any address at the port, then
+/// virtualOutbound).
+#[derive(Debug, Default, Clone)]
+pub struct OutboundListeners {
+    /// `<VIP>_<port>`.
+    pub exact: HashMap<(IpAddr, u16), Arc<Listener>>,
+    /// `0.0.0.0_<port>`, `[::]_<port>`.
+    pub by_port: HashMap<u16, Arc<Listener>>,
+    /// `virtualOutbound`.
+    pub default: Option<Arc<Listener>>,
+}
+
+impl OutboundListeners {
+    /// The listener that takes a connection to `addr:port`.
+    pub fn select(&self, addr: IpAddr, port: u16) -> Option<&Arc<Listener>> {
+        self.exact.get(&(addr, port)).or_else(|| self.by_port.get(&port)).or(self.default.as_ref())
+    }
+}
+
+/// A cluster and its endpoints.
+#[derive(Debug, Clone)]
+pub struct ClusterPlan {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// From EDS or the cluster itself; `None` for original destination and DNS.
+    pub load_assignment: Option<Arc<ClusterLoadAssignment>>,
+}

@@ -1,0 +1,146 @@
+//! `cluster.v3.Cluster`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoint::ClusterLoadAssignment;
+
+/// `Cluster`.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The name that CDS knows it by, e.g. `outbound|8080||backend.default.svc.cluster.local`.
+    pub name: Arc<str>,
+    /// Where endpoints come from.
+    pub discovery: ClusterDiscovery,
+    /// `connect_timeout`; Envoy's default is 5 s.
+    pub connect_timeout: Duration,
+    /// `lb_policy`.
+    pub lb_policy: LbPolicy,
+    /// What is spoken to the endpoints.
+    pub protocol: UpstreamProtocol,
+    /// TLS by endpoint metadata, or for all.
+    pub transport_socket: UpstreamTransportSocket,
+    /// `circuit_breakers.thresholds` of the default priority.
+    pub circuit_breakers: CircuitBreakers,
+    /// `outlier_detection` is set.
+    pub outlier_detection: bool,
+    /// `common_http_protocol_options.idle_timeout` of upstream connections; `None` is never; Envoy's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// `max_requests_per_connection`.
+    pub max_requests_per_connection: Option<u32>,
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `upstream_bind_config.source_address`.
+    pub bind_address: Option<IpAddr>,
+    /// `common_lb_config.healthy_panic_threshold` in percent; Envoy's default is 50; 0 is off.
+    pub healthy_panic_threshold: u8,
+    /// `lb_policy` takes locality weights into account (`locality_weighted_lb_config`).
+    pub locality_weighted: bool,
+    /// `metadata.filter_metadata["istio"]["services"][0]`: the service this cluster is for.
+    pub service: Option<IstioService>,
+}
+
+/// An entry of Istio's cluster metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IstioService {
+    /// Fully qualified.
+    pub host: String,
+    /// Short name.
+    pub name: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+}
+
+/// `cluster_discovery_type`.
+#[derive(Debug)]
+pub enum ClusterDiscovery {
+    /// By EDS under this name.
+    Eds {
+        /// `eds_cluster_config.service_name`, or the cluster's own name.
+        service_name: Arc<str>,
+    },
+    /// Endpoints are part of the cluster.
+    Static(Arc<ClusterLoadAssignment>),
+    /// Hostnames to be resolved again and again. Understood, not yet served: hops through it are refused.
+    Dns {
+        /// `LOGICAL_DNS` (true) or `STRICT_DNS` (false).
+        logical: bool,
+    },
+    /// To the connection's original destination.
+    OriginalDst {
+        /// `use_http_header`: `x-envoy-original-dst-host` may name it.
+        use_http_header: bool,
+        /// `upstream_port_override`.
+        port_override: Option<u16>,
+    },
+}
+
+/// `lb_policy`. Others are refused when validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// `LEAST_REQUEST` with `choice_count` samples (Envoy's default is 2).
+    LeastRequest {
+        /// Samples.
+        choice_count: u32,
+    },
+    /// `ROUND_ROBIN`
+    RoundRobin,
+    /// `RANDOM`
+    Random,
+    /// `CLUSTER_PROVIDED`: original destination.
+    ClusterProvided,
+    /// A consistent hash: understood, not yet served; hops through it are refused.
+    Hash,
+}
+
+/// What the endpoints speak (`HttpProtocolOptions`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2 with prior knowledge
+    Http2,
+    /// As the downstream connection speaks (`use_downstream_protocol_config`)
+    Downstream,
+}
+
+/// The transport socket towards endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamTransportSocket {
+    /// Plaintext.
+    RawBuffer,
+    /// TLS to every endpoint.
+    Tls,
+    /// TLS to endpoints whose metadata `envoy.transport_socket_match` holds this pair, plaintext to the rest.
+    TlsForEndpointsWith {
+        /// Metadata key, `tlsMode`.
+        key: String,
+        /// Metadata value, `istio`.
+        value: String,
+    },
+}
+
+/// `CircuitBreakers.Thresholds`; `u32::MAX` is "without limit", as istiod writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// Envoy's default is 1024.
+    pub max_connections: u32,
+    /// Envoy's default is 1024.
+    pub max_pending_requests: u32,
+    /// Envoy's default is 1024.
+    pub max_requests: u32,
+    /// Envoy's default is 3.
+    pub max_retries: u32,
+}
+
+/// `core.v3.TcpKeepalive`; `None` is the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Probes without an answer before the connection is dead.
+    pub probes: Option<u32>,
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Between probes.
+    pub interval: Option<Duration>,
+}

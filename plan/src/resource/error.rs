@@ -1,0 +1,72 @@
+//! What is wrong with a resource, and where.
+
+use std::fmt;
+
+/// Where in a resource: `filter_chains[0].filters[1].typed_config.http_filters[2]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    /// The path of the resource itself.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// The path of a field of the message at this path.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// The path of one element of the repeated field at this path.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The path of one value of the map field at this path.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key:?}]", self.0))
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One field that keeps a resource from being served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct FieldError {
+    /// Where.
+    pub path: FieldPath,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+/// A resource that is refused, with every offending field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceError {
+    /// The resource's name.
+    pub name: String,
+    /// At least one.
+    pub fields: Vec<FieldError>,
+}
+
+impl std::error::Error for ResourceError {}
+
+impl fmt::Display for ResourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name)?;
+        for (i, field) in self.fields.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{field}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! `http_connection_manager.v3.HttpConnectionManager`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::route::RouteConfiguration;
+
+/// `HttpConnectionManager`.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of Envoy's message")]
+pub struct HttpConnectionManager {
+    /// For statistics.
+    pub stat_prefix: String,
+    /// How the protocol is found.
+    pub codec: CodecType,
+    /// Where routes come from.
+    pub routes: RouteSpecifier,
+    /// In order, the router last.
+    pub http_filters: Vec<HttpFilter>,
+    /// `max_request_headers_kb`, in bytes; Envoy's default is 60 KiB.
+    pub max_request_headers_bytes: usize,
+    /// `common_http_protocol_options.max_headers_count`; Envoy's default is 100.
+    pub max_headers_count: usize,
+    /// `common_http_protocol_options.idle_timeout` of the connection; `None` is never; Envoy's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// `stream_idle_timeout`: `None` is never (an explicit 0); Envoy's default is 5 min.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `request_timeout`: time to receive the whole request; `None` is never.
+    pub request_timeout: Option<Duration>,
+    /// `request_headers_timeout`; `None` is never.
+    pub request_headers_timeout: Option<Duration>,
+    /// `http_protocol_options.accept_http_10`.
+    pub accept_http_10: bool,
+    /// `use_remote_address`: the peer's address is trusted over `x-forwarded-for`.
+    pub use_remote_address: bool,
+    /// `skip_xff_append`.
+    pub skip_xff_append: bool,
+    /// `xff_num_trusted_hops`.
+    pub xff_num_trusted_hops: u32,
+    /// `server_name`; Envoy's default is `envoy`, Istio's `istio-envoy`.
+    pub server_name: String,
+    /// `server_header_transformation`.
+    pub server_header: ServerHeader,
+    /// `generate_request_id`.
+    pub generate_request_id: bool,
+    /// `preserve_external_request_id`.
+    pub preserve_external_request_id: bool,
+    /// `always_set_request_id_in_response`.
+    pub always_set_request_id_in_response: bool,
+    /// `normalize_path`.
+    pub normalize_path: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+    /// `common_http_protocol_options.headers_with_underscores_action`.
+    pub underscores: HeadersWithUnderscores,
+    /// `forward_client_cert_details`.
+    pub forward_client_cert: ForwardClientCert,
+    /// `upgrade_configs` that are enabled, lower-case (`websocket`).
+    pub upgrades: Vec<String>,
+    /// `strip_matching_host_port`, `strip_any_host_port`.
+    pub strip_port: StripPort,
+    /// An access log was asked for: names of the loggers, for the classifier.
+    pub access_logs: Vec<String>,
+    /// A tracing provider was asked for.
+    pub tracing: bool,
+}
+
+/// `codec_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodecType {
+    /// Sniffed from the first bytes.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// `route_specifier`.
+#[derive(Debug, Clone)]
+pub enum RouteSpecifier {
+    /// By name, through RDS.
+    Rds(Arc<str>),
+    /// Part of the listener.
+    Inline(Arc<RouteConfiguration>),
+}
+
+/// An HTTP filter that is understood. Anything else is refused when the listener is validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpFilter {
+    /// `istio.metadata_exchange` / `peer_metadata`: matters on mutually authenticated connections only.
+    PeerMetadata,
+    /// `envoy.filters.http.grpc_stats`.
+    GrpcStats,
+    /// `istio.alpn`: changes the ALPN offered upstream; nothing on plaintext.
+    Alpn,
+    /// `istio.stats` in its default form.
+    Stats,
+    /// `envoy.filters.http.fault` without a fault of its own.
+    Fault,
+    /// `envoy.filters.http.cors` without a policy of its own.
+    Cors,
+    /// `envoy.filters.http.grpc_web`
+    GrpcWeb,
+    /// `envoy.filters.http.router`; always last.
+    Router,
+}
+
+/// `server_header_transformation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// Replaced.
+    Overwrite,
+    /// Set where absent.
+    AppendIfAbsent,
+    /// Left alone.
+    PassThrough,
+}
+
+/// `PathWithEscapedSlashesAction`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// Left alone (Envoy's default).
+    KeepUnchanged,
+    /// 400.
+    RejectRequest,
+    /// Unescaped and redirected with 307.
+    UnescapeAndRedirect,
+    /// Unescaped and forwarded.
+    UnescapeAndForward,
+}
+
+/// `HeadersWithUnderscoresAction`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadersWithUnderscores {
+    /// Left alone (Envoy's default).
+    Allow,
+    /// 400.
+    RejectRequest,
+    /// The header is dropped.
+    DropHeader,
+}
+
+/// `ForwardClientCertDetails`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// `x-forwarded-client-cert` is removed.
+    Sanitize,
+    /// Forwarded on mTLS connections.
+    ForwardOnly,
+    /// Appended to on mTLS connections.
+    AppendForward,
+    /// Replaced on mTLS connections.
+    SanitizeSet,
+    /// Always forwarded.
+    AlwaysForwardOnly,
+}
+
+/// What happens to the port in `:authority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StripPort {
+    /// Kept.
+    Keep,
+    /// Removed where it is the listener's.
+    Matching,
+    /// Removed.
+    Any,
+}

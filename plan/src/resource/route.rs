@@ -1,0 +1,255 @@
+//! `route.v3`: route configurations, virtual hosts, routes and their actions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+use regex::Regex;
+
+use super::header::{HeaderMatcher, HeaderMutations};
+use super::matcher::StringMatcher;
+use super::retry::RetryPolicy;
+
+/// `RouteConfiguration`.
+#[derive(Debug)]
+pub struct RouteConfiguration {
+    /// The name that RDS knows it by; inline ones have one too.
+    pub name: String,
+    /// In order; domains are unique over all of them.
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    /// Header operations of this level.
+    pub headers: HeaderMutations,
+    /// `most_specific_header_mutations_wins`: order of the levels when applying.
+    pub most_specific_header_mutations_wins: bool,
+    /// `ignore_port_in_host_matching`.
+    pub ignore_port_in_host_matching: bool,
+    /// `internal_only_headers`.
+    pub internal_only_headers: Vec<HeaderName>,
+}
+
+/// `VirtualHost`.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// For statistics and `explain`.
+    pub name: String,
+    /// Lower-case domains.
+    pub domains: Vec<Domain>,
+    /// First match wins.
+    pub routes: Vec<Arc<Route>>,
+    /// `require_tls`: a plaintext request is redirected to https.
+    pub require_tls: bool,
+    /// For routes without one of their own.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// `include_request_attempt_count`: sets `x-envoy-attempt-count` on requests.
+    pub include_request_attempt_count: bool,
+    /// `include_attempt_count_in_response`.
+    pub include_attempt_count_in_response: bool,
+    /// Header operations of this level.
+    pub headers: HeaderMutations,
+}
+
+/// A domain of a virtual host; the search order is exact, suffix (longest), prefix (longest), any (Envoy's documentation of
+/// `VirtualHost.domains`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// `www.example.com`
+    Exact(String),
+    /// `*.example.com`, kept without the star
+    Suffix(String),
+    /// `www.*`, kept without the star
+    Prefix(String),
+    /// `*`
+    Any,
+}
+
+/// `Route`.
+#[derive(Debug)]
+pub struct Route {
+    /// For `explain`, logs and statistics; may be empty.
+    pub name: String,
+    /// What requests it takes.
+    pub route_match: RouteMatch,
+    /// What happens to them.
+    pub action: Action,
+    /// Header operations of this level.
+    pub headers: HeaderMutations,
+    /// `decorator.operation`, for traces.
+    pub decorator: Option<String>,
+}
+
+/// `RouteMatch`: all of it must hold.
+#[derive(Debug)]
+pub struct RouteMatch {
+    /// The path without the query.
+    pub path: PathMatch,
+    /// `case_sensitive`; does not apply to `Regex`.
+    pub case_sensitive: bool,
+    /// All of them.
+    pub headers: Vec<HeaderMatcher>,
+    /// All of them.
+    pub query_parameters: Vec<QueryParameterMatcher>,
+    /// `grpc`: only requests whose content-type is gRPC.
+    pub grpc: bool,
+    /// `runtime_fraction`: numerator per million that are taken; `None` is all.
+    pub runtime_fraction_per_million: Option<u32>,
+}
+
+/// `path_specifier`.
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// `prefix`
+    Prefix(String),
+    /// `path`
+    Exact(String),
+    /// `safe_regex`, the whole path
+    Regex(Regex),
+    /// `path_separated_prefix`: the prefix itself or followed by `/`
+    PathSeparatedPrefix(String),
+}
+
+/// `QueryParameterMatcher`.
+#[derive(Debug)]
+pub struct QueryParameterMatcher {
+    /// The parameter; its first value counts.
+    pub name: String,
+    /// `None` is "present with any value".
+    pub value: Option<StringMatcher>,
+}
+
+/// `Route.action`.
+#[derive(Debug)]
+pub enum Action {
+    /// To a cluster.
+    Route(Box<RouteAction>),
+    /// 3xx.
+    Redirect(RedirectAction),
+    /// Answered by the proxy.
+    DirectResponse(DirectResponseAction),
+}
+
+/// `RouteAction`.
+#[derive(Debug)]
+pub struct RouteAction {
+    /// Where to.
+    pub cluster: ClusterSpecifier,
+    /// Status when the cluster is unknown: 503 or 404.
+    pub cluster_not_found_response: StatusCode,
+    /// How the path changes.
+    pub path_rewrite: Option<PathRewrite>,
+    /// How the authority changes.
+    pub host_rewrite: Option<HostRewrite>,
+    /// `append_x_forwarded_host`.
+    pub append_x_forwarded_host: bool,
+    /// `timeout`: `None` is no timeout (an explicit 0); Envoy's default is 15 s.
+    pub timeout: Option<Duration>,
+    /// `idle_timeout` of the stream; `None` is the connection manager's.
+    pub idle_timeout: Option<Duration>,
+    /// `max_stream_duration.max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
+    /// `max_stream_duration.grpc_timeout_header_max`: honours `grpc-timeout` up to this (0 = without limit).
+    pub grpc_timeout_header_max: Option<Duration>,
+    /// The route's own retry policy.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// `upgrade_configs` of the route that are enabled, lower-case (`websocket`).
+    pub upgrades: Vec<String>,
+}
+
+/// `cluster_specifier`.
+#[derive(Debug)]
+pub enum ClusterSpecifier {
+    /// One.
+    Cluster(Arc<str>),
+    /// Drawn per request.
+    Weighted(WeightedClusters),
+    /// Named by a request header.
+    ClusterHeader(HeaderName),
+}
+
+/// `WeightedCluster`; at least one cluster with a weight above zero.
+#[derive(Debug)]
+pub struct WeightedClusters {
+    /// In order.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of the weights, ≥ 1.
+    pub total_weight: u32,
+}
+
+/// `WeightedCluster.ClusterWeight`.
+#[derive(Debug)]
+pub struct WeightedCluster {
+    /// The cluster.
+    pub name: Arc<str>,
+    /// May be 0: never drawn.
+    pub weight: u32,
+    /// `host_rewrite_literal`.
+    pub host_rewrite: Option<String>,
+    /// Header operations of this level.
+    pub headers: HeaderMutations,
+}
+
+/// How the path is rewritten; the query stays.
+#[derive(Debug)]
+pub enum PathRewrite {
+    /// `prefix_rewrite`: the matched prefix (or the whole matched path) is replaced.
+    Prefix(String),
+    /// `regex_rewrite`: every match is replaced; `substitution` in RE2's `\1` form was translated when validated.
+    Regex {
+        /// What is looked for.
+        pattern: Regex,
+        /// In the `regex` crate's `${1}` form.
+        substitution: String,
+    },
+}
+
+/// How the authority is rewritten.
+#[derive(Debug)]
+pub enum HostRewrite {
+    /// `host_rewrite_literal`
+    Literal(String),
+    /// `auto_host_rewrite`: the endpoint's hostname
+    Auto,
+    /// `host_rewrite_header`
+    Header(HeaderName),
+}
+
+/// `RedirectAction`.
+#[derive(Debug)]
+pub struct RedirectAction {
+    /// `https_redirect` or `scheme_redirect`.
+    pub scheme: Option<String>,
+    /// `host_redirect`.
+    pub host: Option<String>,
+    /// `port_redirect`.
+    pub port: Option<u16>,
+    /// How the path changes.
+    pub path: Option<RedirectPath>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    /// `strip_query`.
+    pub strip_query: bool,
+}
+
+/// How a redirect changes the path.
+#[derive(Debug)]
+pub enum RedirectPath {
+    /// `path_redirect`: replaces path, and query where it has one.
+    Full(String),
+    /// `prefix_rewrite`.
+    Prefix(String),
+    /// `regex_rewrite`.
+    Regex {
+        /// What is looked for.
+        pattern: Regex,
+        /// In the `regex` crate's `${1}` form.
+        substitution: String,
+    },
+}
+
+/// `DirectResponseAction`.
+#[derive(Debug)]
+pub struct DirectResponseAction {
+    /// 200..=599.
+    pub status: StatusCode,
+    /// Empty is none.
+    pub body: Vec<u8>,
+}

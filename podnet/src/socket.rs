@@ -1,0 +1,45 @@
+//! The sockets that the proxy makes inside a pod's namespace. Call these within [`NetNs::run`](crate::NetNs::run).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A listener that accepts connections to addresses that are not local (`IP_TRANSPARENT`), non-blocking. `sk_lookup`
+/// steers connections to it, and the accepted socket's local address is the original destination.
+///
+/// Plain TCP on purpose: an MPTCP listener cannot enter a SOCKMAP.
+pub fn listen_transparent(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = stream_socket(addr)?;
+    socket.set_reuse_address(true)?;
+    set_transparent(&socket, addr)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// A non-blocking TCP socket towards `to`, not yet connected.
+///
+/// `from` is `None` for the pod's own address; `Some((client, mark))` binds a foreign address with a free port and sets
+/// the mark that routes it over loopback, so that the application sees its real client.
+pub fn connect_socket(to: SocketAddr, from: Option<(SocketAddr, u32)>) -> io::Result<Socket> {
+    let socket = stream_socket(to)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some((client, mark)) = from {
+        set_transparent(&socket, to)?;
+        socket.set_mark(mark)?;
+        socket.bind(&client.into())?;
+    }
+    Ok(socket)
+}
+
+fn stream_socket(addr: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+}
+
+fn set_transparent(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    match addr {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
