@@ -6,3 +6,4 @@
 pub mod kernel;
 pub mod proxy;
 pub mod resource;
+pub mod route_match;

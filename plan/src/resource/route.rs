@@ -1,5 +1,6 @@
 //! `route.v3`: route configurations, virtual hosts, routes and their actions.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use regex::Regex;
 use super::header::{HeaderMatcher, HeaderMutations};
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
+use crate::route_match::VirtualHostIndex;
 
 /// `RouteConfiguration`.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct RouteConfiguration {
     pub ignore_port_in_host_matching: bool,
     /// `internal_only_headers`.
     pub internal_only_headers: Vec<HeaderName>,
+    /// The domains of `virtual_hosts`, compiled; made of them by [`VirtualHostIndex::new`].
+    pub index: VirtualHostIndex,
 }
 
 /// `VirtualHost`.
@@ -60,6 +64,17 @@ pub enum Domain {
     Prefix(String),
     /// `*`
     Any,
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// `Route`.
