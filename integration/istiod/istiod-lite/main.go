@@ -1,0 +1,91 @@
+// istiod-lite is the real istiod (pilot/pkg/bootstrap) without a cluster: its configuration is a
+// directory of Istio YAML, which it watches, and its xDS port speaks plaintext.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"istio.io/istio/pilot/pkg/bootstrap"
+	"istio.io/istio/pkg/activenotifier"
+	"istio.io/istio/pkg/cluster"
+	"istio.io/istio/pkg/config/constants"
+	"istio.io/istio/pkg/keepalive"
+	"istio.io/istio/pkg/kube"
+	"istio.io/istio/pkg/log"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "istiod-lite:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	configDir := flag.String("config-dir", "", "directory of Istio YAML, watched")
+	meshConfig := flag.String("mesh-config", "", "file with the MeshConfig")
+	grpcAddr := flag.String("grpc", "127.0.0.1:15010", "xDS, plaintext")
+	httpAddr := flag.String("http", "127.0.0.1:8080", "readiness and debug")
+	monitoringAddr := flag.String("monitoring", "127.0.0.1:15014", "metrics and debug")
+	flag.Parse()
+	if *configDir == "" {
+		return errors.New("-config-dir is required")
+	}
+	if err := log.Configure(log.DefaultOptions()); err != nil {
+		return err
+	}
+
+	start := time.Now()
+	args := bootstrap.NewPilotArgs(func(p *bootstrap.PilotArgs) {
+		p.Namespace = "istio-system"
+		p.PodName = "istiod-lite"
+		p.ShutdownDuration = time.Second
+		p.MeshConfigFile = *meshConfig
+		p.KeepaliveOptions = keepalive.DefaultOption()
+		p.RegistryOptions.FileDir = *configDir
+		p.RegistryOptions.Registries = nil
+		p.RegistryOptions.KubeOptions.DomainSuffix = constants.DefaultClusterLocalDomain
+		p.RegistryOptions.KubeOptions.ClusterID = cluster.ID("Kubernetes")
+		p.RegistryOptions.KubeOptions.StatusWritingEnabled = activenotifier.New(false)
+		p.ServerOptions = bootstrap.DiscoveryServerOptions{
+			HTTPAddr: *httpAddr, GRPCAddr: *grpcAddr, MonitoringAddr: *monitoringAddr,
+			TLSOptions: bootstrap.TLSOptions{TLSMinVersion: bootstrap.TLSMinVersion1_2},
+		}
+	})
+	if err := args.Complete(); err != nil {
+		return err
+	}
+	server, err := bootstrap.NewServer(args, injectFakeCluster)
+	if err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	if err := server.Start(stop); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "istiod-lite ready in %v\n", time.Since(start))
+
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
+	close(stop)
+	server.WaitUntilCompletion()
+	return nil
+}
+
+// injectFakeCluster gives the server an empty in-memory Kubernetes. Since Istio 1.30 NewServer
+// dereferences its multicluster controller, which is nil without a Kubernetes client, and the field
+// that holds the client is not exported.
+func injectFakeCluster(s *bootstrap.Server) {
+	field := reflect.ValueOf(s).Elem().FieldByName("kubeClient")
+	client := reflect.ValueOf(kube.NewFakeClient())
+	reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem().Set(client)
+}

@@ -1,0 +1,237 @@
+//! The agent under test, the program `orlop` as an operator runs it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::istiod::Istiod;
+use crate::pod::Pod;
+use crate::process::Process;
+use crate::tools::workspace_binary;
+use crate::wait::until;
+
+/// Where the agent gets its configuration from.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ControlPlane {
+    /// The address of an istiod's plaintext xDS port.
+    Address(SocketAddr),
+    /// A directory of xDS files.
+    Directory(PathBuf),
+}
+
+impl From<&Istiod> for ControlPlane {
+    fn from(istiod: &Istiod) -> Self {
+        Self::Address(istiod.address())
+    }
+}
+
+/// A running agent, named as its bed. Killed with this handle; its pins are removed with the bed.
+#[derive(Debug)]
+pub struct Agent {
+    process: Option<Process>,
+    dir: PathBuf,
+    cgroup: PathBuf,
+    node: String,
+    control_plane: ControlPlane,
+}
+
+/// What `orlop explain` says about a destination.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Explanation {
+    /// `kernel`, `tcp`, `l7`, `passthrough` or `blocked`.
+    pub path: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The field of the configuration that decided.
+    pub field: Option<String>,
+}
+
+/// What `orlop status` says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// All workloads are ready.
+    pub ready: bool,
+    /// Every workload of `node.yaml`.
+    pub workloads: Vec<WorkloadStatus>,
+}
+
+/// What `orlop status` says of one workload.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WorkloadStatus {
+    /// Its name.
+    pub name: String,
+    /// The configuration has arrived and is applied.
+    pub ready: bool,
+    /// The stream's versions and rejections.
+    #[serde(default)]
+    pub xds: Value,
+    /// The kernel's counters.
+    #[serde(default)]
+    pub kernel: Value,
+    /// The proxy's counters.
+    #[serde(default)]
+    pub proxy: Value,
+}
+
+impl Status {
+    /// The workload with that name.
+    pub fn workload(&self, name: &str) -> Result<&WorkloadStatus> {
+        self.workloads
+            .iter()
+            .find(|w| w.name == name)
+            .with_context(|| format!("no workload {name} in {self:?}"))
+    }
+}
+
+impl Agent {
+    /// Starts the agent with these workloads and waits until it is ready.
+    pub fn start(bed: &Bed, control_plane: impl Into<ControlPlane>, pods: &[&Pod]) -> Result<Self> {
+        let mut agent = Self::described(bed, control_plane, pods)?;
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    /// An agent with its `node.yaml` written, not started.
+    pub fn described(bed: &Bed, control_plane: impl Into<ControlPlane>, pods: &[&Pod]) -> Result<Self> {
+        let agent = Self {
+            process: None,
+            dir: bed.dir(),
+            cgroup: bed.node_cgroup()?,
+            node: bed.node_name().to_owned(),
+            control_plane: control_plane.into(),
+        };
+        agent.set_workloads(pods)?;
+        Ok(agent)
+    }
+
+    /// Starts the agent, again after [`Agent::kill`], and waits until it is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = None;
+        let mut process = Process::spawn("agent", &self.dir, &mut self.command()?)?;
+        until("the agent to be ready", Duration::from_secs(30), || {
+            if let Err(ended) = process.check_running() {
+                return Ok(Some(Err(ended)));
+            }
+            Ok(self.status()?.ready.then_some(Ok(())))
+        })
+        .with_context(|| process.log_tail())??;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// The command line that starts the agent.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(workspace_binary("bed-pod")?);
+        command.arg("enter").arg("--cgroup").arg(&self.cgroup).arg("--").arg(workspace_binary("orlop")?);
+        command.arg("agent").arg("--config").arg(self.config_file());
+        Ok(command)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to end, as a service manager does, and waits for that.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = process.wait_for_end(Duration::from_secs(20))?;
+        ensure!(status.success(), "the agent ended with {status}:\n{}", process.log_tail());
+        Ok(())
+    }
+
+    /// The file that it watches.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("node.yaml")
+    }
+
+    /// The socket of its admin interface.
+    pub fn socket(&self) -> PathBuf {
+        Path::new("/run/orlop").join(&self.node).join("admin.sock")
+    }
+
+    /// Rewrites `node.yaml` with these workloads.
+    pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
+        let workloads: Vec<_> = pods.iter().map(|pod| describe(pod)).collect::<Result<_>>()?;
+        let config = json!({
+            "node": {"name": self.node, "cluster": "Kubernetes", "trustDomain": "cluster.local"},
+            "controlPlane": self.control_plane,
+            "workloads": workloads,
+        });
+        self.write_config(&serde_norway::to_string(&config)?)
+    }
+
+    /// Replaces the text of `node.yaml` at once.
+    pub fn write_config(&self, yaml: &str) -> Result<()> {
+        let staged = self.dir.join("node.yaml.new");
+        fs::write(&staged, yaml)?;
+        Ok(fs::rename(staged, self.config_file())?)
+    }
+
+    /// `orlop status --json`.
+    pub fn status(&self) -> Result<Status> {
+        self.ask(&["status"])
+    }
+
+    /// `orlop explain <workload> <destination> --json`. The destination is an address or a host name with a port.
+    pub fn explain(&self, pod: &Pod, destination: &str) -> Result<Explanation> {
+        self.ask(&["explain", pod.name(), destination])
+    }
+
+    /// Waits until `explain` names this path.
+    pub fn wait_for_path(&self, pod: &Pod, destination: SocketAddr, path: &str) -> Result<Explanation> {
+        until(&format!("{destination} to take the path {path}"), Duration::from_secs(15), || {
+            let explanation = self.explain(pod, &destination.to_string())?;
+            ensure!(explanation.path == path, "it is {explanation:?}");
+            Ok(Some(explanation))
+        })
+    }
+
+    /// Waits until `accept` likes the status.
+    pub fn wait_for_status(
+        &self,
+        what: &str,
+        mut accept: impl FnMut(&Status) -> Result<bool>,
+    ) -> Result<Status> {
+        until(what, Duration::from_secs(15), || {
+            let status = self.status()?;
+            Ok(accept(&status)?.then_some(status))
+        })
+    }
+
+    /// What the agent has printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default()
+    }
+
+    fn ask<T: for<'de> Deserialize<'de>>(&self, arguments: &[&str]) -> Result<T> {
+        let mut command = Command::new(workspace_binary("orlop")?);
+        let output = command.args(arguments).arg("--json").arg("--socket").arg(self.socket()).output()?;
+        ensure!(output.status.success(), "orlop {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("orlop {arguments:?}: {}", String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+fn describe(pod: &Pod) -> Result<Value> {
+    Ok(json!({
+        "name": pod.name(),
+        "namespace": "default",
+        "serviceAccount": pod.account(),
+        "netns": pod.netns(),
+        "cgroup": pod.cgroup()?,
+        "addresses": [pod.ip()],
+        "labels": pod.labels(),
+    }))
+}

@@ -1,0 +1,161 @@
+//! An HTTP server that answers with what it was asked. Request headers change how:
+//! `x-echo-status` the status, `x-echo-delay` milliseconds before the answer, `x-echo-bytes` a body of that length
+//! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderName};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use orlop_integration::traffic::{Echo, Headers};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+use crate::Server;
+
+/// Shared by the connections of the one thread.
+struct State {
+    name: String,
+    connections: Cell<u64>,
+    failed: RefCell<HashMap<String, u32>>,
+}
+
+pub(crate) async fn serve(server: Server) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, server.port)).await?;
+    println!("listening");
+    let state =
+        Rc::new(State { name: server.name, connections: Cell::new(0), failed: RefCell::new(HashMap::new()) });
+    LocalSet::new()
+        .run_until(async {
+            loop {
+                let (stream, peer) = listener.accept().await?;
+                state.connections.set(state.connections.get() + 1);
+                let state = Rc::clone(&state);
+                tokio::task::spawn_local(async move {
+                    if let Err(e) = connection(stream, peer, state).await {
+                        eprintln!("{peer}: {e}");
+                    }
+                });
+            }
+        })
+        .await
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, state: Rc<State>) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let h2 = speaks_h2(&stream).await?;
+    let service = service_fn(move |request| answer(request, peer, local, Rc::clone(&state)));
+    let io = TokioIo::new(stream);
+    if h2 {
+        http2::Builder::new(LocalExecutor).serve_connection(io, service).await?;
+    } else {
+        http1::Builder::new().serve_connection(io, service).await?;
+    }
+    Ok(())
+}
+
+/// Whether the client opened with the preface of HTTP/2 (RFC 9113, 3.4), which no HTTP/1 method begins with.
+async fn speaks_h2(stream: &TcpStream) -> Result<bool> {
+    let mut start = [0; 3];
+    loop {
+        match stream.peek(&mut start).await? {
+            0 => return Ok(false),
+            3 => return Ok(&start == b"PRI"),
+            // The rest of the three bytes is under way.
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection on the thread of the connection.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    state: Rc<State>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let wish = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    // A body that breaks off is answered for what came.
+    let body_bytes = body.collect().await.map_or(0, |whole| whole.to_bytes().len());
+    if let Some(delay) = wish("x-echo-delay").and_then(|ms| ms.parse().ok()) {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    let mut status = wish("x-echo-status").and_then(|code| code.parse().ok()).unwrap_or(StatusCode::OK);
+    if wish("x-echo-fail-first").is_some_and(|wish| state.still_failing(wish)) {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    let uri = &head.uri;
+    let authority = uri.authority().map(ToString::to_string);
+    let host = || head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let echo = Echo {
+        server: state.name.clone(),
+        method: head.method.to_string(),
+        path: uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        authority: authority.unwrap_or_else(host),
+        version: format!("{:?}", head.version),
+        headers: by_name(&head.headers),
+        peer,
+        local,
+        connections: state.connections.get(),
+        body_bytes,
+    };
+    let body = match wish("x-echo-bytes").and_then(|length| length.parse().ok()) {
+        Some(length) => Bytes::from(vec![b'x'; length]),
+        None => Bytes::from(serde_json::to_vec(&echo).unwrap_or_default()),
+    };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    if let Ok(name) = state.name.parse() {
+        response.headers_mut().insert(HeaderName::from_static("x-echo-server"), name);
+    }
+    Ok(response)
+}
+
+impl State {
+    /// `wish` is `N/KEY`; counts the requests of the key.
+    fn still_failing(&self, wish: &str) -> bool {
+        let Some((n, key)) = wish.split_once('/') else { return false };
+        let mut failed = self.failed.borrow_mut();
+        let count = failed.entry(key.to_owned()).or_default();
+        *count += 1;
+        n.parse().is_ok_and(|n: u32| *count <= n)
+    }
+}
+
+/// Values of a repeated header are joined in order.
+pub(crate) fn by_name(headers: &HeaderMap) -> Headers {
+    let mut by_name = Headers::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        by_name
+            .entry(name.to_string())
+            .and_modify(|joined| {
+                joined.push(',');
+                joined.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    by_name
+}

@@ -1,0 +1,151 @@
+//! A real Envoy as the sidecar of a pod: the oracle that Orlop is compared with.
+//!
+//! Gets everything from the same istiod and intercepts as Istio's sidecar does, with a REDIRECT rule that spares
+//! Envoy's own user. The rule lives in the pod's namespace.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::istiod::Istiod;
+use crate::pod::Pod;
+use crate::process::Process;
+use crate::tools::{ENVOY_ENV, SDSD_ENV, prepared, workspace_binary};
+use crate::wait::until;
+
+/// The user that Istio runs its sidecar as.
+const UID: u32 = 1337;
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+
+/// An Envoy that carries all outbound connections of its pod. Ends with this handle.
+#[derive(Debug)]
+pub struct Envoy {
+    /// In the order in which they are ended.
+    _processes: [Process; 3],
+}
+
+impl Envoy {
+    /// Starts Envoy in the pod and waits until it has all of istiod's configuration.
+    pub fn start(bed: &Bed, pod: &Pod, istiod: &Istiod) -> Result<Self> {
+        let dir = bed.dir();
+        let xds_socket = dir.join(format!("{}-xds.sock", pod.name()));
+        let sds_socket = dir.join(format!("{}-sds.sock", pod.name()));
+        let relay = on_node(bed, "relay", &workspace_binary("bed-pod")?, |command| {
+            command.arg("relay").arg(&xds_socket).arg(istiod.address().to_string());
+        })?;
+        let sdsd = on_node(bed, "sdsd", &prepared(SDSD_ENV)?, |command| {
+            command.arg("-socket").arg(&sds_socket);
+        })?;
+        until("the sockets of Envoy's servers", Duration::from_secs(10), || {
+            Ok((xds_socket.exists() && sds_socket.exists()).then_some(()))
+        })?;
+
+        let bootstrap = dir.join(format!("{}-bootstrap.json", pod.name()));
+        fs::write(&bootstrap, serde_json::to_vec_pretty(&bootstrap_of(pod, &xds_socket, &sds_socket))?)?;
+        let mut command = pod.command_as(UID, prepared(ENVOY_ENV)?)?;
+        command
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"])
+            .arg(bootstrap);
+        let mut envoy = Process::spawn(&format!("{}-envoy", pod.name()), &dir, &mut command)?;
+        until("Envoy to be ready", Duration::from_secs(30), || {
+            envoy.check_running()?;
+            let reply = pod.http(ADMIN).path("/ready").send()?;
+            ensure!(reply.status == 200, "{reply:?}");
+            Ok(Some(()))
+        })?;
+        redirect(pod)?;
+        Ok(Self { _processes: [envoy, sdsd, relay] })
+    }
+}
+
+fn on_node(bed: &Bed, name: &str, program: &Path, arguments: impl FnOnce(&mut Command)) -> Result<Process> {
+    let mut command = Command::new(workspace_binary("bed-pod")?);
+    command.arg("enter").arg("--cgroup").arg(bed.node_cgroup()?).arg("--").arg(program);
+    arguments(&mut command);
+    Process::spawn(name, &bed.dir(), &mut command)
+}
+
+fn redirect(pod: &Pod) -> Result<()> {
+    for rule in [
+        format!("-m owner --uid-owner {UID} -j RETURN"),
+        "-d 127.0.0.0/8 -j RETURN".to_owned(),
+        "-j REDIRECT --to-ports 15001".to_owned(),
+    ] {
+        pod.run(&format!("iptables -w -t nat -A OUTPUT -p tcp {rule}"))?;
+    }
+    Ok(())
+}
+
+fn bootstrap_of(pod: &Pod, xds_socket: &Path, sds_socket: &Path) -> Value {
+    let (name, ip) = (pod.name(), pod.ip());
+    let ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
+    json!({
+        "node": {
+            "id": format!("sidecar~{ip}~{name}.default~default.svc.cluster.local"),
+            "cluster": format!("{name}.default"),
+            "metadata": {
+                "ISTIO_VERSION": "1.31.0",
+                "NAME": name,
+                "NAMESPACE": "default",
+                "SERVICE_ACCOUNT": pod.account(),
+                "CLUSTER_ID": "Kubernetes",
+                "INSTANCE_IPS": ip,
+                "INTERCEPTION_MODE": "REDIRECT",
+                "LABELS": pod.labels(),
+                "PROXY_CONFIG": {},
+            },
+        },
+        "admin": {"address": socket_address(ADMIN)},
+        // Istio's configuration uses a field that Envoy wants to be asked for by name.
+        "layered_runtime": {"layers": [{"name": "istio", "static_layer": {
+            "envoy.deprecated_features:envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst": true,
+        }}]},
+        "dynamic_resources": {
+            "lds_config": ads,
+            "cds_config": ads,
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "set_node_on_first_message_only": true,
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+            },
+        },
+        "static_resources": {"clusters": [
+            static_cluster("xds-grpc", &pipe(xds_socket)),
+            static_cluster("sds-grpc", &pipe(sds_socket)),
+            // Istio's inbound listener refers to these two by name.
+            static_cluster("prometheus_stats", &socket_address(ADMIN)),
+            static_cluster("agent", &socket_address(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15020))),
+        ]},
+    })
+}
+
+fn static_cluster(name: &str, address: &Value) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    })
+}
+
+fn pipe(path: &Path) -> Value {
+    json!({"pipe": {"path": path}})
+}
+
+fn socket_address(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
+}

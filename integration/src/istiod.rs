@@ -1,0 +1,150 @@
+//! A real istiod, with a directory of Istio YAML for its cluster.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::bed::Bed;
+use crate::http_get::http_get;
+use crate::process::Process;
+use crate::tools::{ISTIOD_ENV, prepared, workspace_binary};
+use crate::wait::until;
+
+/// What a stock installation says about the mesh, as far as it matters here.
+const MESH: &str = "trustDomain: cluster.local\nrootNamespace: istio-system\n";
+/// Adds `istio.stats` to every filter chain, as a stock installation does.
+const STOCK_METRICS: &str = "defaultProviders: {metrics: [prometheus]}\n";
+
+/// An istiod that runs on the node's loopback. Ends with this handle.
+#[derive(Debug)]
+pub struct Istiod {
+    process: Option<Process>,
+    dir: PathBuf,
+    cgroup: PathBuf,
+    ports: Ports,
+    for_stock_envoy: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    monitoring: SocketAddr,
+}
+
+impl Istiod {
+    /// Starts istiod with the given files of Istio YAML.
+    pub fn start(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(bed, files, false)
+    }
+
+    /// The same, without the filters that exist in Istio's build of Envoy only.
+    pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(bed, files, true)
+    }
+
+    fn start_as(bed: &Bed, files: &[(&str, &str)], for_stock_envoy: bool) -> Result<Self> {
+        let dir = bed.dir();
+        fs::create_dir_all(dir.join("istio"))?;
+        let mesh = if for_stock_envoy { MESH.to_owned() } else { format!("{MESH}{STOCK_METRICS}") };
+        fs::write(dir.join("mesh.yaml"), mesh)?;
+        for (name, yaml) in files {
+            fs::write(dir.join("istio").join(name), yaml)?;
+        }
+        let mut istiod =
+            Self { process: None, dir, cgroup: bed.node_cgroup()?, ports: Ports::free()?, for_stock_envoy };
+        istiod.restart()?;
+        Ok(istiod)
+    }
+
+    /// Starts it again after [`Istiod::kill`], at the same addresses, and waits until it is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        let mut command = Command::new(workspace_binary("bed-pod")?);
+        command.arg("enter").arg("--cgroup").arg(&self.cgroup).arg("--").arg(prepared(ISTIOD_ENV)?);
+        command.arg("-config-dir").arg(self.config_dir()).arg("-mesh-config").arg(self.dir.join("mesh.yaml"));
+        command.arg("-grpc").arg(self.ports.grpc.to_string());
+        command.arg("-http").arg(self.ports.http.to_string());
+        command.arg("-monitoring").arg(self.ports.monitoring.to_string());
+        // The defaults wait for more edits to come; the tests make one at a time.
+        command.env("PILOT_DEBOUNCE_AFTER", "10ms");
+        if self.for_stock_envoy {
+            command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
+        }
+        let mut process = Process::spawn("istiod", &self.dir, &mut command)?;
+        until("istiod to be ready", Duration::from_secs(30), || {
+            process.check_running()?;
+            http_get(self.ports.http, "/ready").map(|_| Some(()))
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Where it serves xDS, in plain text.
+    pub fn address(&self) -> SocketAddr {
+        self.ports.grpc
+    }
+
+    fn config_dir(&self) -> PathBuf {
+        self.dir.join("istio")
+    }
+
+    /// Writes a file of Istio YAML at once and returns when istiod has read it. Its push to the agents follows: wait
+    /// for the effect.
+    ///
+    /// Fails when istiod takes nothing in: one invalid document keeps it from reading the whole directory, silently.
+    pub fn apply(&self, name: &str, yaml: &str) -> Result<()> {
+        let staged = self.dir.join("staged.yaml");
+        fs::write(&staged, yaml)?;
+        self.edit(|dir| Ok(fs::rename(&staged, dir.join(name))?))
+    }
+
+    /// Removes a file and returns when istiod has noticed.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.edit(|dir| Ok(fs::remove_file(dir.join(name))?))
+    }
+
+    fn edit(&self, change: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let before = self.updates_taken_in()?;
+        change(&self.config_dir())?;
+        until("istiod to take in the configuration (is a document invalid?)", Duration::from_secs(10), || {
+            Ok((self.updates_taken_in()? > before).then_some(()))
+        })
+    }
+
+    fn updates_taken_in(&self) -> Result<u64> {
+        let metrics = http_get(self.ports.monitoring, "/metrics")?;
+        let counts = metrics.lines().filter(|line| line.starts_with("pilot_inbound_updates{"));
+        counts
+            .map(|line| Ok(line.rsplit(' ').next().context("a metric without a value")?.parse::<u64>()?))
+            .sum()
+    }
+
+    /// One of istiod's debug pages (`/debug/syncz`, `/debug/configz`, …), as JSON.
+    pub fn debug(&self, page: &str) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&http_get(self.ports.http, page)?)?)
+    }
+
+    /// What istiod has printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("istiod.log")).unwrap_or_default()
+    }
+}
+
+impl Ports {
+    /// Three ports that are free now. Bound all at once, so that they differ.
+    fn free() -> Result<Self> {
+        let loopback = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let (grpc, http, monitoring) =
+            (TcpListener::bind(loopback)?, TcpListener::bind(loopback)?, TcpListener::bind(loopback)?);
+        Ok(Self { grpc: grpc.local_addr()?, http: http.local_addr()?, monitoring: monitoring.local_addr()? })
+    }
+}

@@ -1,0 +1,28 @@
+//! The test bed: pods as network namespaces with their own cgroups, the agent, a real istiod and a real Envoy.
+//!
+//! A [`Bed`] owns everything that it makes on the machine and removes it when dropped, also when the test panics. What
+//! a killed run left behind is swept by the next one. Traffic flows only inside the namespaces of the bed. Programs
+//! inside a pod are run by the helper `bed-pod`, which enters the pod's cgroup and namespace before it becomes them.
+
+pub mod agent;
+pub mod bed;
+pub mod cgroup;
+pub mod envoy;
+pub mod http_get;
+pub mod istio;
+pub mod istiod;
+pub mod net;
+pub mod pod;
+pub mod process;
+pub mod tools;
+pub mod traffic;
+pub mod wait;
+
+pub use agent::{Agent, ControlPlane};
+pub use bed::Bed;
+pub use envoy::Envoy;
+pub use istio::Service;
+pub use istiod::Istiod;
+pub use pod::Pod;
+pub use traffic::{Call, Http, Load, LoadReport, Reply, Tcp, tally};
+pub use wait::until;

@@ -1,0 +1,35 @@
+//! Where the programs are that the bed runs: the project's own in Cargo's target directory, foreign ones in the cache
+//! that `cargo xtask` fills.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Names the istiod that the tests run.
+pub const ISTIOD_ENV: &str = "ORLOP_ISTIOD";
+/// Names the `sdsd` that serves a real Envoy its certificates.
+pub const SDSD_ENV: &str = "ORLOP_SDSD";
+/// Names the Envoy that serves as the oracle.
+pub const ENVOY_ENV: &str = "ORLOP_ENVOY";
+
+/// A program of this workspace, `orlop` or `bed-pod`, of the same profile as the running test.
+pub fn workspace_binary(name: &str) -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    // `target/debug/xtask`, or `target/debug/deps/<test>`.
+    let found = exe.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("{name} is not built: `cargo xtask test` builds it, or `cargo build --workspace`")
+    })
+}
+
+/// A foreign program that `cargo xtask` has prepared and named by an environment variable.
+pub fn prepared(variable: &str) -> Result<PathBuf> {
+    match env::var_os(variable) {
+        Some(path) if Path::new(&path).is_file() => Ok(path.into()),
+        Some(path) => bail!("{variable} names {}, which does not exist", Path::new(&path).display()),
+        None => bail!(
+            "{variable} is not set: run the tests with `cargo xtask test`, which prepares what they need"
+        ),
+    }
+}
