@@ -1,0 +1,53 @@
+//! Message types that `envoy-types` lacks, and the descriptors that turn messages into JSON and back.
+//!
+//! The generated types cost nothing until used. The descriptors describe some six hundred files and live in
+//! memory only as long as a [`Descriptors`] does: configuration over gRPC never needs them, only files and
+//! printed output do.
+
+mod descriptors;
+mod error;
+mod json;
+
+pub use descriptors::Descriptors;
+pub use error::{DecodeError, DescriptorsError, JsonError};
+pub use prost_reflect;
+
+/// The type URL prefix of every message that istiod sends.
+pub const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::derive_partial_eq_without_eq,
+    reason = "prost-build writes this code"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/types.rs"));
+}
+
+/// `istio.envoy.config.filter.http.alpn.v2alpha1`: the filter `istio.alpn`.
+pub mod alpn {
+    pub use crate::generated::istio::envoy::config::filter::http::alpn::v2alpha1::*;
+}
+
+/// `io.istio.http.peer_metadata`: the exchange of peer metadata in HTTP headers.
+pub mod peer_metadata {
+    pub use crate::generated::io::istio::http::peer_metadata::*;
+}
+
+/// `envoy.tcp.metadataexchange.config`: the exchange of peer metadata in front of a TCP payload.
+pub mod metadata_exchange {
+    pub use crate::generated::envoy::tcp::metadataexchange::config::*;
+}
+
+/// `stats`: the filter `istio.stats`.
+pub mod stats {
+    pub use crate::generated::stats::*;
+}
+
+/// `udpa.type.v1`: the older `TypedStruct`.
+pub mod typed_struct {
+    pub use crate::generated::udpa::r#type::v1::*;
+}
