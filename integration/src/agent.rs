@@ -116,15 +116,8 @@ impl Agent {
     /// Starts the agent, again after [`Agent::kill`], and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         self.process = None;
-        let mut process = Process::spawn("agent", &self.dir, &mut self.command()?)?;
-        until("the agent to be ready", Duration::from_secs(30), || {
-            if let Err(ended) = process.check_running() {
-                return Ok(Some(Err(ended)));
-            }
-            Ok(self.status()?.ready.then_some(Ok(())))
-        })
-        .with_context(|| process.log_tail())??;
-        self.process = Some(process);
+        let process = Process::spawn("agent", &self.dir, &mut self.command()?)?;
+        self.process = Some(process.ready_when(|_| Ok(self.status()?.ready))?);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A real Envoy as the sidecar of a pod: the oracle that Orlop is compared with.
 //!
 //! Gets everything from the same istiod and intercepts as Istio's sidecar does, with a REDIRECT rule that spares
-//! Envoy's own user. The rule lives in the pod's namespace.
+//! Envoy's own group. The rule lives in the pod's namespace.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
@@ -19,8 +19,8 @@ use crate::process::Process;
 use crate::tools::{ENVOY_ENV, SDSD_ENV, prepared, workspace_binary};
 use crate::wait::until;
 
-/// The user that Istio runs its sidecar as.
-const UID: u32 = 1337;
+/// The group that Istio runs its sidecar in.
+const GID: u32 = 1337;
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 
 /// An Envoy that carries all outbound connections of its pod. Ends with this handle.
@@ -48,17 +48,12 @@ impl Envoy {
 
         let bootstrap = dir.join(format!("{}-bootstrap.json", pod.name()));
         fs::write(&bootstrap, serde_json::to_vec_pretty(&bootstrap_of(pod, &xds_socket, &sds_socket))?)?;
-        let mut command = pod.command_as(UID, prepared(ENVOY_ENV)?)?;
+        let mut command = pod.command_in_group(GID, prepared(ENVOY_ENV)?)?;
         command
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"])
             .arg(bootstrap);
-        let mut envoy = Process::spawn(&format!("{}-envoy", pod.name()), &dir, &mut command)?;
-        until("Envoy to be ready", Duration::from_secs(30), || {
-            envoy.check_running()?;
-            let reply = pod.http(ADMIN).path("/ready").send()?;
-            ensure!(reply.status == 200, "{reply:?}");
-            Ok(Some(()))
-        })?;
+        let envoy = Process::spawn(&format!("{}-envoy", pod.name()), &dir, &mut command)?
+            .ready_when(|_| Ok(pod.http(ADMIN).path("/ready").send()?.status == 200))?;
         redirect(pod)?;
         Ok(Self { _processes: [envoy, sdsd, relay] })
     }
@@ -73,7 +68,7 @@ fn on_node(bed: &Bed, name: &str, program: &Path, arguments: impl FnOnce(&mut Co
 
 fn redirect(pod: &Pod) -> Result<()> {
     for rule in [
-        format!("-m owner --uid-owner {UID} -j RETURN"),
+        format!("-m owner --gid-owner {GID} -j RETURN"),
         "-d 127.0.0.0/8 -j RETURN".to_owned(),
         "-j REDIRECT --to-ports 15001".to_owned(),
     ] {

@@ -74,12 +74,8 @@ impl Istiod {
         if self.for_stock_envoy {
             command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
         }
-        let mut process = Process::spawn("istiod", &self.dir, &mut command)?;
-        until("istiod to be ready", Duration::from_secs(30), || {
-            process.check_running()?;
-            http_get(self.ports.http, "/ready").map(|_| Some(()))
-        })?;
-        self.process = Some(process);
+        let process = Process::spawn("istiod", &self.dir, &mut command)?;
+        self.process = Some(process.ready_when(|_| http_get(self.ports.http, "/ready").map(|_| true))?);
         Ok(())
     }
 
@@ -115,7 +111,7 @@ impl Istiod {
     fn edit(&self, change: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let before = self.updates_taken_in()?;
         change(&self.config_dir())?;
-        until("istiod to take in the configuration (is a document invalid?)", Duration::from_secs(10), || {
+        until("istiod to take in the configuration (is a document invalid?)", Duration::from_secs(5), || {
             Ok((self.updates_taken_in()? > before).then_some(()))
         })
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,7 +12,6 @@ use crate::bed::{Bed, BedName};
 use crate::process::Process;
 use crate::tools::workspace_binary;
 use crate::traffic::{Http, Load, Tcp};
-use crate::wait::until;
 use crate::{cgroup, net};
 
 /// What a pod is to be, before it is started.
@@ -118,10 +116,10 @@ impl Pod {
         Ok(command)
     }
 
-    /// Like [`Pod::command`], as another user: how a redirect rule tells a sidecar from its application.
-    pub fn command_as(&self, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+    /// Like [`Pod::command`], in another group: how a redirect rule tells a sidecar from its application.
+    pub fn command_in_group(&self, gid: u32, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = self.enter()?;
-        command.arg("--uid").arg(uid.to_string()).arg("--").arg(program);
+        command.arg("--gid").arg(gid.to_string()).arg("--").arg(program);
         Ok(command)
     }
 
@@ -165,11 +163,8 @@ impl Pod {
     fn serve(&self, kind: &str, port: u16) -> Result<()> {
         let mut command = self.helper(kind)?;
         command.args(["--name", &self.name, "--port", &port.to_string()]);
-        let mut server = Process::spawn(&format!("{}-{kind}-{port}", self.name), &self.dir, &mut command)?;
-        until("a server to listen", Duration::from_secs(10), || {
-            server.check_running()?;
-            Ok(server.log().contains("listening").then_some(()))
-        })?;
+        let server = Process::spawn(&format!("{}-{kind}-{port}", self.name), &self.dir, &mut command)?
+            .ready_when(|server| Ok(server.log().contains("listening")))?;
         self.servers.borrow_mut().push((port, server));
         Ok(())
     }

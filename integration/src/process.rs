@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::wait::until;
 
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A running program. Killed and reaped on drop; its log is shown when that happens because a test panicked.
 #[derive(Debug)]
 pub struct Process {
@@ -53,10 +55,14 @@ impl Process {
         self.child.stdin.take().zip(self.child.stdout.take()).context("the process was started without pipes")
     }
 
-    /// Fails, with the end of the log, when the process is no longer running.
-    pub fn check_running(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
+    /// Waits until `probe` says that the process is ready. Fails at once, with the end of its log, when it has ended.
+    pub fn ready_when(mut self, mut probe: impl FnMut(&Self) -> Result<bool>) -> Result<Self> {
+        let ended = until(&format!("{} to be ready", self.name), READY_TIMEOUT, || {
+            let ended = self.child.try_wait()?;
+            Ok(if ended.is_none() { probe(&self)?.then_some(None) } else { Some(ended) })
+        });
+        match ended.with_context(|| self.log_tail())? {
+            None => Ok(self),
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_tail()),
         }
     }

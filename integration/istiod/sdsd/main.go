@@ -45,10 +45,6 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The proxy that connects runs as another user.
-	if err := os.Chmod(*socket, 0o777); err != nil {
-		return err
-	}
 	server := grpc.NewServer()
 	secret.RegisterSecretDiscoveryServiceServer(server, &sds{secrets: secrets})
 	return server.Serve(listener)

@@ -17,9 +17,9 @@ pub(crate) struct Enter {
     cgroup: PathBuf,
     #[arg(long)]
     netns: Option<PathBuf>,
-    /// The user and group to become.
+    /// The group to be in.
     #[arg(long)]
-    uid: Option<u32>,
+    gid: Option<u32>,
     #[arg(last = true, required = true)]
     program: Vec<OsString>,
 }
@@ -37,8 +37,8 @@ impl Enter {
         let (program, arguments) = self.program.split_first().context("no program to run")?;
         let mut command = Command::new(program);
         command.args(arguments);
-        if let Some(uid) = self.uid {
-            command.uid(uid).gid(uid);
+        if let Some(gid) = self.gid {
+            command.gid(gid);
         }
         Err(command.exec()).with_context(|| format!("cannot run {}", program.display()))
     }
