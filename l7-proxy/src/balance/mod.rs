@@ -1,0 +1,168 @@
+//! Load balancing among the hosts of a cluster, as Envoy balances: a priority by its share of healthy hosts, a locality by
+//! weight where the cluster asks for it, then a host by the cluster's policy.
+//!
+//! A [`Balancer`] is built from one `ClusterLoadAssignment` and never changes; another assignment makes another one. What
+//! survives is in the hosts themselves ([`Candidate::active`]). Owned by one worker, hence the `Cell`s.
+
+mod edf;
+mod host_list;
+mod priority;
+
+use std::collections::BTreeMap;
+
+use orlop_plan::resource::cluster::LbPolicy;
+use orlop_plan::resource::endpoint::HealthStatus;
+
+use host_list::HostList;
+use priority::{Availability, PriorityLoad, PriorityShare};
+
+/// What a balancer has to know of a host.
+pub(crate) trait Candidate {
+    /// `load_balancing_weight`, ≥ 1.
+    fn weight(&self) -> u32;
+    /// Requests (or TCP connections) that are on it now.
+    fn active(&self) -> u32;
+    /// As EDS says.
+    fn health(&self) -> HealthStatus;
+}
+
+/// The part of a cluster's configuration that balancing depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BalancerConfig {
+    /// How a host is chosen within a locality or priority.
+    pub(crate) policy: LbPolicy,
+    /// Below this percentage of available hosts all of them are used; 0 is never.
+    pub(crate) panic_threshold: u8,
+    /// Localities are chosen by their weights first.
+    pub(crate) locality_weighted: bool,
+    /// `overprovisioning_factor` in percent.
+    pub(crate) overprovisioning_factor: u32,
+}
+
+/// One locality of an assignment.
+#[derive(Debug)]
+pub(crate) struct Locality<H> {
+    /// 0 is the highest.
+    pub(crate) priority: u32,
+    /// `load_balancing_weight`; a locality without one gets no traffic when localities are weighted.
+    pub(crate) weight: Option<u32>,
+    /// In order.
+    pub(crate) hosts: Vec<H>,
+}
+
+/// Chooses hosts for one cluster.
+#[derive(Debug)]
+pub(crate) struct Balancer<H> {
+    priorities: Vec<Priority<H>>,
+    load: PriorityLoad,
+}
+
+#[derive(Debug)]
+struct Priority<H> {
+    healthy: Tier<H>,
+    degraded: Tier<H>,
+    all: Tier<H>,
+}
+
+/// Hosts of one priority in one state of health, by locality where localities are weighted.
+#[derive(Debug)]
+enum Tier<H> {
+    Flat(HostList<H>),
+    ByLocality { localities: Vec<(u64, HostList<H>)>, total: u64 },
+}
+
+impl<H: Candidate + Clone> Balancer<H> {
+    /// Sorts the hosts of an assignment. Draining and unhealthy hosts are chosen in a panic only, as in Envoy; draining
+    /// ones not even then.
+    pub(crate) fn new(config: BalancerConfig, localities: Vec<Locality<H>>) -> Self {
+        let mut by_priority: BTreeMap<u32, Vec<Locality<H>>> = BTreeMap::new();
+        for mut locality in localities {
+            locality.hosts.retain(|host| host.health() != HealthStatus::Draining);
+            by_priority.entry(locality.priority).or_default().push(locality);
+        }
+        let availability: Vec<_> = by_priority
+            .values()
+            .map(|localities| {
+                let hosts = || localities.iter().flat_map(|locality| &locality.hosts);
+                Availability {
+                    healthy: hosts().filter(|host| host.health() == HealthStatus::Healthy).count(),
+                    degraded: hosts().filter(|host| host.health() == HealthStatus::Degraded).count(),
+                    total: hosts().count(),
+                }
+            })
+            .collect();
+        let load = PriorityLoad::new(&availability, config.overprovisioning_factor, config.panic_threshold);
+        let priorities = by_priority
+            .into_values()
+            .map(|localities| Priority {
+                healthy: Tier::new(config, &localities, |host| host.health() == HealthStatus::Healthy),
+                degraded: Tier::new(config, &localities, |host| host.health() == HealthStatus::Degraded),
+                all: Tier::new(config, &localities, |_| true),
+            })
+            .collect();
+        Self { priorities, load }
+    }
+
+    /// A host, or `None` where no host may be used (`UH`).
+    pub(crate) fn choose(&self) -> Option<H> {
+        let PriorityShare { priority, health } = self.load.choose(fastrand::u32(0..100))?;
+        let priority = self.priorities.get(priority)?;
+        match health {
+            priority::Health::Healthy => &priority.healthy,
+            priority::Health::Degraded => &priority.degraded,
+            priority::Health::Panic => &priority.all,
+        }
+        .choose()
+    }
+}
+
+impl<H: Candidate + Clone> Tier<H> {
+    fn new(config: BalancerConfig, localities: &[Locality<H>], usable: impl Fn(&H) -> bool) -> Self {
+        let pick = |locality: &Locality<H>| -> Vec<H> {
+            locality.hosts.iter().filter(|host| usable(host)).cloned().collect()
+        };
+        if !config.locality_weighted {
+            return Self::Flat(HostList::new(config.policy, localities.iter().flat_map(pick).collect()));
+        }
+        let mut total = 0;
+        let mut weighted = Vec::new();
+        for locality in localities {
+            let hosts = pick(locality);
+            let weight = effective_weight(config, locality, hosts.len());
+            if weight > 0 {
+                total += weight;
+                weighted.push((weight, HostList::new(config.policy, hosts)));
+            }
+        }
+        Self::ByLocality { localities: weighted, total }
+    }
+
+    fn choose(&self) -> Option<H> {
+        match self {
+            Self::Flat(hosts) => hosts.choose(),
+            Self::ByLocality { total: 0, .. } => None,
+            Self::ByLocality { localities, total } => {
+                let mut ticket = fastrand::u64(0..*total);
+                for (weight, hosts) in localities {
+                    match ticket.checked_sub(*weight) {
+                        Some(rest) => ticket = rest,
+                        None => return hosts.choose(),
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+/// A locality's weight, scaled down by the share of its hosts that are usable (Envoy: `effectiveLocalityWeight`), in parts
+/// of 100 so that scaling keeps its precision.
+fn effective_weight<H>(config: BalancerConfig, locality: &Locality<H>, usable: usize) -> u64 {
+    let total = locality.hosts.len() as u64;
+    let Some(weight) = locality.weight.filter(|_| total > 0) else { return 0 };
+    let available = (u64::from(config.overprovisioning_factor) * usable as u64 / total).min(100);
+    u64::from(weight) * available
+}
+
+#[cfg(test)]
+mod tests;

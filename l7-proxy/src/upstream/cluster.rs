@@ -1,0 +1,260 @@
+//! One version of a cluster, with the hosts that live on from version to version.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use orlop_plan::proxy::ClusterPlan;
+use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, LbPolicy, UpstreamTransportSocket};
+use orlop_plan::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint};
+
+use super::circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, ResourceManager, RetryPermit};
+use super::host::{Host, HostState};
+use super::pick::{PickContext, PickError, Picked};
+use crate::balance::{Balancer, BalancerConfig, Locality};
+use crate::stats::{ClusterCounters, Refusal};
+
+/// A cluster of one pod, on one worker.
+pub(crate) struct UpstreamCluster {
+    plan: ClusterPlan,
+    /// What is in use; survives updates.
+    resources: Rc<ResourceManager>,
+    counters: Arc<ClusterCounters>,
+    hosts: Hosts,
+}
+
+enum Hosts {
+    /// From EDS or the cluster itself.
+    Assigned { by_address: HashMap<SocketAddr, Rc<HostState>>, balancer: Balancer<Rc<Host>> },
+    /// `ORIGINAL_DST`: made as they are asked for.
+    OriginalDst { port_override: Option<u16>, by_address: RefCell<HashMap<SocketAddr, Rc<Host>>> },
+    /// Not served yet.
+    Refused(Refusal),
+}
+
+impl UpstreamCluster {
+    pub(super) fn new(plan: &ClusterPlan, counters: Arc<ClusterCounters>) -> Self {
+        let hosts = Hosts::new(plan, &HashMap::new());
+        Self { plan: plan.clone(), resources: Rc::default(), counters, hosts }
+    }
+
+    /// Whether this is the version that `plan` has.
+    pub(super) fn is(&self, plan: &ClusterPlan) -> bool {
+        let same_endpoints = match (&self.plan.load_assignment, &plan.load_assignment) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        same_endpoints && Arc::ptr_eq(&self.plan.cluster, &plan.cluster)
+    }
+
+    /// The version that `plan` has. Hosts that remain keep their connections and counts; the others close their idle ones.
+    pub(super) fn successor(&self, plan: &ClusterPlan) -> Self {
+        let known = self.hosts.states();
+        let hosts = Hosts::new(plan, &known);
+        for (address, state) in &known {
+            if !hosts.contains(*address) {
+                state.retire();
+            }
+        }
+        Self {
+            plan: plan.clone(),
+            resources: Rc::clone(&self.resources),
+            counters: Arc::clone(&self.counters),
+            hosts,
+        }
+    }
+
+    /// The cluster is gone: closes idle connections, and keeps others from being pooled again.
+    pub(super) fn retire(&self) {
+        for state in self.hosts.states().values() {
+            state.retire();
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        match &self.hosts {
+            Hosts::Assigned { by_address, .. } => {
+                for state in by_address.values() {
+                    state.sweep(now);
+                }
+            }
+            Hosts::OriginalDst { by_address, .. } => by_address.borrow_mut().retain(|_, host| {
+                host.state().sweep(now);
+                Rc::strong_count(host) > 1 || host.state().has_connections()
+            }),
+            Hosts::Refused(_) => {}
+        }
+    }
+
+    /// The cluster's configuration.
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.plan.cluster
+    }
+
+    /// Where it is counted.
+    pub(crate) fn counters(&self) -> &Arc<ClusterCounters> {
+        &self.counters
+    }
+
+    /// A host for one request or connection.
+    pub(crate) fn pick(&self, context: &PickContext<'_>) -> Result<Picked, PickError> {
+        let host = match &self.hosts {
+            Hosts::Refused(refusal) => return Err(PickError::Refused(*refusal)),
+            Hosts::OriginalDst { port_override, by_address } => {
+                let mut address = context.original_dst;
+                address.set_port(port_override.unwrap_or(address.port()));
+                let mut hosts = by_address.borrow_mut();
+                Rc::clone(hosts.entry(address).or_insert_with(|| Rc::new(Host::original_dst(address))))
+            }
+            Hosts::Assigned { balancer, .. } => choose(balancer, context)?,
+        };
+        if owes_tls(&self.plan.cluster.transport_socket, host.endpoint()) {
+            return Err(PickError::Refused(Refusal::UpstreamTls));
+        }
+        Ok(Picked::new(host))
+    }
+
+    /// Room for another connection (`max_connections`); `None` is `UO`.
+    pub(crate) fn try_connection(&self) -> Option<ConnectionPermit> {
+        self.resources.connection(&self.plan.cluster.circuit_breakers)
+    }
+
+    /// Room for another connection to `host`, which may always have one.
+    pub(crate) fn try_connection_to(&self, host: &HostState) -> Option<ConnectionPermit> {
+        self.try_connection()
+            .or_else(|| (!host.has_connections()).then(|| self.resources.connection_beyond_limit()))
+    }
+
+    /// Room for a request that has to wait for a connection (`max_pending_requests`); `None` is `UO`.
+    pub(crate) fn try_pending(&self) -> Option<PendingPermit> {
+        self.resources.pending(&self.plan.cluster.circuit_breakers)
+    }
+
+    /// Room for another request (`max_requests`); `None` is `UO`.
+    pub(crate) fn try_request(&self) -> Option<RequestPermit> {
+        self.resources.request(&self.plan.cluster.circuit_breakers)
+    }
+
+    /// Room for another attempt of a request (`max_retries`).
+    pub(crate) fn try_retry(&self) -> Option<RetryPermit> {
+        self.resources.retry(&self.plan.cluster.circuit_breakers)
+    }
+}
+
+impl Hosts {
+    fn new(plan: &ClusterPlan, known: &HashMap<SocketAddr, Rc<HostState>>) -> Self {
+        let cluster = &plan.cluster;
+        let assignment = match &cluster.discovery {
+            ClusterDiscovery::Dns { .. } => return Self::Refused(Refusal::DnsCluster),
+            ClusterDiscovery::OriginalDst { port_override, .. } => {
+                let by_address = known
+                    .iter()
+                    .map(|(address, state)| {
+                        (*address, Rc::new(Host::new(original_dst_endpoint(*address), Rc::clone(state))))
+                    })
+                    .collect();
+                return Self::OriginalDst {
+                    port_override: *port_override,
+                    by_address: RefCell::new(by_address),
+                };
+            }
+            ClusterDiscovery::Static(assignment) => plan.load_assignment.as_ref().or(Some(assignment)),
+            ClusterDiscovery::Eds { .. } => plan.load_assignment.as_ref(),
+        };
+        if cluster.lb_policy == LbPolicy::Hash {
+            return Self::Refused(Refusal::HashPolicy);
+        }
+        let mut by_address = HashMap::new();
+        let localities = assignment.map_or_else(Vec::new, |assignment| {
+            localities(assignment, |address| {
+                let state = known.get(&address).cloned().unwrap_or_default();
+                Rc::clone(by_address.entry(address).or_insert(state))
+            })
+        });
+        let config = BalancerConfig {
+            policy: cluster.lb_policy,
+            panic_threshold: cluster.healthy_panic_threshold,
+            locality_weighted: cluster.locality_weighted,
+            overprovisioning_factor: assignment.map_or(140, |assignment| assignment.overprovisioning_factor),
+        };
+        Self::Assigned { by_address, balancer: Balancer::new(config, localities) }
+    }
+
+    fn states(&self) -> HashMap<SocketAddr, Rc<HostState>> {
+        match self {
+            Self::Assigned { by_address, .. } => by_address.clone(),
+            Self::OriginalDst { by_address, .. } => by_address
+                .borrow()
+                .iter()
+                .map(|(address, host)| (*address, Rc::clone(host.state())))
+                .collect(),
+            Self::Refused(_) => HashMap::new(),
+        }
+    }
+
+    fn contains(&self, address: SocketAddr) -> bool {
+        match self {
+            Self::Assigned { by_address, .. } => by_address.contains_key(&address),
+            Self::OriginalDst { by_address, .. } => by_address.borrow().contains_key(&address),
+            Self::Refused(_) => false,
+        }
+    }
+}
+
+fn localities(
+    assignment: &ClusterLoadAssignment,
+    mut state: impl FnMut(SocketAddr) -> Rc<HostState>,
+) -> Vec<Locality<Rc<Host>>> {
+    assignment
+        .localities
+        .iter()
+        .map(|locality| Locality {
+            priority: locality.priority,
+            weight: locality.weight,
+            hosts: locality
+                .endpoints
+                .iter()
+                .map(|endpoint| Rc::new(Host::new(endpoint.clone(), state(endpoint.address))))
+                .collect(),
+        })
+        .collect()
+}
+
+/// A host that was not tried before, as far as the draws allow (`previous_hosts`).
+fn choose(balancer: &Balancer<Rc<Host>>, context: &PickContext<'_>) -> Result<Rc<Host>, PickError> {
+    let mut host = balancer.choose().ok_or(PickError::NoHealthyUpstream)?;
+    for _ in 0..context.reselections {
+        if !context.tried.contains(&host.address()) {
+            break;
+        }
+        host = balancer.choose().ok_or(PickError::NoHealthyUpstream)?;
+    }
+    Ok(host)
+}
+
+/// Whether plaintext to `endpoint` would be a downgrade.
+fn owes_tls(transport_socket: &UpstreamTransportSocket, endpoint: &LbEndpoint) -> bool {
+    match transport_socket {
+        UpstreamTransportSocket::RawBuffer => false,
+        UpstreamTransportSocket::Tls => true,
+        UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
+            endpoint.transport_socket_match.iter().any(|(k, v)| k == key && v == value)
+        }
+    }
+}
+
+/// What is known of a host that no assignment names.
+pub(super) fn original_dst_endpoint(address: SocketAddr) -> LbEndpoint {
+    LbEndpoint {
+        address,
+        hostname: String::new(),
+        health: HealthStatus::Healthy,
+        weight: 1,
+        transport_socket_match: Vec::new(),
+        workload: String::new(),
+    }
+}

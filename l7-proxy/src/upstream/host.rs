@@ -1,0 +1,167 @@
+//! A host of a cluster: what EDS says of it, and what this worker has open to it.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint};
+
+use super::circuit_breaker::ConnectionPermit;
+use super::cluster::original_dst_endpoint;
+use super::http1_pool::Http1Pool;
+use super::http2_pool::Http2Pool;
+use crate::balance::Candidate;
+use crate::stats::ClusterCounters;
+
+/// A host in one version of a cluster.
+#[derive(Debug)]
+pub(crate) struct Host {
+    endpoint: LbEndpoint,
+    state: Rc<HostState>,
+}
+
+/// What outlives versions of the cluster: load and connections of one address.
+#[derive(Debug, Default)]
+pub(crate) struct HostState {
+    active: Cell<u32>,
+    /// Every connection of the pools, idle or not.
+    connections: Cell<u32>,
+    pools: RefCell<Vec<(Option<IpAddr>, Rc<Pools>)>>,
+}
+
+/// Connections to one host from one source address; never shared between sources, nor between pods.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    pub(crate) http1: Http1Pool,
+    pub(crate) http2: Http2Pool,
+    /// Connections that belong here, idle or not.
+    open: Cell<u32>,
+}
+
+impl Host {
+    pub(super) fn new(endpoint: LbEndpoint, state: Rc<HostState>) -> Self {
+        Self { endpoint, state }
+    }
+
+    /// A host that no assignment names.
+    pub(super) fn original_dst(address: SocketAddr) -> Self {
+        Self::new(original_dst_endpoint(address), Rc::default())
+    }
+
+    /// Where connections go.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
+    /// As EDS describes it.
+    pub(crate) fn endpoint(&self) -> &LbEndpoint {
+        &self.endpoint
+    }
+
+    /// Load and connections.
+    pub(crate) fn state(&self) -> &Rc<HostState> {
+        &self.state
+    }
+}
+
+/// An open connection of a pool. Counts where Envoy counts it until dropped; then whoever waits for a connection is told.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    host: Rc<HostState>,
+    pools: Weak<Pools>,
+    counters: Arc<ClusterCounters>,
+    _permit: ConnectionPermit,
+}
+
+impl Membership {
+    /// A connection that was opened for `pools` of `host`.
+    pub(crate) fn new(
+        host: &Rc<HostState>,
+        pools: &Rc<Pools>,
+        counters: &Arc<ClusterCounters>,
+        permit: ConnectionPermit,
+    ) -> Self {
+        counters.connections.inc();
+        counters.active.inc();
+        host.connections.set(host.connections.get().saturating_add(1));
+        pools.open.set(pools.open.get().saturating_add(1));
+        Self {
+            host: Rc::clone(host),
+            pools: Rc::downgrade(pools),
+            counters: Arc::clone(counters),
+            _permit: permit,
+        }
+    }
+
+    /// The pools that the connection goes back to, while its host is part of the cluster.
+    pub(crate) fn pools(&self) -> Option<Rc<Pools>> {
+        self.pools.upgrade()
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.counters.active.dec();
+        self.host.connections.set(self.host.connections.get().saturating_sub(1));
+        if let Some(pools) = self.pools.upgrade() {
+            pools.open.set(pools.open.get().saturating_sub(1));
+            pools.http1.capacity_freed();
+        }
+    }
+}
+
+impl HostState {
+    /// The pools for connections that come from `source`.
+    pub(crate) fn pools(&self, source: Option<IpAddr>) -> Rc<Pools> {
+        let mut pools = self.pools.borrow_mut();
+        if let Some((_, known)) = pools.iter().find(|(from, _)| *from == source) {
+            return Rc::clone(known);
+        }
+        let new = Rc::<Pools>::default();
+        pools.push((source, Rc::clone(&new)));
+        new
+    }
+
+    /// Whether anything is open or being opened to it.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.connections.get() > 0
+    }
+
+    pub(super) fn enter(&self) {
+        self.active.set(self.active.get().saturating_add(1));
+    }
+
+    pub(super) fn leave(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+
+    /// The address left the cluster, or the cluster the plan: closes idle connections. Those in use find no pool to go back
+    /// to, and close too.
+    pub(super) fn retire(&self) {
+        self.pools.take();
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pools.borrow_mut().retain(|(_, pools)| {
+            pools.http1.sweep(now);
+            pools.http2.sweep(now);
+            Rc::strong_count(pools) > 1 || pools.open.get() > 0
+        });
+    }
+}
+
+impl Candidate for Rc<Host> {
+    fn weight(&self) -> u32 {
+        self.endpoint.weight
+    }
+
+    fn active(&self) -> u32 {
+        self.state.active.get()
+    }
+
+    fn health(&self) -> HealthStatus {
+        self.endpoint.health
+    }
+}

@@ -1,0 +1,81 @@
+//! Clusters as one worker uses them for one pod: hosts, balancer, circuit breakers, connection pools.
+//!
+//! Owned by the worker ([`Upstreams`] in its `PodContext`), used by `tcp` and `http`. In: the pod's plan, at each use. Out: a
+//! [`Picked`] host, a [`ConnectionPermit`], pooled connections. A cluster is immutable; when the plan brings another version
+//! of it, a successor is built that takes over the hosts whose addresses remain.
+
+mod circuit_breaker;
+mod cluster;
+mod host;
+mod http1_pool;
+mod http2_pool;
+mod pick;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use orlop_plan::proxy::{ClusterPlan, ProxyPlan};
+
+use crate::stats::PodCounters;
+
+pub(crate) use circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, RetryPermit};
+pub(crate) use cluster::UpstreamCluster;
+pub(crate) use host::{Host, HostState, Membership, Pools};
+pub(crate) use http1_pool::Http1Connection;
+pub(crate) use pick::{PickContext, PickError, Picked};
+
+/// Every cluster of one pod that this worker has used.
+pub(crate) struct Upstreams {
+    counters: Arc<PodCounters>,
+    clusters: RefCell<HashMap<Arc<str>, Rc<UpstreamCluster>>>,
+}
+
+impl Upstreams {
+    /// Nothing used yet.
+    pub(crate) fn new(counters: Arc<PodCounters>) -> Self {
+        Self { counters, clusters: RefCell::default() }
+    }
+
+    /// The cluster as `plan` has it; `None` where it has none (`NC`).
+    pub(crate) fn cluster(&self, plan: &ProxyPlan, name: &str) -> Option<Rc<UpstreamCluster>> {
+        let (name, wanted) = plan.clusters.get_key_value(name)?;
+        let mut clusters = self.clusters.borrow_mut();
+        match clusters.get_mut(name) {
+            Some(known) if known.is(wanted) => Some(Rc::clone(known)),
+            Some(known) => {
+                *known = Rc::new(known.successor(wanted));
+                Some(Rc::clone(known))
+            }
+            None => {
+                let cluster = Rc::new(UpstreamCluster::new(wanted, self.counters.cluster(name)));
+                clusters.insert(Arc::clone(name), Rc::clone(&cluster));
+                Some(cluster)
+            }
+        }
+    }
+
+    /// Drops clusters that `plan` no longer has, with their idle connections, and brings the others up to date. The worker
+    /// calls it after an update, so that connections to endpoints that are gone do not wait for the next request.
+    pub(crate) fn retain(&self, plan: &ProxyPlan) {
+        self.clusters.borrow_mut().retain(|name, known| {
+            let wanted: Option<&ClusterPlan> = plan.clusters.get(name);
+            match wanted {
+                Some(wanted) if !known.is(wanted) => *known = Rc::new(known.successor(wanted)),
+                Some(_) => {}
+                None => known.retire(),
+            }
+            wanted.is_some()
+        });
+    }
+
+    /// Closes pooled connections that were idle for too long or that the peer closed, and forgets original destinations
+    /// that are not in use. The worker calls it about once a second.
+    pub(crate) fn sweep(&self, now: Instant) {
+        for cluster in self.clusters.borrow().values() {
+            cluster.sweep(now);
+        }
+    }
+}
