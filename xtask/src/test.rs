@@ -1,0 +1,30 @@
+//! `cargo xtask test`.
+
+use anyhow::Result;
+
+use crate::setup::{self, Need};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The unit tests alone: no root, nothing to install.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Most of what a test on the bed does is to wait for other programs, so more of them run beside each other than
+/// there are cores.
+const TESTS_AT_ONCE: &str = "4";
+
+/// Runs the tests.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.fast {
+        return setup::run(&mut setup::cargo(["test", "--workspace", "--lib", "--bins"])?);
+    }
+    setup::require_root("test")?;
+    let programs = setup::prepare(&[Need::Pods, Need::Envoy, Need::Istiod])?;
+    // The tests on the bed run the binaries as an operator does.
+    setup::run(&mut setup::cargo(["build", "--workspace", "--bins"])?)?;
+    let mut tests = setup::cargo(["test", "--workspace", "--no-fail-fast"])?;
+    setup::run(tests.envs(programs).env("RUST_TEST_THREADS", TESTS_AT_ONCE).env("RUST_LIB_BACKTRACE", "0"))
+}
