@@ -1,0 +1,84 @@
+//! What a worker holds for one pod and for one connection: the contexts that every later stage reads.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use orlop_plan::proxy::ProxyPlan;
+use tokio::sync::watch;
+
+use crate::dialer::Dialer;
+use crate::stats::{Direction, PodCounters};
+use crate::upstream::Upstreams;
+
+/// One pod, as one worker sees it. The worker is its only owner.
+pub(crate) struct PodContext {
+    /// The name that it was enrolled by.
+    pub(crate) name: Arc<str>,
+    /// The newest plan; shared with the control side, which replaces it.
+    pub(crate) plan: Arc<ArcSwap<ProxyPlan>>,
+    /// Opens sockets in the pod's network namespace.
+    pub(crate) dialer: Dialer,
+    /// The worker's balancer state and connection pools for this pod's clusters.
+    pub(crate) upstreams: Upstreams,
+    /// Written by this worker only.
+    pub(crate) counters: Arc<PodCounters>,
+    /// When the pod is released or the proxy goes.
+    pub(crate) drain: Drain,
+}
+
+impl PodContext {
+    /// The newest plan. Taken once for each request, so that one request sees one plan.
+    pub(crate) fn plan(&self) -> Arc<ProxyPlan> {
+        self.plan.load_full()
+    }
+}
+
+/// One accepted connection.
+pub(crate) struct ConnectionContext {
+    /// Whose it is.
+    pub(crate) pod: Rc<PodContext>,
+    /// Which side of the pod it is on.
+    pub(crate) direction: Direction,
+    /// The client.
+    pub(crate) peer: SocketAddr,
+    /// The original destination: what the client dialled.
+    pub(crate) local: SocketAddr,
+}
+
+impl ConnectionContext {
+    /// The address that upstream connections of this connection come from: `None` is the pod's own; inbound it is the
+    /// client's, so that the application sees who calls. Connections may only be pooled by this.
+    pub(crate) fn upstream_source(&self) -> Option<IpAddr> {
+        match self.direction {
+            Direction::Outbound => None,
+            Direction::Inbound => Some(self.peer.ip()),
+        }
+    }
+}
+
+/// Tells the connections of a pod to finish: answer what was asked, take nothing new. Cloned into each of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Drain(watch::Receiver<bool>);
+
+impl Drain {
+    /// A drain that has not started, and what starts it.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (start, drain) = watch::channel(false);
+        (start, Self(drain))
+    }
+
+    /// Whether it has started.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns once it has started.
+    pub(crate) async fn started(&self) {
+        // An error says that the owner is gone, which ends everything as well.
+        let mut drain = self.0.clone();
+        let _ended = drain.wait_for(|draining| *draining).await;
+    }
+}
+

@@ -1,0 +1,331 @@
+//! What the proxy counted: response flags and refusals by name, and the counters of pods and clusters.
+//!
+//! Each worker owns one [`PodCounters`] for each pod and is its only writer, so that counting is a plain store without a
+//! locked instruction; [`PodStats::merge`] adds up the workers' cells when someone asks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// Which side of the pod a connection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The pod connects to something.
+    Outbound,
+    /// Something connects to the pod.
+    Inbound,
+}
+
+/// Why a request or connection did not go well: Envoy's `%RESPONSE_FLAGS%`, those that can occur here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResponseFlag {
+    /// UH: no healthy upstream host.
+    NoHealthyUpstream,
+    /// UF: the connection to the upstream failed.
+    UpstreamConnectionFailure,
+    /// UO: the upstream overflowed (circuit breaker).
+    UpstreamOverflow,
+    /// NR: no route or no filter chain.
+    NoRouteFound,
+    /// NC: the cluster is not known.
+    NoClusterFound,
+    /// URX: the retry or connect attempt limit was reached.
+    UpstreamRetryLimitExceeded,
+    /// UT: the upstream's answer took longer than the route's timeout.
+    UpstreamRequestTimeout,
+    /// UC: the upstream closed the connection.
+    UpstreamConnectionTermination,
+    /// UR: the upstream reset the stream.
+    UpstreamRemoteReset,
+    /// UPE: the upstream's answer was malformed.
+    UpstreamProtocolError,
+    /// DC: the downstream closed the connection.
+    DownstreamConnectionTermination,
+    /// DPE: the downstream's request was malformed.
+    DownstreamProtocolError,
+    /// LR: reset by the proxy.
+    LocalReset,
+    /// SI: the stream's idle timeout.
+    StreamIdleTimeout,
+    /// DT: the connection's or the request's maximum duration.
+    DurationTimeout,
+    /// UMSDR: the upstream's maximum stream duration.
+    UpstreamMaxStreamDurationReached,
+}
+
+impl ResponseFlag {
+    /// Every flag, in the order of its counter.
+    pub const ALL: [Self; 16] = [
+        Self::NoHealthyUpstream,
+        Self::UpstreamConnectionFailure,
+        Self::UpstreamOverflow,
+        Self::NoRouteFound,
+        Self::NoClusterFound,
+        Self::UpstreamRetryLimitExceeded,
+        Self::UpstreamRequestTimeout,
+        Self::UpstreamConnectionTermination,
+        Self::UpstreamRemoteReset,
+        Self::UpstreamProtocolError,
+        Self::DownstreamConnectionTermination,
+        Self::DownstreamProtocolError,
+        Self::LocalReset,
+        Self::StreamIdleTimeout,
+        Self::DurationTimeout,
+        Self::UpstreamMaxStreamDurationReached,
+    ];
+
+    /// The short form that Envoy writes.
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::NoHealthyUpstream => "UH",
+            Self::UpstreamConnectionFailure => "UF",
+            Self::UpstreamOverflow => "UO",
+            Self::NoRouteFound => "NR",
+            Self::NoClusterFound => "NC",
+            Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamRequestTimeout => "UT",
+            Self::UpstreamConnectionTermination => "UC",
+            Self::UpstreamRemoteReset => "UR",
+            Self::UpstreamProtocolError => "UPE",
+            Self::DownstreamConnectionTermination => "DC",
+            Self::DownstreamProtocolError => "DPE",
+            Self::LocalReset => "LR",
+            Self::StreamIdleTimeout => "SI",
+            Self::DurationTimeout => "DT",
+            Self::UpstreamMaxStreamDurationReached => "UMSDR",
+        }
+    }
+}
+
+/// Why the proxy itself refused a connection or a request, where serving it would have been wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The pod has no listener for this direction, or the listener no filter chain for the connection.
+    #[error("no filter chain takes the connection")]
+    NoFilterChain,
+    /// The filter chain terminates TLS, for which the node holds no identity.
+    #[error("the filter chain terminates TLS, and the node holds no identity yet")]
+    DownstreamTls,
+    /// The endpoint is owed TLS, for which the node holds no identity; plaintext would be a downgrade.
+    #[error("the endpoint is owed TLS, and the node holds no identity yet")]
+    UpstreamTls,
+    /// The cluster's endpoints come from DNS, which is not served yet.
+    #[error("clusters that resolve by DNS are not served yet")]
+    DnsCluster,
+    /// The cluster balances by a consistent hash, which is not served yet.
+    #[error("consistent hashing is not served yet")]
+    HashPolicy,
+    /// The client said nothing that tells its protocol within `listener_filters_timeout`.
+    #[error("listener filter timeout")]
+    ListenerFilterTimeout,
+    /// The client's first bytes are longer than a listener filter may hold.
+    #[error("the client's first message is too long to inspect")]
+    ListenerFilterOverflow,
+    /// The connection was dialled to the proxy's own listener: forwarding it would loop.
+    #[error("dialled to the proxy's own listener")]
+    OwnListener,
+}
+
+impl Refusal {
+    /// Every reason, in the order of its counter.
+    pub const ALL: [Self; 8] = [
+        Self::NoFilterChain,
+        Self::DownstreamTls,
+        Self::UpstreamTls,
+        Self::DnsCluster,
+        Self::HashPolicy,
+        Self::ListenerFilterTimeout,
+        Self::ListenerFilterOverflow,
+        Self::OwnListener,
+    ];
+
+    /// The name in statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoFilterChain => "no_filter_chain",
+            Self::DownstreamTls => "downstream_tls",
+            Self::UpstreamTls => "upstream_tls",
+            Self::DnsCluster => "dns_cluster",
+            Self::HashPolicy => "hash_policy",
+            Self::ListenerFilterTimeout => "listener_filter_timeout",
+            Self::ListenerFilterOverflow => "listener_filter_overflow",
+            Self::OwnListener => "own_listener",
+        }
+    }
+}
+
+/// A number with one writer: the worker whose counters it belongs to. Readers on other threads may be a moment behind.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`. A load and a store, not a locked addition: no one else writes.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes one off a gauge.
+    pub(crate) fn dec(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(1), Relaxed);
+    }
+
+    /// The value.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of one worker for one pod.
+#[derive(Debug, Default)]
+pub(crate) struct PodCounters {
+    accepted_outbound: Counter,
+    accepted_inbound: Counter,
+    /// Connections that are open now (gauge).
+    pub(crate) active: Counter,
+    /// Bytes read from downstream connections of the TCP proxy.
+    pub(crate) bytes_received: Counter,
+    /// Bytes written to downstream connections of the TCP proxy.
+    pub(crate) bytes_sent: Counter,
+    /// Connections lost to a bug: their task panicked.
+    pub(crate) panics: Counter,
+    /// By the hundreds of the status, 1xx to 5xx.
+    requests: [Counter; 5],
+    flags: [Counter; ResponseFlag::ALL.len()],
+    refusals: [Counter; Refusal::ALL.len()],
+    /// Locked when a cluster is used for the first time and when statistics are read, never for a request.
+    clusters: Mutex<HashMap<Arc<str>, Arc<ClusterCounters>>>,
+}
+
+/// The counters of one worker for one cluster of one pod.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterCounters {
+    /// Connections that were opened.
+    pub(crate) connections: Counter,
+    /// Connections that could not be opened.
+    pub(crate) connect_failures: Counter,
+    /// Requests that were sent, each attempt counted.
+    pub(crate) requests: Counter,
+    /// Requests that ended in a 5xx of the upstream or without an answer.
+    pub(crate) failures: Counter,
+    /// Connections that are open now (gauge).
+    pub(crate) active: Counter,
+}
+
+impl PodCounters {
+    /// A connection was accepted.
+    pub(crate) fn accepted(&self, direction: Direction) {
+        match direction {
+            Direction::Outbound => self.accepted_outbound.inc(),
+            Direction::Inbound => self.accepted_inbound.inc(),
+        }
+    }
+
+    /// A request was answered with `status`.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        let hundreds = usize::from(status.as_u16() / 100);
+        if let Some(cell) = hundreds.checked_sub(1).and_then(|class| self.requests.get(class)) {
+            cell.inc();
+        }
+    }
+
+    /// A request or connection ended with `flag`.
+    pub(crate) fn flag(&self, flag: ResponseFlag) {
+        if let Some(cell) = self.flags.get(flag as usize) {
+            cell.inc();
+        }
+    }
+
+    /// A request or connection was refused.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        if let Some(cell) = self.refusals.get(refusal as usize) {
+            cell.inc();
+        }
+    }
+
+    /// The counters of a cluster, to be kept by whoever uses the cluster.
+    pub(crate) fn cluster(&self, name: &Arc<str>) -> Arc<ClusterCounters> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(clusters.entry(Arc::clone(name)).or_default())
+    }
+}
+
+/// What was counted for one pod, or for all (see [`Proxy::totals`](crate::Proxy::totals)).
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct PodStats {
+    /// Connections accepted from the pod.
+    pub accepted_outbound: u64,
+    /// Connections accepted towards the pod.
+    pub accepted_inbound: u64,
+    /// Downstream connections that are open now.
+    pub active: u64,
+    /// Bytes that the TCP proxy read from downstream connections.
+    pub bytes_received: u64,
+    /// Bytes that the TCP proxy wrote to downstream connections.
+    pub bytes_sent: u64,
+    /// Connections lost to a bug of the proxy.
+    pub panics: u64,
+    /// Answered requests by class, `2xx`.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Envoy's response flags that occurred, by their short form.
+    pub response_flags: BTreeMap<&'static str, u64>,
+    /// Refusals that occurred, by [`Refusal::name`].
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Clusters that were used.
+    pub clusters: BTreeMap<String, ClusterStats>,
+}
+
+/// What was counted for one cluster.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct ClusterStats {
+    /// Connections that were opened.
+    pub connections: u64,
+    /// Connections that could not be opened.
+    pub connect_failures: u64,
+    /// Requests that were sent, each attempt counted.
+    pub requests: u64,
+    /// Requests that ended in a 5xx of the upstream or without an answer.
+    pub failures: u64,
+    /// Connections that are open now.
+    pub active: u64,
+}
+
+impl PodStats {
+    /// Adds what one worker counted.
+    pub(crate) fn merge(&mut self, counters: &PodCounters) {
+        const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        self.accepted_outbound += counters.accepted_outbound.get();
+        self.accepted_inbound += counters.accepted_inbound.get();
+        self.active += counters.active.get();
+        self.bytes_received += counters.bytes_received.get();
+        self.bytes_sent += counters.bytes_sent.get();
+        self.panics += counters.panics.get();
+        add(&mut self.requests, CLASSES, &counters.requests);
+        add(&mut self.response_flags, ResponseFlag::ALL.map(ResponseFlag::short), &counters.flags);
+        add(&mut self.refused, Refusal::ALL.map(Refusal::name), &counters.refusals);
+        let clusters = counters.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, cluster) in clusters.iter() {
+            let stats = self.clusters.entry(name.to_string()).or_default();
+            stats.connections += cluster.connections.get();
+            stats.connect_failures += cluster.connect_failures.get();
+            stats.requests += cluster.requests.get();
+            stats.failures += cluster.failures.get();
+            stats.active += cluster.active.get();
+        }
+    }
+}
+
+/// Adds the cells that are not zero under their names.
+fn add<const N: usize>(to: &mut BTreeMap<&'static str, u64>, names: [&'static str; N], cells: &[Counter; N]) {
+    for (name, cell) in names.into_iter().zip(cells) {
+        if cell.get() > 0 {
+            *to.entry(name).or_default() += cell.get();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The traffic workers: threads that carry connections, apart from the agent's own runtime.
+//!
+//! Each pod is present on every worker as a task with a mailbox (see [`pod_task`]). One of the workers accepts for the pod
+//! and gives each connection to the worker with the fewest; nobody else is woken for it. With one worker a connection
+//! never leaves the thread.
+
+mod pod_task;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use orlop_plan::proxy::ProxyPlan;
+use orlop_podnet::NetNs;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::listener::accept_now;
+use crate::proxy::{PodListeners, ProxyConfig, ProxyError};
+use crate::stats::{PodCounters, PodStats};
+
+use self::pod_task::{Mail, PodTask};
+
+/// The traffic threads. Dropping them ends the threads, and whatever connections they still have.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    workers: Vec<Worker>,
+    mark: u32,
+    /// Open connections of each worker, for choosing the next one's.
+    loads: Arc<[AtomicUsize]>,
+}
+
+/// One traffic thread.
+#[derive(Debug)]
+struct Worker {
+    /// `None` once it is told to end.
+    enrolments: Option<mpsc::UnboundedSender<Enrolment>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A pod that a worker is to carry from now on.
+#[derive(Debug)]
+struct Enrolment {
+    pod: Arc<PodShared>,
+    worker: usize,
+    /// Listeners to accept from, on the pod's accepting worker.
+    listeners: Option<PodListeners>,
+    mail: mpsc::UnboundedReceiver<Mail>,
+}
+
+/// What the control side and all workers share of a pod.
+#[derive(Debug)]
+struct PodShared {
+    name: Arc<str>,
+    netns: Arc<NetNs>,
+    mark: u32,
+    plan: Arc<ArcSwap<ProxyPlan>>,
+    /// By worker.
+    mailboxes: Vec<mpsc::UnboundedSender<Mail>>,
+    /// By worker.
+    counters: Vec<Arc<PodCounters>>,
+    /// Of all workers, not of this pod alone.
+    loads: Arc<[AtomicUsize]>,
+}
+
+/// An enrolled pod in the hands of the control side.
+#[derive(Debug)]
+pub(crate) struct PodHandle {
+    pod: Arc<PodShared>,
+    listeners: PodListeners,
+    /// The worker that accepts.
+    acceptor: usize,
+}
+
+impl Workers {
+    /// Starts `config.workers` threads.
+    pub(crate) fn start(config: ProxyConfig) -> Result<Self, ProxyError> {
+        let workers = (0..config.workers)
+            .map(|worker| Worker::start(worker).map_err(|source| ProxyError::Worker { worker, source }))
+            .collect::<Result<Vec<_>, _>>()?;
+        let loads = workers.iter().map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { workers, mark: config.mark, loads })
+    }
+
+    /// Makes every worker carry the pod; the one at `acceptor` (modulo their number) accepts.
+    pub(crate) fn enrol(
+        &self,
+        name: &str,
+        netns: Arc<NetNs>,
+        plan: Arc<ProxyPlan>,
+        listeners: PodListeners,
+        acceptor: usize,
+    ) -> PodHandle {
+        let acceptor = acceptor.checked_rem(self.workers.len()).unwrap_or_default();
+        let (mailboxes, mails): (Vec<_>, Vec<_>) =
+            self.workers.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let pod = Arc::new(PodShared {
+            name: name.into(),
+            netns,
+            mark: self.mark,
+            plan: Arc::new(ArcSwap::new(plan)),
+            mailboxes,
+            counters: self.workers.iter().map(|_| Arc::default()).collect(),
+            loads: Arc::clone(&self.loads),
+        });
+        for (worker, (thread, mail)) in self.workers.iter().zip(mails).enumerate() {
+            let listeners = (worker == acceptor).then(|| listeners.clone());
+            thread.enrol(Enrolment { pod: Arc::clone(&pod), worker, listeners, mail });
+        }
+        PodHandle { pod, listeners, acceptor }
+    }
+}
+
+impl Worker {
+    /// The runtime is made here, so that its failure is the caller's to see.
+    fn start(worker: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (enrolments, inbox) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new().name(format!("orlop-proxy-{worker}")).spawn(move || {
+            let carried = catch_unwind(AssertUnwindSafe(|| {
+                LocalSet::new().block_on(&runtime, carry_pods(inbox));
+            }));
+            if carried.is_err() {
+                // Tasks cannot bring a worker down, so this is a broken runtime. Its listeners would go on taking
+                // connections that nobody serves; ending the process makes them fail fast and gets it restarted.
+                tracing::error!(worker, "traffic worker is lost, ending the process");
+                std::process::abort();
+            }
+        })?;
+        Ok(Self { enrolments: Some(enrolments), thread: Some(thread) })
+    }
+
+    fn enrol(&self, enrolment: Enrolment) {
+        if let Some(enrolments) = &self.enrolments {
+            // Fails only when the thread is gone, and then the process is going too.
+            let _sent = enrolments.send(enrolment);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.enrolments = None;
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// A worker's life: carries each pod that it is given, until the proxy goes.
+async fn carry_pods(mut inbox: mpsc::UnboundedReceiver<Enrolment>) {
+    while let Some(enrolment) = inbox.recv().await {
+        // Ends by itself when the pod is released and drained.
+        tokio::task::spawn_local(PodTask::new(enrolment).run());
+    }
+}
+
+impl PodShared {
+    /// The worker with the fewest connections, `own` where it is one of them.
+    fn least_loaded(&self, own: usize) -> usize {
+        let load = |worker: usize| self.loads.get(worker).map_or(usize::MAX, |load| load.load(Relaxed));
+        (0..self.loads.len()).fold(own, |best, worker| if load(worker) < load(best) { worker } else { best })
+    }
+}
+
+impl PodHandle {
+    /// Replaces the plan, and lets the workers drop what it does not name any more.
+    pub(crate) fn update(&self, plan: Arc<ProxyPlan>) {
+        self.pod.plan.store(plan);
+        self.tell(|| Mail::PlanChanged);
+    }
+
+    /// Adds what all workers counted.
+    pub(crate) fn merge_into(&self, stats: &mut PodStats) {
+        for counters in &self.pod.counters {
+            stats.merge(counters);
+        }
+    }
+
+    /// Closes the listeners and starts the drain. The future ends when every worker has finished.
+    pub(crate) fn release(self, deadline: Duration) -> impl Future<Output = ()> + use<> {
+        self.close_listeners();
+        let mut finished = Vec::new();
+        self.tell(|| {
+            let (done, drained) = oneshot::channel();
+            finished.push(drained);
+            Mail::Drain { deadline, done }
+        });
+        async move {
+            for drained in finished {
+                // An error says that the task is gone, and with it its connections.
+                let _drained = drained.await;
+            }
+        }
+    }
+
+    /// Gives what waits in the queues to the accepting worker, then ends the listening itself: the kernel refuses at
+    /// once, although the worker still holds the descriptors for a moment.
+    fn close_listeners(&self) {
+        for (direction, listener) in self.listeners.iter() {
+            while let Ok(Some(accepted)) = accept_now(listener, direction) {
+                if let Some(mailbox) = self.pod.mailboxes.get(self.acceptor) {
+                    let _sent = mailbox.send(Mail::Connection(accepted));
+                }
+            }
+            if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+                tracing::warn!(pod = %self.pod.name, %error, "a listener could not be shut down");
+            }
+        }
+    }
+
+    fn tell(&self, mut mail: impl FnMut() -> Mail) {
+        for mailbox in &self.pod.mailboxes {
+            // A closed mailbox is of a task that has finished.
+            let _sent = mailbox.send(mail());
+        }
+    }
+}
+
