@@ -16,6 +16,8 @@ pub struct TcpProxy {
     pub max_connect_attempts: u32,
     /// `max_downstream_connection_duration`.
     pub max_downstream_connection_duration: Option<Duration>,
+    /// An access log was asked for: names of the loggers, for the classifier.
+    pub access_logs: Vec<String>,
 }
 
 /// `cluster_specifier`.

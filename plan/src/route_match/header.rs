@@ -18,7 +18,9 @@ impl HeaderMatcher {
     pub fn matches_headers(&self, headers: &HeaderMap) -> bool {
         self.matches_value(match &self.name {
             HeaderSource::Name(name) => joined(headers, name),
-            HeaderSource::Method | HeaderSource::Path | HeaderSource::Authority | HeaderSource::Scheme => None,
+            HeaderSource::Method | HeaderSource::Path | HeaderSource::Authority | HeaderSource::Scheme => {
+                None
+            }
         })
     }
 

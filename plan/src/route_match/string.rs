@@ -7,9 +7,9 @@ impl StringMatcher {
     pub fn matches(&self, value: &[u8]) -> bool {
         match &self.pattern {
             StringPattern::Exact(exact) => equal(value, exact.as_bytes(), self.ignore_case),
-            StringPattern::Prefix(prefix) => {
-                value.get(..prefix.len()).is_some_and(|start| equal(start, prefix.as_bytes(), self.ignore_case))
-            }
+            StringPattern::Prefix(prefix) => value
+                .get(..prefix.len())
+                .is_some_and(|start| equal(start, prefix.as_bytes(), self.ignore_case)),
             StringPattern::Suffix(suffix) => value
                 .len()
                 .checked_sub(suffix.len())
@@ -21,9 +21,7 @@ impl StringMatcher {
                         .windows(part.len())
                         .any(|window| equal(window, part.as_bytes(), self.ignore_case))
             }
-            StringPattern::Regex(regex) => {
-                std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text))
-            }
+            StringPattern::Regex(regex) => std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text)),
         }
     }
 }

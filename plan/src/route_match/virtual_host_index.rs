@@ -18,7 +18,9 @@ pub struct VirtualHostIndex {
 
 /// A domain that appears twice in one route configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("domain {domain:?} belongs to the virtual hosts {first:?} and {second:?}; domains are unique in a route configuration")]
+#[error(
+    "domain {domain:?} belongs to the virtual hosts {first:?} and {second:?}; domains are unique in a route configuration"
+)]
 pub struct DuplicateDomain {
     /// As it would be written.
     pub domain: String,

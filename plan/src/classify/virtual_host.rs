@@ -1,0 +1,189 @@
+//! Whether a virtual host, and the connection manager in front of it, ask for anything at L7.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Cause;
+use crate::resource::FieldPath;
+use crate::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
+use crate::resource::retry::{RetryOn, RetryPolicy};
+use crate::resource::route::{
+    Action, ClusterSpecifier, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+};
+
+/// The one cluster that every request of a virtual host goes to, if nothing more is asked for.
+pub(super) fn only_cluster(virtual_host: &VirtualHost) -> Result<&Arc<str>, (FieldPath, Cause)> {
+    let VirtualHost {
+        name,
+        domains: _,
+        routes,
+        require_tls,
+        retry_policy,
+        // istiod sets it everywhere.
+        include_request_attempt_count: _,
+        include_attempt_count_in_response,
+        headers,
+    } = virtual_host;
+    let asks = |field: &str, what| {
+        let cause = Cause::VirtualHost { virtual_host: name.clone(), what };
+        Err((FieldPath::root().field(field), cause))
+    };
+    if *require_tls {
+        return asks("require_tls", "redirects plaintext to https");
+    }
+    if !headers.is_empty() {
+        return asks("request_headers_to_add", "changes headers");
+    }
+    if *include_attempt_count_in_response {
+        return asks("include_attempt_count_in_response", "adds a header to responses");
+    }
+    if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
+        return asks("retry_policy", "has a retry policy of its own");
+    }
+    let [route] = routes.as_slice() else {
+        return asks("routes", if routes.is_empty() { "has no route" } else { "has several routes" });
+    };
+    route_cluster(route).map_err(|(field, what)| {
+        let cause = Cause::Route { virtual_host: name.clone(), route: route.name.clone(), what };
+        (FieldPath::root().field("routes").index(0).field(field), cause)
+    })
+}
+
+fn route_cluster(route: &Route) -> Result<&Arc<str>, (&'static str, &'static str)> {
+    let Route { name: _, route_match, action, headers, decorator: _ } = route;
+    let RouteMatch {
+        path,
+        // No difference for the prefix `/`.
+        case_sensitive: _,
+        headers: header_matchers,
+        query_parameters,
+        grpc,
+        runtime_fraction_per_million,
+    } = route_match;
+    if !matches!(path, PathMatch::Prefix(prefix) if prefix == "/") {
+        return Err(("match", "matches on the path"));
+    }
+    if !header_matchers.is_empty() {
+        return Err(("match.headers[0]", "matches on headers"));
+    }
+    if !query_parameters.is_empty() {
+        return Err(("match.query_parameters[0]", "matches on query parameters"));
+    }
+    if *grpc {
+        return Err(("match.grpc", "takes gRPC only"));
+    }
+    if runtime_fraction_per_million.is_some() {
+        return Err(("match.runtime_fraction", "takes a fraction of requests"));
+    }
+    if !headers.is_empty() {
+        return Err(("request_headers_to_add", "changes headers"));
+    }
+    match action {
+        Action::Route(action) => action_cluster(action),
+        Action::Redirect(_) => Err(("redirect", "redirects")),
+        Action::DirectResponse(_) => Err(("direct_response", "answers by itself")),
+    }
+}
+
+fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, (&'static str, &'static str)> {
+    let RouteAction {
+        cluster,
+        cluster_not_found_response: _,
+        path_rewrite,
+        host_rewrite,
+        append_x_forwarded_host,
+        timeout,
+        idle_timeout,
+        max_stream_duration,
+        grpc_timeout_header_max,
+        retry_policy,
+        upgrades,
+    } = action;
+    if path_rewrite.is_some() {
+        return Err(("route.prefix_rewrite", "rewrites the path"));
+    }
+    if host_rewrite.is_some() || *append_x_forwarded_host {
+        return Err(("route.host_rewrite_literal", "rewrites the host"));
+    }
+    if timeout.is_some() {
+        return Err(("route.timeout", "has a timeout"));
+    }
+    if idle_timeout.is_some_and(|timeout| !timeout.is_zero()) {
+        return Err(("route.idle_timeout", "has an idle timeout"));
+    }
+    if max_stream_duration.is_some_and(|limit| !limit.is_zero()) {
+        return Err(("route.max_stream_duration", "limits a request's duration"));
+    }
+    if grpc_timeout_header_max.is_some_and(|limit| !limit.is_zero()) {
+        return Err(("route.max_stream_duration.grpc_timeout_header_max", "limits a gRPC call's duration"));
+    }
+    if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
+        return Err(("route.retry_policy", "has a retry policy of its own"));
+    }
+    if !upgrades.is_empty() {
+        return Err(("route.upgrade_configs", "allows upgrades of its own"));
+    }
+    match cluster {
+        ClusterSpecifier::Cluster(name) => Ok(name),
+        ClusterSpecifier::Weighted(_) => Err(("route.weighted_clusters", "draws among weighted clusters")),
+        ClusterSpecifier::ClusterHeader(_) => {
+            Err(("route.cluster_header", "takes the cluster from a header"))
+        }
+    }
+}
+
+/// Whether a retry policy is the one that istiod writes where nobody asked for one: outbound, twice after a failure to
+/// connect or a refusal by the peer; inbound, twice after a reset before the request was sent.
+fn is_mesh_default(policy: &RetryPolicy) -> bool {
+    let RetryPolicy {
+        retry_on,
+        num_retries,
+        per_try_timeout,
+        base_interval,
+        max_interval,
+        retriable_status_codes,
+        retriable_headers,
+        retriable_request_headers,
+        avoid_previous_hosts: _,
+        host_selection_attempts: _,
+        avoid_previous_priorities,
+    } = policy;
+    let outbound = RetryOn {
+        connect_failure: true,
+        refused_stream: true,
+        grpc_unavailable: true,
+        grpc_cancelled: true,
+        retriable_status_codes: true,
+        ..RetryOn::default()
+    };
+    let inbound = RetryOn { reset_before_request: true, ..RetryOn::default() };
+    (*retry_on == outbound || *retry_on == inbound)
+        && *num_retries == 2
+        && per_try_timeout.is_none()
+        && *base_interval == Duration::from_millis(25)
+        && *max_interval == Duration::from_millis(250)
+        // Releases before 1.24 named 503 here.
+        && retriable_status_codes.iter().all(|code| *code == 503)
+        && retriable_headers.is_empty()
+        && retriable_request_headers.is_empty()
+        && !avoid_previous_priorities
+}
+
+/// What a route configuration as a whole asks for.
+pub(super) fn route_configuration_asks(routes: &RouteConfiguration) -> Option<(&'static str, &'static str)> {
+    (!routes.headers.is_empty()).then_some(("request_headers_to_add", "changes headers"))
+}
+
+/// What a connection manager asks for beyond the filters that the stock installation puts everywhere.
+pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static str, &'static str)> {
+    if !manager.access_logs.is_empty() {
+        return Some(("access_log", "writes an access log of requests"));
+    }
+    if manager.tracing {
+        return Some(("tracing", "traces requests"));
+    }
+    if manager.http_filters.contains(&HttpFilter::GrpcWeb) {
+        return Some(("http_filters", "translates gRPC-Web"));
+    }
+    None
+}

@@ -1,0 +1,56 @@
+//! Which destination a connection belongs to, and its verdict.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::Plans;
+use crate::classify::{Destination, Verdict};
+use crate::kernel::Frontend;
+
+/// One destination and its verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The destination, as text.
+    #[serde(serialize_with = "as_text")]
+    pub destination: Destination,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+fn as_text<S: serde::Serializer>(value: &Destination, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// What happens to connections of the workload to `host:port`. `host` is an address, or a name that a virtual host or a
+/// cluster's service has; a name may stand for several addresses, and one that nothing knows is anywhere else.
+pub fn explain(plans: &Plans, host: &str, port: u16) -> Vec<Explanation> {
+    let explanation = |destination: &Destination, verdict: &Verdict| Explanation {
+        destination: *destination,
+        verdict: verdict.clone(),
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let by_name: Vec<_> = plans
+        .verdicts
+        .iter()
+        .filter(|(destination, verdict)| {
+            address.is_none()
+                && matches!(destination, Destination::Outbound(frontend) if frontend.port == port)
+                && verdict.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+        })
+        .map(|(destination, verdict)| explanation(destination, verdict))
+        .collect();
+    if !by_name.is_empty() {
+        return by_name;
+    }
+    [
+        address.map(|addr| Destination::Outbound(Frontend { addr: Some(addr), port })),
+        Some(Destination::Outbound(Frontend { addr: None, port })),
+        Some(Destination::OutboundElsewhere),
+    ]
+    .into_iter()
+    .flatten()
+    .find_map(|destination| Some(explanation(&destination, plans.verdicts.get(&destination)?)))
+    .into_iter()
+    .collect()
+}

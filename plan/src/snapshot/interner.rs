@@ -1,0 +1,85 @@
+//! Equal resources are parsed and kept once, however many workloads have them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::resource::ResourceError;
+use crate::resource::cluster::Cluster;
+use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::listener::Listener;
+use crate::resource::route::RouteConfiguration;
+
+/// The parsed resources of all workloads of the node, by their bytes. Holds nothing alive by itself.
+#[derive(Debug, Default)]
+pub struct Interner {
+    pub(super) clusters: Pool<Cluster>,
+    pub(super) load_assignments: Pool<ClusterLoadAssignment>,
+    pub(super) listeners: Pool<Listener>,
+    pub(super) routes: Pool<RouteConfiguration>,
+}
+
+impl Interner {
+    /// Empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many distinct resources are alive.
+    pub fn len(&self) -> usize {
+        self.clusters.alive() + self.load_assignments.alive() + self.listeners.alive() + self.routes.alive()
+    }
+
+    /// Whether no resource is alive.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A resource and the bytes that it was parsed from.
+#[derive(Debug)]
+pub(super) struct Parsed<T> {
+    pub(super) resource: Arc<T>,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool<T> {
+    by_bytes: HashMap<Arc<[u8]>, Weak<T>>,
+    /// The size at which the dead are looked for again.
+    sweep_at: usize,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self { by_bytes: HashMap::new(), sweep_at: SMALL }
+    }
+}
+
+const SMALL: usize = 64;
+
+impl<T> Pool<T> {
+    /// The resource of these bytes; `parse` is called only where it is not there yet.
+    pub(super) fn intern(
+        &mut self,
+        bytes: &[u8],
+        parse: impl FnOnce(&[u8]) -> Result<T, ResourceError>,
+    ) -> Result<Parsed<T>, ResourceError> {
+        if let Some((bytes, weak)) = self.by_bytes.get_key_value(bytes)
+            && let Some(resource) = weak.upgrade()
+        {
+            return Ok(Parsed { resource, bytes: Arc::clone(bytes) });
+        }
+        let resource = Arc::new(parse(bytes)?);
+        if self.by_bytes.len() >= self.sweep_at {
+            self.by_bytes.retain(|_, weak| weak.strong_count() > 0);
+            self.sweep_at = SMALL.max(self.by_bytes.len() * 2);
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        self.by_bytes.insert(Arc::clone(&bytes), Arc::downgrade(&resource));
+        Ok(Parsed { resource, bytes })
+    }
+
+    fn alive(&self) -> usize {
+        self.by_bytes.values().filter(|weak| weak.strong_count() > 0).count()
+    }
+}

@@ -1,0 +1,250 @@
+//! The resources that one workload was given and that were accepted: the [`Snapshot`].
+//!
+//! Owned and written by one task; the caller keeps the locks. In: deliveries of protobuf resources as they come from an
+//! ADS stream or a file. Out: an [`Outcome`] for ACK or NACK, and the store that `compile` reads. A resource that does not
+//! validate leaves the last good one in place, and is remembered.
+
+mod interner;
+mod resource_type;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::Any;
+
+use crate::resource::cluster::{Cluster, ClusterDiscovery};
+use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::http_connection_manager::RouteSpecifier;
+use crate::resource::listener::{FilterChain, Listener, TerminalFilter, TrafficDirection};
+use crate::resource::route::RouteConfiguration;
+use crate::resource::{FieldError, FieldPath, ResourceError};
+use crate::validate;
+
+pub use interner::Interner;
+pub use resource_type::ResourceType;
+pub use store::{Store, Stored};
+
+/// One resource of a delivery.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The name that the control plane knows it by.
+    pub name: String,
+    /// Its version; opaque.
+    pub version: String,
+    /// The resource.
+    pub body: Any,
+}
+
+/// What a delivery came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Resources of the delivery that were accepted.
+    pub accepted: usize,
+    /// Those that were refused; empty is an ACK.
+    pub errors: Vec<ResourceError>,
+    /// Load assignments that the accepted clusters name: the EDS subscription.
+    pub endpoints_wanted: BTreeSet<String>,
+    /// Route configurations that the accepted listeners name: the RDS subscription.
+    pub routes_wanted: BTreeSet<String>,
+}
+
+/// A resource whose newest version was refused.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    /// The refused version.
+    pub version: String,
+    /// Why.
+    pub error: ResourceError,
+    /// What a refused listener would have listened to: connections there are refused unless an older version is served.
+    pub listener: Option<RefusedListener>,
+}
+
+/// What is known of a listener that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedListener {
+    /// Its addresses, as far as they are understood.
+    pub addresses: Vec<SocketAddr>,
+    /// `use_original_dst`: `virtualOutbound` or `virtualInbound`.
+    pub use_original_dst: bool,
+    /// `traffic_direction`.
+    pub direction: TrafficDirection,
+}
+
+/// The accepted resources of one workload.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    clusters: Store<Cluster>,
+    load_assignments: Store<ClusterLoadAssignment>,
+    listeners: Store<Listener>,
+    routes: Store<RouteConfiguration>,
+    rejections: BTreeMap<(ResourceType, String), Rejection>,
+    delivered: BTreeSet<ResourceType>,
+}
+
+impl Snapshot {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one delivery: every resource is validated by itself, so one that is refused does not hold back the others.
+    pub fn apply(
+        &mut self,
+        interner: &mut Interner,
+        resource_type: ResourceType,
+        upserts: Vec<Delivered>,
+        removals: &[String],
+    ) -> Outcome {
+        self.delivered.insert(resource_type);
+        for name in removals {
+            self.rejections.remove(&(resource_type, name.clone()));
+            match resource_type {
+                ResourceType::Cluster => self.clusters.remove(name),
+                ResourceType::ClusterLoadAssignment => self.load_assignments.remove(name),
+                ResourceType::Listener => self.listeners.remove(name),
+                ResourceType::RouteConfiguration => self.routes.remove(name),
+            }
+        }
+        let mut outcome = Outcome::default();
+        for delivered in upserts {
+            let key = (resource_type, delivered.name.clone());
+            match self.upsert(interner, resource_type, &delivered) {
+                Ok(()) => {
+                    self.rejections.remove(&key);
+                    outcome.accepted += 1;
+                }
+                Err(error) => {
+                    let listener = (resource_type == ResourceType::Listener)
+                        .then(|| validate::refused_listener(&delivered.body.value))
+                        .flatten();
+                    let rejection = Rejection { version: delivered.version, error: error.clone(), listener };
+                    self.rejections.insert(key, rejection);
+                    outcome.errors.push(error);
+                }
+            }
+        }
+        outcome.endpoints_wanted = self.endpoints_wanted();
+        outcome.routes_wanted = self.routes_wanted();
+        outcome
+    }
+
+    fn upsert(
+        &mut self,
+        interner: &mut Interner,
+        resource_type: ResourceType,
+        delivered: &Delivered,
+    ) -> Result<(), ResourceError> {
+        let Delivered { name, version, body } = delivered;
+        if body.type_url != resource_type.type_url() {
+            return Err(whole(name, format!("is a {}, not a {}", body.type_url, resource_type.type_url())));
+        }
+        match resource_type {
+            ResourceType::Cluster => {
+                let parsed = interner.clusters.intern(&body.value, validate::cluster)?;
+                expect_name(name, &parsed.resource.name)?;
+                self.clusters.insert(name, version, parsed);
+            }
+            ResourceType::ClusterLoadAssignment => {
+                let parsed = interner.load_assignments.intern(&body.value, validate::load_assignment)?;
+                expect_name(name, &parsed.resource.cluster_name)?;
+                self.load_assignments.insert(name, version, parsed);
+            }
+            ResourceType::Listener => {
+                let parsed = interner.listeners.intern(&body.value, validate::listener)?;
+                expect_name(name, &parsed.resource.name)?;
+                self.listeners.insert(name, version, parsed);
+            }
+            ResourceType::RouteConfiguration => {
+                let parsed = interner.routes.intern(&body.value, validate::route_configuration)?;
+                expect_name(name, &parsed.resource.name)?;
+                self.routes.insert(name, version, parsed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clusters by name.
+    pub fn clusters(&self) -> &Store<Cluster> {
+        &self.clusters
+    }
+
+    /// Load assignments by the name that clusters know them by.
+    pub fn load_assignments(&self) -> &Store<ClusterLoadAssignment> {
+        &self.load_assignments
+    }
+
+    /// Listeners by name.
+    pub fn listeners(&self) -> &Store<Listener> {
+        &self.listeners
+    }
+
+    /// Route configurations by name.
+    pub fn routes(&self) -> &Store<RouteConfiguration> {
+        &self.routes
+    }
+
+    /// Resources whose newest version was refused.
+    pub fn rejections(&self) -> &BTreeMap<(ResourceType, String), Rejection> {
+        &self.rejections
+    }
+
+    /// Why a resource's newest version was refused.
+    pub fn rejection(&self, resource_type: ResourceType, name: &str) -> Option<&Rejection> {
+        self.rejections.get(&(resource_type, name.to_owned()))
+    }
+
+    /// Whether a delivery of this type has come at all, be it an empty one.
+    pub fn was_delivered(&self, resource_type: ResourceType) -> bool {
+        self.delivered.contains(&resource_type)
+    }
+
+    pub(crate) fn endpoints_wanted(&self) -> BTreeSet<String> {
+        self.clusters
+            .iter()
+            .filter_map(|(_, stored)| match &stored.resource.discovery {
+                ClusterDiscovery::Eds { service_name } => Some(service_name.to_string()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn routes_wanted(&self) -> BTreeSet<String> {
+        self.listeners
+            .iter()
+            .flat_map(|(_, stored)| rds_names(&stored.resource))
+            .map(|name| name.to_string())
+            .collect()
+    }
+}
+
+/// The route configurations that a listener takes through RDS.
+pub(crate) fn rds_names(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
+    chains(listener).filter_map(|chain| match &chain.terminal {
+        TerminalFilter::HttpConnectionManager(manager) => match &manager.routes {
+            RouteSpecifier::Rds(name) => Some(name),
+            RouteSpecifier::Inline(_) => None,
+        },
+        TerminalFilter::TcpProxy(_) => None,
+    })
+}
+
+/// All filter chains of a listener, the default one last.
+pub(crate) fn chains(listener: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
+    listener.filter_chains.iter().chain(&listener.default_filter_chain)
+}
+
+fn expect_name(delivered: &str, own: &str) -> Result<(), ResourceError> {
+    if delivered == own {
+        return Ok(());
+    }
+    Err(whole(delivered, format!("calls itself {own:?}; the two names must be the same")))
+}
+
+fn whole(name: &str, reason: String) -> ResourceError {
+    ResourceError {
+        name: name.to_owned(),
+        fields: vec![FieldError { path: FieldPath::root().field("name"), reason }],
+    }
+}
