@@ -1,0 +1,24 @@
+//! The ADS client: gets the configuration of local workloads from a control plane, and tells it what became
+//! of that configuration.
+//!
+//! For each workload `protocol` owns what is subscribed, held and unanswered, without any I/O; `grpc` connects
+//! it to an xDS server such as istiod, `directory` to a folder of files. In go nodes, verdicts and names to
+//! subscribe to; out come deliveries of resources that are not validated yet.
+
+mod client;
+mod consumer;
+mod delivery;
+mod directory;
+mod grpc;
+mod node;
+mod protocol;
+mod resource;
+mod status;
+
+pub use client::{Client, ClientError, ControlPlane};
+pub use consumer::Stream;
+pub use delivery::{Delivery, Reply};
+pub use grpc::{BackoffBounds, GrpcOptions};
+pub use node::{Node, WorkloadNode};
+pub use resource::{Resource, ResourceType, Subscriptions};
+pub use status::{FileProblem, StreamStatus, TypeStatus};
