@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::dialer::Dialer;
 use crate::stats::{Direction, PodCounters};
+use crate::tcp::BufferPool;
 use crate::upstream::Upstreams;
 
 /// One pod, as one worker sees it. The worker is its only owner.
@@ -22,6 +23,8 @@ pub(crate) struct PodContext {
     pub(crate) dialer: Dialer,
     /// The worker's balancer state and connection pools for this pod's clusters.
     pub(crate) upstreams: Upstreams,
+    /// The worker's buffers for bytes in flight.
+    pub(crate) buffers: Rc<BufferPool>,
     /// Written by this worker only.
     pub(crate) counters: Arc<PodCounters>,
     /// When the pod is released or the proxy goes.
@@ -81,4 +84,3 @@ impl Drain {
         let _ended = drain.wait_for(|draining| *draining).await;
     }
 }
-

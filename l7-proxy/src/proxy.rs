@@ -23,6 +23,12 @@ const INBOUND_PORT: u16 = 15006;
 /// The longest queue of connections not yet accepted, for each listener; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Whether a connection to `destination` comes to a listener of the proxy without having been steered there: somebody
+/// dialled the listener itself, and passing the connection on would come back for ever.
+pub(crate) fn is_own_listener(destination: SocketAddr) -> bool {
+    destination.ip().is_loopback() && [OUTBOUND_PORT, INBOUND_PORT].contains(&destination.port())
+}
+
 /// What the proxy is started with.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxyConfig {
@@ -177,7 +183,11 @@ impl Proxy {
 
     /// Takes the pod out: its listeners are closed when this returns, and the name and addresses are free again. The
     /// future ends when the last connection did, at the latest after `deadline`; it need not be polled.
-    pub fn release(&self, name: &str, deadline: Duration) -> Result<impl Future<Output = ()> + use<>, ProxyError> {
+    pub fn release(
+        &self,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<impl Future<Output = ()> + use<>, ProxyError> {
         let pod = self.pods().remove(name).ok_or_else(|| ProxyError::NotEnrolled { pod: name.to_owned() })?;
         Ok(pod.release(deadline))
     }

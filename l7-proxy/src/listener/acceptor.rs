@@ -65,11 +65,7 @@ impl Accepted {
 impl Accepted<std::net::TcpStream> {
     /// Brings it into this thread's runtime.
     pub(crate) fn attach(self) -> io::Result<Accepted> {
-        Ok(Accepted {
-            stream: TcpStream::from_std(self.stream)?,
-            peer: self.peer,
-            direction: self.direction,
-        })
+        Ok(Accepted { stream: TcpStream::from_std(self.stream)?, peer: self.peer, direction: self.direction })
     }
 }
 

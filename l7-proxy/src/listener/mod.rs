@@ -2,17 +2,15 @@
 //! the first bytes, the chain's match, and the hand-over to the terminal filter.
 
 mod acceptor;
+mod http_inspector;
+mod inspect;
 mod prefixed;
-
-use std::net::SocketAddr;
-use std::rc::Rc;
-
-use tokio::net::TcpStream;
+mod serve;
+mod tls_inspector;
 
 pub(crate) use acceptor::{Accepted, Acceptor, accept_now, pause_after};
 pub(crate) use prefixed::PrefixedStream;
-
-use crate::pod::{ConnectionContext, PodContext};
+pub(crate) use serve::{reset, serve};
 
 /// What an HTTP connection speaks, as the connection manager's codec or the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +19,4 @@ pub(crate) enum HttpProtocol {
     Http1,
     /// HTTP/2, with prior knowledge.
     Http2,
-}
-
-/// Carries one accepted connection to its end.
-pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
-    let _ = (accepted, pod);
 }

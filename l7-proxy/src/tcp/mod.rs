@@ -1,1 +1,48 @@
-//! The TCP proxy.
+//! The TCP proxy: `envoy.filters.network.tcp_proxy`.
+//!
+//! In: a downstream connection whose chain ends in a TCP proxy. Picks a cluster and a host, dials, and relays bytes until
+//! both sides have ended. What cannot be served is reset, not closed: a clean end would look like an empty answer.
+
+mod buffer_pool;
+mod connect;
+mod relay;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use orlop_plan::resource::tcp_proxy::TcpProxy;
+use tokio::time::timeout;
+
+pub(crate) use buffer_pool::BufferPool;
+
+use crate::listener::{PrefixedStream, reset};
+use crate::pod::ConnectionContext;
+use crate::stats::ResponseFlag;
+
+use self::relay::{Ended, Relay};
+
+/// Serves one downstream connection until it ends.
+pub(crate) async fn proxy(downstream: PrefixedStream, config: Arc<TcpProxy>, cx: Rc<ConnectionContext>) {
+    let counters = &cx.pod.counters;
+    let upstream = match connect::connect(&config, &cx).await {
+        Ok(upstream) => upstream,
+        Err(failure) => {
+            failure.count(counters);
+            tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, %failure, "not connected");
+            return reset(downstream.into_parts().1);
+        }
+    };
+    let (stream, _held) = upstream.into_parts();
+    let relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod);
+    let ended = match config.max_downstream_connection_duration {
+        None => relay.run().await,
+        Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),
+    };
+    match ended {
+        Ended::Finished => {}
+        Ended::ResetByDownstream => counters.flag(ResponseFlag::DownstreamConnectionTermination),
+        Ended::ResetByUpstream => counters.flag(ResponseFlag::UpstreamConnectionTermination),
+        Ended::Idle => counters.flag(ResponseFlag::StreamIdleTimeout),
+        Ended::MaxDuration => counters.flag(ResponseFlag::DurationTimeout),
+    }
+}

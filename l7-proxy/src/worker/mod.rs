@@ -7,6 +7,7 @@
 mod pod_task;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -21,6 +22,7 @@ use tokio::task::LocalSet;
 use crate::listener::accept_now;
 use crate::proxy::{PodListeners, ProxyConfig, ProxyError};
 use crate::stats::{PodCounters, PodStats};
+use crate::tcp::BufferPool;
 
 use self::pod_task::{Mail, PodTask};
 
@@ -152,9 +154,10 @@ impl Drop for Worker {
 
 /// A worker's life: carries each pod that it is given, until the proxy goes.
 async fn carry_pods(mut inbox: mpsc::UnboundedReceiver<Enrolment>) {
+    let buffers = Rc::<BufferPool>::default();
     while let Some(enrolment) = inbox.recv().await {
         // Ends by itself when the pod is released and drained.
-        tokio::task::spawn_local(PodTask::new(enrolment).run());
+        tokio::task::spawn_local(PodTask::new(enrolment, Rc::clone(&buffers)).run());
     }
 }
 
@@ -219,4 +222,3 @@ impl PodHandle {
         }
     }
 }
-

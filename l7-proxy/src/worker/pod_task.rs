@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use crate::dialer::Dialer;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, PodContext};
+use crate::tcp::BufferPool;
 use crate::upstream::Upstreams;
 
 use super::{Enrolment, PodShared};
@@ -63,7 +64,7 @@ enum Event {
 
 impl PodTask {
     /// Called on the worker's own thread.
-    pub(super) fn new(enrolment: Enrolment) -> Self {
+    pub(super) fn new(enrolment: Enrolment, buffers: Rc<BufferPool>) -> Self {
         let Enrolment { pod: shared, worker, listeners, mail } = enrolment;
         let counters = shared.counters.get(worker).cloned().unwrap_or_default();
         let (start_drain, drain) = Drain::new();
@@ -79,6 +80,7 @@ impl PodTask {
             plan: Arc::clone(&shared.plan),
             dialer: Dialer::new(Arc::clone(&shared.netns), shared.mark),
             upstreams: Upstreams::new(Arc::clone(&counters)),
+            buffers,
             counters,
             drain,
         });

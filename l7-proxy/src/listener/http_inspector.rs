@@ -1,0 +1,113 @@
+//! `envoy.filters.listener.http_inspector`: whether the first bytes are HTTP, and which.
+//!
+//! Pure: in are all bytes so far, out is what they are or that more are needed. As in Envoy, HTTP/1 is a request line with a
+//! method of its parser's list, and HTTP/2 is the connection preface of RFC 9113 §3.4.
+
+/// What the first bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpInspection {
+    /// A prefix of something that may still be HTTP.
+    NeedMore,
+    /// Something else.
+    NotHttp,
+    /// `http/1.0`
+    Http10,
+    /// `http/1.1`
+    Http11,
+    /// `h2c`
+    Http2,
+}
+
+/// RFC 9113 §3.4.
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The methods that Envoy's HTTP/1 parser knows.
+const METHODS: [&str; 34] = [
+    "GET",
+    "POST",
+    "PUT",
+    "HEAD",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "CONNECT",
+    "TRACE",
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "COPY",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "NOTIFY",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
+
+/// Looks at the bytes that the client sent so far.
+pub(super) fn inspect(bytes: &[u8]) -> HttpInspection {
+    if bytes.starts_with(HTTP2_PREFACE) {
+        return HttpInspection::Http2;
+    }
+    if HTTP2_PREFACE.starts_with(bytes) {
+        return HttpInspection::NeedMore;
+    }
+    let Some(line_end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        return if may_be_request_line(bytes) { HttpInspection::NeedMore } else { HttpInspection::NotHttp };
+    };
+    let line = bytes.get(..line_end).unwrap_or_default();
+    request_version(line.strip_suffix(b"\r").unwrap_or(line)).unwrap_or(HttpInspection::NotHttp)
+}
+
+/// Whether the start of a line may become a request line: the method decides as early as it can.
+fn may_be_request_line(bytes: &[u8]) -> bool {
+    let mut words = bytes.split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    if words.next().is_some() {
+        is_method(method) && bytes.iter().all(|byte| is_line_byte(*byte))
+    } else {
+        METHODS.iter().any(|known| known.as_bytes().starts_with(method))
+    }
+}
+
+/// `method SP request-target SP HTTP/1.x` (RFC 9112 §3).
+fn request_version(line: &[u8]) -> Option<HttpInspection> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    if words.next().is_some()
+        || target.is_empty()
+        || !is_method(method)
+        || !line.iter().all(|b| is_line_byte(*b))
+    {
+        return None;
+    }
+    match version {
+        b"HTTP/1.1" => Some(HttpInspection::Http11),
+        b"HTTP/1.0" => Some(HttpInspection::Http10),
+        _ => None,
+    }
+}
+
+fn is_method(word: &[u8]) -> bool {
+    METHODS.iter().any(|method| method.as_bytes() == word)
+}
+
+/// No control characters; bytes above ASCII are let through, as lenient clients send them in targets.
+fn is_line_byte(byte: u8) -> bool {
+    byte >= b' ' && byte != 0x7f || byte == b'\r'
+}

@@ -1,0 +1,155 @@
+//! `envoy.filters.listener.tls_inspector`: whether the first bytes are a TLS ClientHello, its server name and ALPN.
+//!
+//! Pure: in are all bytes so far, out is what they are or that more are needed. Reads the records' headers and the
+//! handshake message (RFC 8446 §5.1, §4.1.2) and nothing else; the message may be spread over any number of records.
+
+/// What the first bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TlsInspection {
+    /// A prefix of something that may still be a ClientHello.
+    NeedMore,
+    /// Something else.
+    NotTls,
+    /// A whole ClientHello.
+    ClientHello(ClientHello),
+}
+
+/// What a filter chain can be matched by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ClientHello {
+    /// SNI, lower-case.
+    pub(super) server_name: Option<String>,
+    /// In the client's order; names that are no UTF-8 match no chain and are left out.
+    pub(super) application_protocols: Vec<String>,
+}
+
+const RECORD_HANDSHAKE: u8 = 22;
+/// RFC 8446 §5.1: a plaintext record holds at most this.
+const MAX_RECORD: usize = 1 << 14;
+const HANDSHAKE_CLIENT_HELLO: u8 = 1;
+const EXTENSION_SERVER_NAME: u16 = 0;
+const EXTENSION_ALPN: u16 = 16;
+const NAME_TYPE_HOST: u8 = 0;
+
+/// Looks at the bytes that the client sent so far.
+pub(super) fn inspect(bytes: &[u8]) -> TlsInspection {
+    let mut message = Vec::new();
+    let mut records = Reader(bytes);
+    loop {
+        // What is there of a record's header must fit before the rest is waited for.
+        if !record_header_fits(records.0) {
+            return TlsInspection::NotTls;
+        }
+        let Some((length, fragment)) = read_record(&mut records) else { return TlsInspection::NeedMore };
+        message.extend_from_slice(fragment);
+        if message.first().is_some_and(|kind| *kind != HANDSHAKE_CLIENT_HELLO) {
+            return TlsInspection::NotTls;
+        }
+        let mut handshake = Reader(&message);
+        if let (Some(_kind), Some(wanted)) = (handshake.u8(), handshake.u24()) {
+            if let Some(body) = handshake.take(wanted) {
+                return read_client_hello(Reader(body))
+                    .map_or(TlsInspection::NotTls, TlsInspection::ClientHello);
+            }
+        }
+        if fragment.len() < length {
+            return TlsInspection::NeedMore;
+        }
+    }
+}
+
+/// `type handshake, version 3.x, length`, as far as it is there.
+fn record_header_fits(bytes: &[u8]) -> bool {
+    let mut header = Reader(bytes);
+    header.u8().is_none_or(|kind| kind == RECORD_HANDSHAKE)
+        && header.u8().is_none_or(|major| major == 3)
+        && header.u8().is_none_or(|minor| minor <= 4)
+        && header.u16().is_none_or(|length| (1..=MAX_RECORD).contains(&usize::from(length)))
+}
+
+/// The next record's length, and as much of its fragment as is there; `None` where the header is not.
+fn read_record<'b>(records: &mut Reader<'b>) -> Option<(usize, &'b [u8])> {
+    records.take(3)?;
+    let length = usize::from(records.u16()?);
+    let available = length.min(records.0.len());
+    Some((length, records.take(available)?))
+}
+
+/// RFC 8446 §4.1.2. `None` is malformed.
+fn read_client_hello(mut body: Reader<'_>) -> Option<ClientHello> {
+    let (_legacy_version, _random) = (body.take(2)?, body.take(32)?);
+    let _session_id = body.vector8()?;
+    let _cipher_suites = body.vector16()?;
+    let _compression_methods = body.vector8()?;
+    let mut hello = ClientHello::default();
+    if body.0.is_empty() {
+        // TLS 1.2 allows a message without extensions.
+        return Some(hello);
+    }
+    let mut extensions = Reader(body.vector16()?);
+    while !extensions.0.is_empty() {
+        let (kind, content) = (extensions.u16()?, Reader(extensions.vector16()?));
+        match kind {
+            EXTENSION_SERVER_NAME => hello.server_name = read_server_name(content)?,
+            EXTENSION_ALPN => hello.application_protocols = read_protocols(content)?,
+            _ => {}
+        }
+    }
+    Some(hello)
+}
+
+/// RFC 6066 §3.
+fn read_server_name(mut content: Reader<'_>) -> Option<Option<String>> {
+    let mut names = Reader(content.vector16()?);
+    while !names.0.is_empty() {
+        let (kind, name) = (names.u8()?, names.vector16()?);
+        if kind == NAME_TYPE_HOST {
+            return Some(std::str::from_utf8(name).ok().map(str::to_ascii_lowercase));
+        }
+    }
+    Some(None)
+}
+
+/// RFC 7301 §3.1.
+fn read_protocols(mut content: Reader<'_>) -> Option<Vec<String>> {
+    let mut list = Reader(content.vector16()?);
+    let mut protocols = Vec::new();
+    while !list.0.is_empty() {
+        protocols.extend(std::str::from_utf8(list.vector8()?).ok().map(str::to_owned));
+    }
+    Some(protocols)
+}
+
+/// Takes fields off the front; `None` where they are not all there.
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn take(&mut self, n: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    fn u24(&mut self) -> Option<usize> {
+        let (high, low) = (self.u8()?, self.u16()?);
+        Some(usize::from(high) << 16 | usize::from(low))
+    }
+
+    fn vector8(&mut self) -> Option<&'b [u8]> {
+        let length = self.u8()?;
+        self.take(usize::from(length))
+    }
+
+    fn vector16(&mut self) -> Option<&'b [u8]> {
+        let length = self.u16()?;
+        self.take(usize::from(length))
+    }
+}

@@ -1,0 +1,116 @@
+//! The upstream connection of a TCP proxy: cluster, host, dial, and another attempt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use orlop_plan::resource::tcp_proxy::TcpProxy;
+use tokio::net::TcpStream;
+
+use crate::dialer::{DialError, DialOptions};
+use crate::pod::ConnectionContext;
+use crate::stats::{ClusterCounters, PodCounters, Refusal, ResponseFlag};
+use crate::upstream::{ConnectionPermit, PickContext, PickError, Picked};
+
+/// An open upstream connection.
+pub(super) struct Upstream {
+    stream: TcpStream,
+    held: Held,
+}
+
+/// What counts as in use while the connection is open.
+pub(super) struct Held {
+    _picked: Picked,
+    _permit: ConnectionPermit,
+    counters: Arc<ClusterCounters>,
+}
+
+/// Why there is no upstream connection.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// NC: the weighted clusters have no weight.
+    NoWeight,
+    /// NC.
+    NoCluster(Arc<str>),
+    /// UO: `max_connections`.
+    Overflow(Arc<str>),
+    /// UH.
+    NoHealthyUpstream(Arc<str>),
+    /// Serving it would be wrong.
+    Refused(Arc<str>, Refusal),
+    /// UF, and URX: no attempt is left.
+    Connect(DialError),
+}
+
+/// Opens a connection to a host of the configured cluster.
+pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result<Upstream, Failure> {
+    let name = config.cluster.pick(fastrand::u64(..)).ok_or(Failure::NoWeight)?;
+    let cluster = cx.pod.upstreams.cluster(&cx.pod.plan(), name);
+    let cluster = cluster.ok_or_else(|| Failure::NoCluster(Arc::clone(name)))?;
+    let permit = cluster.try_connection().ok_or_else(|| Failure::Overflow(Arc::clone(name)))?;
+    let options = DialOptions::from(&**cluster.cluster());
+    let counters = cluster.counters();
+    let mut attempts_left = config.max_connect_attempts.max(1);
+    loop {
+        let picked = cluster.pick(&PickContext::first(cx.local)).map_err(|error| match error {
+            PickError::NoHealthyUpstream => Failure::NoHealthyUpstream(Arc::clone(name)),
+            PickError::Refused(refusal) => Failure::Refused(Arc::clone(name), refusal),
+        })?;
+        attempts_left -= 1;
+        match cx.pod.dialer.connect(picked.address(), cx.upstream_source(), options).await {
+            Ok(stream) => {
+                counters.connections.inc();
+                counters.active.inc();
+                let held = Held { _picked: picked, _permit: permit, counters: Arc::clone(counters) };
+                return Ok(Upstream { stream, held });
+            }
+            Err(error) => {
+                counters.connect_failures.inc();
+                if attempts_left == 0 {
+                    return Err(Failure::Connect(error));
+                }
+            }
+        }
+    }
+}
+
+impl Upstream {
+    /// The connection, and what is to be held until it is closed.
+    pub(super) fn into_parts(self) -> (TcpStream, Held) {
+        (self.stream, self.held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counters.active.dec();
+    }
+}
+
+impl Failure {
+    /// Counts it as Envoy's TCP proxy flags it.
+    pub(super) fn count(&self, counters: &PodCounters) {
+        match self {
+            Self::NoWeight | Self::NoCluster(_) => counters.flag(ResponseFlag::NoClusterFound),
+            Self::Overflow(_) => counters.flag(ResponseFlag::UpstreamOverflow),
+            Self::NoHealthyUpstream(_) => counters.flag(ResponseFlag::NoHealthyUpstream),
+            Self::Refused(_, refusal) => counters.refuse(*refusal),
+            Self::Connect(_) => {
+                counters.flag(ResponseFlag::UpstreamConnectionFailure);
+                counters.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWeight => f.write_str("no cluster has a weight"),
+            Self::NoCluster(name) => write!(f, "cluster {name} is not known"),
+            Self::Overflow(name) => write!(f, "cluster {name} has as many connections as it may"),
+            Self::NoHealthyUpstream(name) => write!(f, "cluster {name} has no healthy host"),
+            Self::Refused(name, refusal) => write!(f, "cluster {name}: {refusal}"),
+            Self::Connect(error) => error.fmt(f),
+        }
+    }
+}
