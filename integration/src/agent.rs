@@ -1,5 +1,6 @@
 //! The agent under test, the program `orlop` as an operator runs it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,9 +58,12 @@ pub struct Explanation {
 
 /// What `orlop status` says.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// All workloads are ready.
+    /// All workloads are ready, and `node.yaml` is in force as it stands.
     pub ready: bool,
+    /// Why the newest `node.yaml` is not in force.
+    pub config_error: Option<String>,
     /// Every workload of `node.yaml`.
     pub workloads: Vec<WorkloadStatus>,
 }
@@ -71,15 +75,49 @@ pub struct WorkloadStatus {
     pub name: String,
     /// The configuration has arrived and is applied.
     pub ready: bool,
-    /// The stream's versions and rejections.
+    /// Why it is not carried, or not by the newest configuration.
+    pub problem: Option<String>,
+    /// Resources whose newest version was refused, and why.
+    pub rejected: Vec<String>,
+    /// The state of the stream to the control plane.
     #[serde(default)]
     pub xds: Value,
     /// The kernel's counters.
     #[serde(default)]
-    pub kernel: Value,
+    pub kernel: KernelCounters,
     /// The proxy's counters.
     #[serde(default)]
-    pub proxy: Value,
+    pub proxy: ProxyCounters,
+}
+
+/// What the kernel has counted for a workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct KernelCounters {
+    /// Connects that were sent to an endpoint.
+    pub kernel_balanced: u64,
+    /// Connects that were marked for the proxy.
+    pub proxied: u64,
+    /// Connects that were left as they were.
+    pub passthrough: u64,
+    /// Connects that the configuration refuses.
+    pub blocked: u64,
+    /// Connects refused because the proxy was not there.
+    pub failed_fast: u64,
+    /// Arrivals left to the application.
+    pub inbound_direct: u64,
+    /// Arrivals steered to the proxy.
+    pub inbound_proxied: u64,
+}
+
+/// What the proxy has counted for a workload.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ProxyCounters {
+    /// Connections accepted from the pod.
+    pub accepted_outbound: u64,
+    /// Connections accepted towards the pod.
+    pub accepted_inbound: u64,
+    /// Answered requests by class, `2xx`.
+    pub requests: BTreeMap<String, u64>,
 }
 
 impl Status {
@@ -180,6 +218,13 @@ impl Agent {
     /// `orlop explain <workload> <destination> --json`. The destination is an address or a host name with a port.
     pub fn explain(&self, pod: &Pod, destination: &str) -> Result<Explanation> {
         self.ask(&["explain", pod.name(), destination])
+    }
+
+    /// The counters of a workload now.
+    pub fn counters(&self, pod: &Pod) -> Result<(KernelCounters, ProxyCounters)> {
+        let status = self.status()?;
+        let workload = status.workload(pod.name())?;
+        Ok((workload.kernel, workload.proxy.clone()))
     }
 
     /// Waits until `explain` names this path.

@@ -1,4 +1,4 @@
-//! Istio configuration, as far as the tests write the same thing over and over: a service with its endpoints.
+//! Istio configuration, as far as the tests write the same thing over and over: a service, its subsets, its routes.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,51 @@ impl Service {
                 "endpoints": self.endpoints,
             },
         });
-        // JSON is YAML.
-        format!("---\n{entry}\n")
+        document(&entry)
     }
+
+    /// A `DestinationRule` with one subset for each value of the label `version`.
+    pub fn subsets_by_version(&self, versions: &[&str]) -> String {
+        let subset = |version: &&str| json!({"name": version, "labels": {"version": version}});
+        document(&json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": self.name, "namespace": "default"},
+            "spec": {"host": self.host(), "subsets": versions.iter().map(subset).collect::<Vec<_>>()},
+        }))
+    }
+
+    /// A `VirtualService` with these HTTP routes.
+    pub fn http_routes(&self, routes: &Value) -> String {
+        self.virtual_service("http", routes)
+    }
+
+    /// A `VirtualService` with these TCP routes.
+    pub fn tcp_routes(&self, routes: &Value) -> String {
+        self.virtual_service("tcp", routes)
+    }
+
+    fn virtual_service(&self, kind: &str, routes: &Value) -> String {
+        document(&json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "VirtualService",
+            "metadata": {"name": format!("{}-{kind}", self.name), "namespace": "default"},
+            "spec": {"hosts": [self.host()], kind: routes},
+        }))
+    }
+
+    /// The destination of a route: a subset of this service.
+    pub fn subset(&self, subset: &str) -> Value {
+        json!({"destination": {"host": self.host(), "subset": subset}})
+    }
+
+    /// The same with a share in per cent.
+    pub fn weighted_subset(&self, subset: &str, weight: u32) -> Value {
+        json!({"destination": {"host": self.host(), "subset": subset}, "weight": weight})
+    }
+}
+
+/// One document of a file. JSON is YAML.
+pub fn document(resource: &Value) -> String {
+    format!("---\n{resource}\n")
 }

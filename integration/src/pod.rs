@@ -109,6 +109,11 @@ impl Pod {
         self.bed.pod_cgroup(&self.name)
     }
 
+    /// Removes the network namespace from under the pod.
+    pub fn delete_netns(&self) -> Result<()> {
+        net::delete_netns(&self.bed.netns(&self.name))
+    }
+
     /// A command that will run inside the pod.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = self.enter()?;

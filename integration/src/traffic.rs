@@ -262,6 +262,12 @@ impl<'a> Tcp<'a> {
         self
     }
 
+    /// Sends the payload to whatever listens there, without expecting a greeting, and returns all that comes back until
+    /// the other side closes or says nothing for half a second.
+    pub fn raw(self) -> Result<Reply> {
+        ask(self.pod, "raw", &self.call)
+    }
+
     /// Does it `times` times, one after another, and returns every outcome.
     pub fn times(mut self, times: u32) -> Result<Vec<Reply>> {
         self.call.times = times;

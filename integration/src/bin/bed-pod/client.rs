@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 
 use crate::echo_http::by_name;
 
+/// How long a raw client waits for more.
+const SILENCE: Duration = Duration::from_millis(500);
+
 pub(crate) async fn http(call: &Call) -> Vec<Reply> {
     let mut client = HttpClient::new(call.clone());
     let mut replies = Vec::new();
@@ -33,6 +36,28 @@ pub(crate) async fn tcp(call: &Call) -> Vec<Reply> {
         replies.push(client.round_trip().await);
     }
     replies
+}
+
+pub(crate) async fn raw(call: &Call) -> Reply {
+    attempt(call, async {
+        let (mut stream, connected) = connect(call.to).await?;
+        let start = Instant::now();
+        stream.write_all(call.body.as_bytes()).await.context("write")?;
+        let mut received = Vec::new();
+        // Silence ends it as well as the end of the stream; what has come until then counts.
+        if let Ok(outcome) = tokio::time::timeout(SILENCE, stream.read_to_end(&mut received)).await {
+            outcome.context("read")?;
+        }
+        Ok(Reply {
+            body: String::from_utf8_lossy(&received).into_owned(),
+            local: Some(connected.local),
+            peer: Some(connected.peer),
+            connect_us: connected.us,
+            us: micros(start),
+            ..Reply::default()
+        })
+    })
+    .await
 }
 
 /// The two ends of a connection and how long it took to make.

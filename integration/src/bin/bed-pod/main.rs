@@ -33,6 +33,8 @@ enum Command {
     Http { call: String },
     /// Make TCP connections and print what came back.
     Tcp { call: String },
+    /// Send bytes as they are and print what came back.
+    Raw { call: String },
     /// Send HTTP requests until stdin closes and print a report.
     LoadHttp { call: String },
     /// Make TCP connections until stdin closes and print a report.
@@ -64,6 +66,7 @@ fn main() -> Result<()> {
             Command::EchoTcp(server) => echo_tcp::serve(server).await,
             Command::Http { call } => print(&client::http(&parse(&call)?).await),
             Command::Tcp { call } => print(&client::tcp(&parse(&call)?).await),
+            Command::Raw { call } => print(&client::raw(&parse(&call)?).await),
             Command::LoadHttp { call } => print(&load::http(parse(&call)?).await),
             Command::LoadTcp { call } => print(&load::tcp(parse(&call)?).await),
             Command::Relay { socket, to } => relay::serve(&socket, to).await,

@@ -1,0 +1,122 @@
+//! The client's two ways to the same service: through Orlop and through Envoy.
+
+use anyhow::Result;
+use orlop_integration::fixture::server;
+use orlop_integration::traffic::Headers;
+use orlop_integration::{Agent, Bed, Call, Envoy, Istiod, Mesh, Pod, Reply, Service};
+use serde_json::Value;
+
+/// One pod behind each, of one kind: istiod gives both the same configuration.
+pub(crate) struct Ways {
+    _agent: Agent,
+    _envoy: Envoy,
+    _istiod: Istiod,
+    pub(crate) orlop: Pod,
+    pub(crate) envoy: Pod,
+    _servers: [Pod; 2],
+    pub(crate) web: Service,
+    _bed: Bed,
+}
+
+/// What is compared of an answer.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    status: u16,
+    error: bool,
+    server: Option<String>,
+    /// Headers that the configuration or HTTP itself gives a meaning to.
+    headers: Vec<(String, String)>,
+    /// The body, when the proxy itself has answered.
+    body: Option<String>,
+    /// What the server saw.
+    seen: Option<Seen>,
+}
+
+/// What is compared of a request as it reached the server.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    method: String,
+    path: String,
+    authority: String,
+    headers: Vec<(String, String)>,
+    body_bytes: usize,
+}
+
+/// Different by design: Orlop keeps the pod's own connection visible to the server, and says neither `server: envoy`
+/// nor how long the upstream took. `date` differs in any case. These are never compared.
+const COMPARED_RESPONSE_HEADERS: [&str; 5] = ["location", "content-type", "x-resp", "x-echo-server", "allow"];
+const COMPARED_REQUEST_HEADERS: [&str; 4] = ["x-set", "x-add", "x-rm", "x-kept"];
+
+impl Ways {
+    pub(crate) fn open(routes: impl FnOnce(&Service) -> Value) -> Result<Self> {
+        let bed = Bed::new()?;
+        let orlop = bed.pod("orlop").label("app", "client").account("client").start()?;
+        let envoy = bed.pod("envoy").label("app", "client").account("client").start()?;
+        let servers = [server(&bed, "v1")?, server(&bed, "v2")?];
+        let web = servers.iter().fold(Mesh::describe_web(), Service::endpoint);
+        let config = web.yaml() + &web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes(&web));
+        let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
+        let sidecar = Envoy::start(&bed, &envoy, &istiod)?;
+        let agent = Agent::start(&bed, &istiod, &[&orlop])?;
+        Ok(Self {
+            _agent: agent,
+            _envoy: sidecar,
+            _istiod: istiod,
+            orlop,
+            envoy,
+            _servers: servers,
+            web,
+            _bed: bed,
+        })
+    }
+
+    /// `GET /` to the service by its name.
+    pub(crate) fn request(&self) -> Call {
+        self.orlop.http(Mesh::WEB).host(&self.web.host()).into_call()
+    }
+
+    /// Sends every request both ways and fails with all the differences.
+    pub(crate) fn compare(&self, requests: &[(&str, Call)]) -> Result<()> {
+        let mut differences = Vec::new();
+        for (name, call) in requests {
+            let by_orlop = Answer::of(&self.orlop.http(call.to).call(call.clone()).send()?);
+            let by_envoy = Answer::of(&self.envoy.http(call.to).call(call.clone()).send()?);
+            if by_orlop != by_envoy {
+                differences.push(format!("{name}\n  Orlop: {by_orlop:?}\n  Envoy: {by_envoy:?}"));
+            }
+        }
+        assert_none(&differences);
+        Ok(())
+    }
+}
+
+impl Answer {
+    /// What matters of a reply.
+    pub(crate) fn of(reply: &Reply) -> Self {
+        let seen = reply.echo().ok();
+        Self {
+            status: reply.status,
+            error: reply.error.is_some(),
+            server: reply.server.clone(),
+            headers: pick(&COMPARED_RESPONSE_HEADERS, &reply.headers),
+            body: seen.is_none().then(|| reply.body.clone()),
+            seen: seen.map(|echo| Seen {
+                method: echo.method,
+                path: echo.path,
+                authority: echo.authority,
+                headers: pick(&COMPARED_REQUEST_HEADERS, &echo.headers),
+                body_bytes: echo.body_bytes,
+            }),
+        }
+    }
+}
+
+fn pick(names: &[&str], headers: &Headers) -> Vec<(String, String)> {
+    let picked = headers.iter().filter(|(name, _)| names.contains(&name.as_str()));
+    picked.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Fails with all of them at once.
+pub(crate) fn assert_none(differences: &[String]) {
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
+}
