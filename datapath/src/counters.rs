@@ -1,0 +1,44 @@
+//! What happened to a workload's connections.
+
+use orlop_abi::Counters;
+use serde::Serialize;
+
+/// Sums over all CPUs since this agent enrolled the workload. Each connection counts once, when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct WorkloadCounters {
+    /// Connects that the kernel sent to a backend.
+    pub kernel_balanced: u64,
+    /// Connects that were marked for the proxy.
+    pub proxied: u64,
+    /// Connects that were left as they were.
+    pub passthrough: u64,
+    /// Connects refused because the plan says so.
+    pub blocked: u64,
+    /// Connects refused because the proxy is not there, or has no listener of the family.
+    pub failed_fast: u64,
+    /// Connects let past a proxy that is not there.
+    pub failed_open: u64,
+    /// Arrivals left to the application.
+    pub inbound_direct: u64,
+    /// Arrivals steered to the proxy.
+    pub inbound_proxied: u64,
+    /// Arrivals refused because the plan says so.
+    pub inbound_dropped: u64,
+    /// Arrivals refused because the proxy is not there, or has no listener of the family.
+    pub inbound_failed_fast: u64,
+}
+
+impl WorkloadCounters {
+    pub(crate) fn add(&mut self, cpu: &Counters) {
+        self.kernel_balanced += cpu.kernel_balanced;
+        self.proxied += cpu.proxied;
+        self.passthrough += cpu.passthrough;
+        self.blocked += cpu.blocked;
+        self.failed_fast += cpu.failed_fast;
+        self.failed_open += cpu.failed_open;
+        self.inbound_direct += cpu.inbound_direct;
+        self.inbound_proxied += cpu.inbound_proxied;
+        self.inbound_dropped += cpu.inbound_dropped;
+        self.inbound_failed_fast += cpu.inbound_failed_fast;
+    }
+}

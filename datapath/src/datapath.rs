@@ -1,0 +1,291 @@
+//! The owner of everything: opens a generation, enrols and releases workloads, and applies their plans.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::{Ebpf, EbpfLoader};
+use orlop_plan::kernel::KernelPlan;
+use orlop_podnet::NetNs;
+
+use crate::counters::WorkloadCounters;
+use crate::error::Error;
+use crate::hook::{self, Hook, Targets};
+use crate::link::{LinkTarget, PinnedLink};
+use crate::maps::{Capacities, MapName, MapUsage, Maps};
+use crate::netns;
+use crate::pins::{NodePins, Record, WorkloadPins};
+use crate::probe;
+use crate::workload::{Enrolled, PodAddresses, WorkloadSpec, links_match, netns_inode};
+use crate::writer::{Applied, Tables, Written};
+
+/// What `cargo xtask build-ebpf` makes of `ebpf/`.
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("orlop.bpf.o");
+
+/// Where and how big.
+#[derive(Debug, Clone)]
+pub struct DatapathConfig {
+    /// The node's name. Two agents of the same name on one machine would fight for the pins: the caller locks.
+    pub node: String,
+    /// Folder in a BPF file system; the file system is mounted on its parent if it is not there.
+    pub pin_root: PathBuf,
+    /// Entries that the maps can hold.
+    pub capacities: Capacities,
+}
+
+impl DatapathConfig {
+    /// Pins below `/sys/fs/bpf/orlop`, default capacities.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self { node: node.into(), pin_root: "/sys/fs/bpf/orlop".into(), capacities: Capacities::default() }
+    }
+}
+
+/// Everything of Orlop that lives in the kernel of this node. Dropped without [`shutdown`](Self::shutdown), it leaves
+/// all of it as it is, like a crash.
+pub struct Datapath {
+    pins: NodePins,
+    loader: Loader,
+    tables: Tables,
+    workloads: BTreeMap<String, Enrolled>,
+    free_indices: VecDeque<u32>,
+}
+
+impl Datapath {
+    /// Checks the node, and makes a new generation of maps. Nothing that runs is changed yet.
+    pub async fn open(config: DatapathConfig) -> Result<Self, Error> {
+        probe::require(probe::probe(&config.pin_root).await)?;
+        let pins = NodePins::open(&config.pin_root, &config.node)?;
+        let capacities = config.capacities;
+        let loader = Loader { generation: pins.new_generation()?, capacities };
+        let maps = Maps::take(&mut loader.load(None)?)?;
+        let free_indices = (0..capacities.of(MapName::Workloads)).collect();
+        Ok(Self {
+            pins,
+            loader,
+            tables: Tables::new(maps, capacities),
+            workloads: BTreeMap::new(),
+            free_indices,
+        })
+    }
+
+    /// Prepares the pod's namespace and attaches programs that change nothing until the first plan.
+    ///
+    /// If the workload still has the links of an earlier agent, that one's programs stay at work until the first plan
+    /// is written. Give the listeners before it, too, then a restart is never seen from the pod.
+    pub async fn enrol(&mut self, spec: WorkloadSpec) -> Result<(), Error> {
+        if self.workloads.contains_key(&spec.name) {
+            return Err(Error::AlreadyEnrolled(spec.name));
+        }
+        let addresses = PodAddresses::parse(&spec.name, &spec.addresses)?;
+        let cgroup = spec.open_cgroup()?;
+        spec.check_netns()?;
+
+        let pins = self.pins.workload(&spec.name);
+        if pins.exists() && !links_match(&pins, &cgroup, &spec.netns) {
+            forget(&pins).await?;
+        }
+        let adopted = pins.exists();
+        let index = self.free_indices.pop_front().ok_or_else(|| self.no_index())?;
+        let targets = Targets { cgroup: cgroup.as_fd(), netns: spec.netns.file().as_fd() };
+        match self.set_up(index, &spec.netns, addresses, targets, &pins).await {
+            Ok(waiting) => {
+                let WorkloadSpec { name, netns, fail_open, .. } = spec;
+                let written = Written::default();
+                self.workloads.insert(name, Enrolled { index, netns, fail_open, pins, written, waiting });
+                Ok(())
+            }
+            Err(error) => {
+                self.free_indices.push_front(index);
+                if !adopted && let Err(undo) = forget(&pins).await {
+                    tracing::warn!(workload = spec.name, error = %undo, "left behind after a failed enrolment");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the workload a listener of the proxy, in its place of direction and family. The socket must have been
+    /// made inside the pod's namespace. The kernel forgets it when it is closed.
+    pub fn set_listener(
+        &mut self,
+        name: &str,
+        direction: Direction,
+        listener: &impl AsFd,
+    ) -> Result<(), Error> {
+        let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        let failed = |source| Error::Listener { workload: name.to_owned(), source };
+        let address = rustix::net::getsockname(listener).map_err(|errno| failed(errno.into()))?;
+        let address = std::net::SocketAddr::try_from(address).map_err(|errno| failed(errno.into()))?;
+        self.tables.maps.set_listener(workload.index, direction == Direction::Inbound, address.ip(), listener)
+    }
+
+    /// Makes the kernel follow `plan`: writes what differs from the last one, nothing if nothing does.
+    ///
+    /// [`Error::MapFull`] and faults of the plan leave the last plan in force.
+    pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
+        let workload = self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        let applied = self.tables.apply(workload.index, &mut workload.written, plan, workload.fail_open)?;
+        if let Some(ebpf) = &mut workload.waiting {
+            for hook in Hook::ALL {
+                hook::swap(ebpf, hook, &workload.pins.hook(hook))?;
+            }
+            workload.waiting = None;
+        }
+        Ok(applied)
+    }
+
+    /// Detaches the workload's programs and puts its namespace back as it was found. Connections that go by the proxy
+    /// at this moment end.
+    pub async fn release(&mut self, name: &str) -> Result<(), Error> {
+        let mut workload =
+            self.workloads.remove(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        workload.pins.detach()?;
+        self.tables.clear(workload.index, &mut workload.written)?;
+        self.free_indices.push_back(workload.index);
+        restore(&workload.netns, &workload.pins).await
+    }
+
+    /// Releases what earlier agents left of workloads that are neither enrolled nor among `names`.
+    pub async fn forget_stale(&mut self, names: &[&str]) -> Result<(), Error> {
+        let enrolled = self.workloads.keys().map(String::as_str);
+        let known: Vec<_> = names.iter().copied().chain(enrolled).collect();
+        for pins in self.pins.others(&known)? {
+            forget(&pins).await?;
+        }
+        Ok(())
+    }
+
+    /// What happened to the workload's connections.
+    pub fn counters(&self, name: &str) -> Result<WorkloadCounters, Error> {
+        let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        self.tables.maps.counters(workload.index)
+    }
+
+    /// How full the maps are.
+    pub fn usage(&self) -> Vec<MapUsage> {
+        self.tables.usage(u32::try_from(self.workloads.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Ends. With `keep`, the kernel path goes on with the last plans and the next agent takes over; without, nothing
+    /// is left behind.
+    pub async fn shutdown(mut self, keep: bool) -> Result<(), Error> {
+        if keep {
+            return Ok(());
+        }
+        let names: Vec<_> = self.workloads.keys().cloned().collect();
+        for name in names {
+            self.release(&name).await?;
+        }
+        self.forget_stale(&[]).await?;
+        self.pins.remove()
+    }
+
+    /// Everything that an enrolment changes. Returns the programs if they wait for the first plan.
+    async fn set_up(
+        &mut self,
+        index: u32,
+        netns: &NetNs,
+        addresses: PodAddresses,
+        targets: Targets<'_>,
+        pins: &WorkloadPins,
+    ) -> Result<Option<Ebpf>, Error> {
+        if !pins.exists() {
+            pins.create()?;
+        }
+        if pins.read(Record::Netns).is_none() {
+            pins.write(Record::Netns, netns.path())?;
+        }
+        if pins.read(Record::FwmarkAccept).is_none() {
+            pins.write(Record::FwmarkAccept, Path::new(&netns::fwmark_accept(netns)?))?;
+        }
+        netns::set_fwmark_accept(netns, "1")?;
+        netns::add_routes(netns, addresses).await?;
+        self.tables.maps.reset_counters(index)?;
+
+        let mut ebpf = self.loader.load(Some((index, addresses)))?;
+        for hook in Hook::ALL {
+            hook::load(&mut ebpf, hook)?;
+        }
+        let mut swap = false;
+        for hook in Hook::ALL {
+            let pin = pins.hook(hook);
+            if pin.exists() {
+                swap = true;
+            } else {
+                hook::attach(&mut ebpf, hook, targets, &pin)?;
+            }
+        }
+        Ok(swap.then_some(ebpf))
+    }
+
+    fn no_index(&self) -> Error {
+        let capacity = self.loader.capacities.of(MapName::Workloads);
+        Error::MapFull { map: MapName::Workloads, needed: u64::from(capacity) + 1, capacity }
+    }
+}
+
+/// Which way a listener of the proxy faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// It takes the connections that the workload makes.
+    Outbound,
+    /// It takes the connections that are made to the workload.
+    Inbound,
+}
+
+/// Makes instances of the object that share the generation's maps.
+struct Loader {
+    generation: PathBuf,
+    capacities: Capacities,
+}
+
+impl Loader {
+    /// An instance for the workload of this index. The first one, for no workload, makes the maps.
+    fn load(&self, workload: Option<(u32, PodAddresses)>) -> Result<Ebpf, Error> {
+        let (index, v4, v6) = match workload {
+            Some((index, addresses)) => {
+                let (v4, v6) = addresses.words();
+                (index, v4, v6)
+            }
+            None => Default::default(),
+        };
+        let mut loader = EbpfLoader::new();
+        for map in MapName::ALL {
+            loader.map_max_entries(map.name(), self.capacities.of(map));
+            loader.map_pin_path(map.name(), self.generation.join(map.name()));
+        }
+        loader.override_global("WORKLOAD", &index, true);
+        loader.override_global("POD_IP4", &v4, true);
+        loader.override_global("POD_IP6", &v6, true);
+        Ok(loader.load(OBJECT)?)
+    }
+}
+
+/// Releases a workload of an earlier agent, of which only the pins are known.
+async fn forget(pins: &WorkloadPins) -> Result<(), Error> {
+    let netns = recorded_netns(pins);
+    pins.detach()?;
+    match netns {
+        Some(netns) => restore(&netns, pins).await,
+        None => pins.remove(),
+    }
+}
+
+/// The namespace that the pins speak of, if it is still there under its path.
+fn recorded_netns(pins: &WorkloadPins) -> Option<NetNs> {
+    let netns = NetNs::open(&pins.read(Record::Netns)?).ok()?;
+    match PinnedLink::open(&pins.hook(Hook::Steer)).and_then(|link| link.target()) {
+        Ok(target) => (netns_inode(&netns).map(LinkTarget::Netns) == Some(target)).then_some(netns),
+        // An enrolment that never came to attaching.
+        Err(_) => Some(netns),
+    }
+}
+
+/// Puts the namespace back as the records say it was, and removes the records.
+async fn restore(netns: &NetNs, pins: &WorkloadPins) -> Result<(), Error> {
+    netns::remove_routes(netns).await?;
+    if let Some(value) = pins.read(Record::FwmarkAccept) {
+        netns::set_fwmark_accept(netns, &value.to_string_lossy())?;
+    }
+    pins.remove()
+}

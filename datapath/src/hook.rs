@@ -1,0 +1,101 @@
+//! The programs of the object, what each is attached to, and how.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SkLookup};
+
+use crate::error::Error;
+use crate::link::PinnedLink;
+
+/// A program of the object, named as in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// `cgroup/connect4`.
+    Connect4,
+    /// `cgroup/connect6`.
+    Connect6,
+    /// `sk_lookup`.
+    Steer,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 3] = [Self::Steer, Self::Connect4, Self::Connect6];
+
+    /// The program's name in the object, and its link's in the pin folder.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::Steer => "steer",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a workload's programs are attached to.
+#[derive(Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    pub(crate) cgroup: BorrowedFd<'a>,
+    pub(crate) netns: BorrowedFd<'a>,
+}
+
+/// Has the kernel verify the program.
+pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), Error> {
+    let result = match program(ebpf, hook)? {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    result.map_err(|source| Error::Program { hook, source })
+}
+
+/// Attaches the loaded program and pins its link at `pin`.
+pub(crate) fn attach(ebpf: &mut Ebpf, hook: Hook, targets: Targets<'_>, pin: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Program { hook, source };
+    let link = match program(ebpf, hook)? {
+        Program::CgroupSockAddr(program) => attach_cgroup(program, targets.cgroup),
+        Program::SkLookup(program) => attach_netns(program, targets.netns),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+    .map_err(failed)?;
+    link.pin(pin).map_err(|source| Error::PinLink { path: pin.to_owned(), source })?;
+    Ok(())
+}
+
+/// Makes the link that is pinned at `pin` run the loaded program instead of its present one.
+pub(crate) fn swap(ebpf: &mut Ebpf, hook: Hook, pin: &Path) -> Result<(), Error> {
+    let fd = match program(ebpf, hook)? {
+        Program::CgroupSockAddr(program) => program.fd(),
+        Program::SkLookup(program) => program.fd(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+    .map_err(|source| Error::Program { hook, source })?;
+    PinnedLink::open(pin)
+        .and_then(|link| link.update(fd.as_fd()))
+        .map_err(|source| Error::SwapLink { path: pin.to_owned(), source })
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
+    let missing = || Error::Program { hook, source: ProgramError::NotLoaded };
+    ebpf.program_mut(hook.name()).ok_or_else(missing)
+}
+
+fn attach_cgroup(program: &mut CgroupSockAddr, cgroup: BorrowedFd<'_>) -> Result<FdLink, ProgramError> {
+    // Links stack whatever the mode; the flag of `AllowMultiple` is for BPF_PROG_ATTACH and refused here.
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
+}
+
+fn attach_netns(program: &mut SkLookup, netns: BorrowedFd<'_>) -> Result<FdLink, ProgramError> {
+    let id = program.attach(netns)?;
+    Ok(program.take_link(id)?.into())
+}

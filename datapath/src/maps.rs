@@ -1,0 +1,200 @@
+//! The maps of one generation: their capacities, and how the agent reads and writes them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use orlop_abi::{
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, Workload,
+    listener_slot,
+};
+use serde::Serialize;
+
+use crate::counters::WorkloadCounters;
+use crate::error::Error;
+use crate::raw::Raw;
+use crate::slices::Slice;
+
+/// How many entries the maps can hold, fixed for the life of the agent.
+///
+/// `workloads` and `backends` cost their memory at once (32 bytes a backend slot), `frontends` and `inbound` 16 bytes
+/// at once and about 100 when used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacities {
+    /// Workloads enrolled at the same time; at most 65,536.
+    pub workloads: u32,
+    /// Frontends of all workloads together.
+    pub frontends: u32,
+    /// Backends of all different backend sets together, with those that were replaced within the last second.
+    pub backends: u32,
+    /// Inbound ports of all workloads together.
+    pub inbound: u32,
+}
+
+impl Default for Capacities {
+    /// 512 workloads, 131,072 frontends and backends, 16,384 inbound ports: 7 MiB when empty.
+    fn default() -> Self {
+        Self { workloads: 512, frontends: 131_072, backends: 131_072, inbound: 16_384 }
+    }
+}
+
+/// A map, named as in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MapName {
+    /// (workload, address, port) to an action.
+    Frontends,
+    /// Slots of backend sets.
+    Backends,
+    /// (workload, port) to an action.
+    Inbound,
+    /// What holds without an entry.
+    Workloads,
+    /// The proxy's listening sockets.
+    Listeners,
+    /// Counters of each workload.
+    Counters,
+}
+
+impl MapName {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Frontends, Self::Backends, Self::Inbound, Self::Workloads, Self::Listeners, Self::Counters];
+
+    /// The name in the object, which is also that of the pin.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Frontends => "FRONTENDS",
+            Self::Backends => "BACKENDS",
+            Self::Inbound => "INBOUND",
+            Self::Workloads => "WORKLOADS",
+            Self::Listeners => "LISTENERS",
+            Self::Counters => "COUNTERS",
+        }
+    }
+}
+
+impl fmt::Display for MapName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Capacities {
+    pub(crate) fn of(&self, map: MapName) -> u32 {
+        let workloads = self.workloads.clamp(1, MAX_WORKLOADS);
+        match map {
+            MapName::Frontends => self.frontends.max(1),
+            MapName::Backends => self.backends.max(1),
+            MapName::Inbound => self.inbound.max(1),
+            MapName::Workloads | MapName::Counters => workloads,
+            MapName::Listeners => workloads * 4,
+        }
+    }
+}
+
+/// How full a map is, for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MapUsage {
+    /// Which map.
+    pub map: MapName,
+    /// Entries that it can hold.
+    pub capacity: u32,
+    /// Entries that it holds.
+    pub used: u32,
+}
+
+/// Handles on the maps.
+pub(crate) struct Maps {
+    frontends: HashMap<MapData, Raw<FrontendKey>, Raw<FrontendValue>>,
+    backends: Array<MapData, Raw<Backend>>,
+    inbound: HashMap<MapData, Raw<InboundKey>, Raw<InboundValue>>,
+    workloads: Array<MapData, Raw<Workload>>,
+    listeners: SockMap<MapData>,
+    counters: PerCpuArray<MapData, Raw<Counters>>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            frontends: take(ebpf, MapName::Frontends)?,
+            backends: take(ebpf, MapName::Backends)?,
+            inbound: take(ebpf, MapName::Inbound)?,
+            workloads: take(ebpf, MapName::Workloads)?,
+            listeners: take(ebpf, MapName::Listeners)?,
+            counters: take(ebpf, MapName::Counters)?,
+        })
+    }
+
+    pub(crate) fn set_frontend(&mut self, key: FrontendKey, value: FrontendValue) -> Result<(), Error> {
+        self.frontends.insert(Raw(key), Raw(value), 0).map_err(in_map(MapName::Frontends))
+    }
+
+    pub(crate) fn remove_frontend(&mut self, key: FrontendKey) -> Result<(), Error> {
+        self.frontends.remove(&Raw(key)).map_err(in_map(MapName::Frontends))
+    }
+
+    pub(crate) fn write_slice(&mut self, slice: Slice, slots: &[Backend]) -> Result<(), Error> {
+        for (index, slot) in (slice.base..).zip(slots) {
+            self.backends.set(index, Raw(*slot), 0).map_err(in_map(MapName::Backends))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_inbound(&mut self, key: InboundKey, action: u8) -> Result<(), Error> {
+        let value = InboundValue { tag: key.tag(), action, padding: [0; 3] };
+        self.inbound.insert(Raw(key), Raw(value), 0).map_err(in_map(MapName::Inbound))
+    }
+
+    pub(crate) fn remove_inbound(&mut self, key: InboundKey) -> Result<(), Error> {
+        self.inbound.remove(&Raw(key)).map_err(in_map(MapName::Inbound))
+    }
+
+    pub(crate) fn set_workload(&mut self, workload: u32, value: Workload) -> Result<(), Error> {
+        self.workloads.set(workload, Raw(value), 0).map_err(in_map(MapName::Workloads))
+    }
+
+    pub(crate) fn set_listener(
+        &mut self,
+        workload: u32,
+        inbound: bool,
+        address: IpAddr,
+        listener: &impl AsFd,
+    ) -> Result<(), Error> {
+        let slot = listener_slot(workload, inbound, address.is_ipv6());
+        self.listeners.set(slot, &listener.as_fd().as_raw_fd(), 0).map_err(in_map(MapName::Listeners))
+    }
+
+    /// Empties the workload's slots, whether or not they hold something.
+    pub(crate) fn clear_listeners(&mut self, workload: u32) {
+        for slot in (workload * 4)..(workload * 4 + 4) {
+            // The only failure is that the slot is empty.
+            drop(self.listeners.clear_index(&slot));
+        }
+    }
+
+    pub(crate) fn counters(&self, workload: u32) -> Result<WorkloadCounters, Error> {
+        let mut sum = WorkloadCounters::default();
+        for Raw(cpu) in self.counters.get(&workload, 0).map_err(in_map(MapName::Counters))?.iter() {
+            sum.add(cpu);
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn reset_counters(&mut self, workload: u32) -> Result<(), Error> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source));
+        let zero = cpus.and_then(|cpus| Ok(vec![Raw(Counters::default()); cpus].try_into()?));
+        zero.and_then(|zero| self.counters.set(workload, zero, 0)).map_err(in_map(MapName::Counters))
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapName) -> Result<M, Error> {
+    let missing = || MapError::InvalidName { name: map.name().to_owned() };
+    ebpf.take_map(map.name()).ok_or_else(missing).and_then(M::try_from).map_err(in_map(map))
+}
+
+fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {
+    move |source| Error::Map { map, source }
+}

@@ -1,0 +1,140 @@
+//! What a pod's network namespace needs, so that a marked connection goes over loopback and a reply to the proxy comes
+//! back to it.
+//!
+//! ```text
+//! ip rule add fwmark 0x6f72 lookup 28530
+//! ip route add local default dev lo src <pod address> table 28530
+//! sysctl net.ipv4.tcp_fwmark_accept=1
+//! ```
+//!
+//! The route's `src` keeps the pod's address on a connection: without it the kernel would take the destination, which
+//! is local by this very route. The sysctl gives the mark of a SYN to the accepted socket, so the application's answers
+//! to a client's address that the proxy borrowed stay on loopback; it holds for IPv6 as well
+//! (Documentation/networking/ip-sysctl.rst).
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use orlop_abi::{MARK, ROUTE_TABLE};
+use orlop_podnet::NetNs;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Error as NetlinkError, Handle};
+
+use crate::error::Error;
+use crate::workload::PodAddresses;
+
+/// After the kernel's own rule for local addresses (0), before any other.
+const RULE_PRIORITY: u32 = 1;
+const LOOPBACK_IFINDEX: u32 = 1;
+const SYSCTL: &str = "net.ipv4.tcp_fwmark_accept";
+pub(crate) const SYSCTL_PATH: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+
+/// Adds rules and routes for the families that the pod has. What is there already stays.
+pub(crate) async fn add_routes(netns: &NetNs, addresses: PodAddresses) -> Result<(), Error> {
+    with_netlink(netns, |handle| async move {
+        for address in addresses.iter() {
+            let rule = rule(address);
+            let mut request = handle.rule().add();
+            *request.message_mut() = rule;
+            accept(&[libc::EEXIST], request.execute().await).map_err(|e| ("add a rule", e))?;
+            let route = route(address, true);
+            handle.route().add(route).replace().execute().await.map_err(|e| ("add a route", e))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Removes the rules and routes of both families, if there are any.
+pub(crate) async fn remove_routes(netns: &NetNs) -> Result<(), Error> {
+    // The kernel's words for: no such rule, no such route or table, no such family.
+    let absent = [libc::ENOENT, libc::ESRCH, libc::EAFNOSUPPORT];
+    with_netlink(netns, |handle| async move {
+        for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            let deleted = handle.rule().del(rule(address)).execute().await;
+            accept(&absent, deleted).map_err(|e| ("remove a rule", e))?;
+            let deleted = handle.route().del(route(address, false)).execute().await;
+            accept(&absent, deleted).map_err(|e| ("remove a route", e))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The sysctl's value in the namespace.
+pub(crate) fn fwmark_accept(netns: &NetNs) -> Result<String, Error> {
+    let value = netns.run(|| fs::read_to_string(SYSCTL_PATH))?.map_err(|e| sysctl(netns, e))?;
+    Ok(value.trim().to_owned())
+}
+
+/// Sets the sysctl in the namespace.
+pub(crate) fn set_fwmark_accept(netns: &NetNs, value: &str) -> Result<(), Error> {
+    netns.run(|| fs::write(SYSCTL_PATH, value))?.map_err(|e| sysctl(netns, e))
+}
+
+fn sysctl(netns: &NetNs, source: io::Error) -> Error {
+    Error::Sysctl { name: SYSCTL, path: netns.path().to_owned(), source }
+}
+
+/// Runs `work` with a netlink socket of the namespace, which is closed at the end.
+pub(crate) async fn with_netlink<F>(netns: &NetNs, work: impl FnOnce(Handle) -> F) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), (&'static str, NetlinkError)>>,
+{
+    let opened = netns.run(rtnetlink::new_connection)?;
+    let open = |source| Error::NetlinkSocket { path: netns.path().to_owned(), source };
+    let (connection, handle, _notifications) = opened.map_err(open)?;
+    let outcome = match select(pin!(work(handle)), connection).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(((), _)) => Err(("talk to the kernel", NetlinkError::RequestFailed)),
+    };
+    outcome.map_err(|(doing, source)| Error::Netlink { doing, path: netns.path().to_owned(), source })
+}
+
+fn rule(address: IpAddr) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family(address);
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::FwMark(MARK),
+        RuleAttribute::Table(ROUTE_TABLE),
+        RuleAttribute::Priority(RULE_PRIORITY),
+    ];
+    rule
+}
+
+fn route(address: IpAddr, with_source: bool) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = family(address);
+    route.header.kind = RouteType::Local;
+    route.header.scope = RouteScope::Host;
+    route.attributes = vec![RouteAttribute::Table(ROUTE_TABLE), RouteAttribute::Oif(LOOPBACK_IFINDEX)];
+    if with_source {
+        route.attributes.push(RouteAttribute::PrefSource(match address {
+            IpAddr::V4(v4) => RouteAddress::Inet(v4),
+            IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+        }));
+    }
+    route
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// Takes the kernel's refusal with one of `codes` for success.
+fn accept(codes: &[i32], result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match result {
+        Err(NetlinkError::NetlinkError(message)) if codes.contains(&-message.raw_code()) => Ok(()),
+        other => other,
+    }
+}

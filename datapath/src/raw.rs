@@ -1,0 +1,25 @@
+//! The shared structs as aya takes them: `aya::Pod` and the structs are both foreign here, hence the wrapper.
+#![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
+
+use orlop_abi::{Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, Workload};
+
+/// A struct of the ABI, to be copied to or from a map byte by byte.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<T>(pub(crate) T);
+
+// SAFETY: the structs are `repr(C)` of integers with their padding named, so every byte is initialised and every bit
+// pattern is a value; their sizes are asserted where they are defined.
+unsafe impl aya::Pod for Raw<FrontendKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<FrontendValue> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<Backend> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<InboundKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<InboundValue> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<Workload> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<Counters> {}

@@ -1,0 +1,174 @@
+//! A workload as the datapath knows it: checked before anything is touched.
+
+use std::fmt;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aya::Ebpf;
+use orlop_abi::Address;
+use orlop_podnet::NetNs;
+use rustix::fs::fstatfs;
+
+use crate::error::Error;
+use crate::hook::Hook;
+use crate::link::{LinkTarget, PinnedLink};
+use crate::pins::WorkloadPins;
+use crate::writer::Written;
+
+/// `CGROUP2_SUPER_MAGIC`.
+const CGROUP2: u32 = 0x6367_7270;
+/// The inode of a hierarchy's root.
+const CGROUP_ROOT_INODE: u64 = 1;
+
+/// A pod to enrol.
+#[derive(Debug, Clone)]
+pub struct WorkloadSpec {
+    /// Unique on the node; the pins go by it, so it must be the same after a restart of the agent.
+    pub name: String,
+    /// The pod's network namespace. It is kept open until the workload is released.
+    pub netns: Arc<NetNs>,
+    /// The pod's folder in the cgroup v2 hierarchy. Sockets that processes below it make are the workload's.
+    pub cgroup: PathBuf,
+    /// The pod's addresses, at most one a family. A local address of the pod that is not among them counts as a
+    /// destination outside, so connections that the pod makes to it over loopback go to the proxy.
+    pub addresses: Vec<IpAddr>,
+    /// Whether connections that need the proxy go directly while the proxy is not there.
+    pub fail_open: bool,
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// The pod's addresses: one at least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PodAddresses {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+impl PodAddresses {
+    pub(crate) fn parse(workload: &str, addresses: &[IpAddr]) -> Result<Self, Error> {
+        let wrong = |family| Error::Addresses { workload: workload.to_owned(), family };
+        let mut parsed = Self { v4: None, v6: None };
+        for address in addresses {
+            let (family, taken) = match address.to_canonical() {
+                IpAddr::V4(v4) => (Family::V4, parsed.v4.replace(v4).is_some()),
+                IpAddr::V6(v6) => (Family::V6, parsed.v6.replace(v6).is_some()),
+            };
+            if taken {
+                return Err(wrong(Some(family)));
+            }
+        }
+        if parsed.iter().next().is_none() { Err(wrong(None)) } else { Ok(parsed) }
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+
+    /// The words of the programs' globals; zero for a family that the pod has not.
+    pub(crate) fn words(self) -> ([u32; 4], [u32; 4]) {
+        let words = |ip: Option<IpAddr>| ip.map_or([0; 4], |ip| Address::from(ip).0);
+        (words(self.v4.map(IpAddr::V4)), words(self.v6.map(IpAddr::V6)))
+    }
+}
+
+/// An enrolled workload.
+pub(crate) struct Enrolled {
+    pub(crate) index: u32,
+    pub(crate) netns: Arc<NetNs>,
+    pub(crate) fail_open: bool,
+    pub(crate) pins: WorkloadPins,
+    pub(crate) written: Written,
+    /// Loaded programs that wait for the first plan, because a dead agent's are still at work in the links.
+    pub(crate) waiting: Option<Ebpf>,
+}
+
+impl WorkloadSpec {
+    /// Opens the cgroup, if it is a pod's own.
+    pub(crate) fn open_cgroup(&self) -> Result<File, Error> {
+        let (workload, path) = (self.name.clone(), self.cgroup.clone());
+        let failed = |source| Error::Cgroup { workload: workload.clone(), path: path.clone(), source };
+        let cgroup = File::open(&self.cgroup).map_err(failed)?;
+        let kind = fstatfs(&cgroup).map_err(|errno| failed(errno.into()))?.f_type;
+        let inode = cgroup.metadata().map_err(failed)?.ino();
+        if u32::try_from(kind) != Ok(CGROUP2) || inode == CGROUP_ROOT_INODE {
+            return Err(Error::NotACgroup { workload, path });
+        }
+        Ok(cgroup)
+    }
+
+    /// Refuses a namespace that was deleted, and the host's.
+    pub(crate) fn check_netns(&self) -> Result<(), Error> {
+        let (workload, path) = (self.name.clone(), self.netns.path().to_owned());
+        if !self.netns.is_current() {
+            return Err(Error::NetNsGone { workload, path });
+        }
+        for host in ["/proc/self/ns/net", "/proc/1/ns/net"] {
+            if NetNs::open(Path::new(host)).is_ok_and(|host| host.id() == self.netns.id()) {
+                return Err(Error::HostNetwork { workload, path });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether every pinned link is attached to this very cgroup and namespace, and not to a namesake's of old.
+pub(crate) fn links_match(pins: &WorkloadPins, cgroup: &File, netns: &NetNs) -> bool {
+    let Ok(cgroup) = cgroup.metadata().map(|meta| meta.ino()) else { return false };
+    let Some(netns) = netns_inode(netns) else { return false };
+    Hook::ALL.into_iter().filter(|hook| pins.hook(*hook).exists()).all(|hook| {
+        let expected = match hook {
+            Hook::Connect4 | Hook::Connect6 => LinkTarget::Cgroup(cgroup),
+            Hook::Steer => LinkTarget::Netns(netns),
+        };
+        PinnedLink::open(&pins.hook(hook))
+            .and_then(|link| link.target())
+            .is_ok_and(|target| target == expected)
+    })
+}
+
+/// The inode of the namespace's file, by which links name it.
+pub(crate) fn netns_inode(netns: &NetNs) -> Option<u64> {
+    netns.file().metadata().ok().map(|meta| meta.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(addresses: &[&str]) -> Result<PodAddresses, Error> {
+        PodAddresses::parse("web", &addresses.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_pod_has_one_address_of_either_family_or_of_both() {
+        assert_eq!(parse(&["10.0.0.1"]).unwrap().iter().count(), 1);
+        assert_eq!(parse(&["fd77::1", "10.0.0.1"]).unwrap().iter().count(), 2);
+    }
+
+    #[test]
+    fn no_address_and_two_of_a_family_are_refused_by_name() {
+        assert_eq!(parse(&[]).unwrap_err().to_string(), "workload web: no address");
+        let two = parse(&["10.0.0.1", "10.0.0.2"]).unwrap_err();
+        assert_eq!(two.to_string(), "workload web: more than one IPv4 address");
+    }
+}

@@ -1,0 +1,48 @@
+//! Plans in few words.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use orlop_plan::kernel::{Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
+
+/// A plan that leaves everything alone.
+pub(crate) fn nothing() -> KernelPlan {
+    KernelPlan {
+        frontends: BTreeMap::new(),
+        default_outbound: OutboundAction::Passthrough,
+        inbound: BTreeMap::new(),
+        default_inbound: InboundAction::Direct,
+    }
+}
+
+pub(crate) trait PlanExt: Sized {
+    fn frontend(self, to: &str, action: OutboundAction) -> Self;
+    fn any_address(self, port: u16, action: OutboundAction) -> Self;
+    fn inbound(self, port: u16, action: InboundAction) -> Self;
+}
+
+impl PlanExt for KernelPlan {
+    fn frontend(mut self, to: &str, action: OutboundAction) -> Self {
+        let to: SocketAddr = to.parse().unwrap();
+        self.frontends.insert(Frontend { addr: Some(to.ip()), port: to.port() }, action);
+        self
+    }
+
+    fn any_address(mut self, port: u16, action: OutboundAction) -> Self {
+        self.frontends.insert(Frontend { addr: None, port }, action);
+        self
+    }
+
+    fn inbound(mut self, port: u16, action: InboundAction) -> Self {
+        self.inbound.insert(port, action);
+        self
+    }
+}
+
+/// Balances over `(address, weight)`.
+pub(crate) fn balance(backends: &[(&str, u32)]) -> OutboundAction {
+    let backend =
+        |(address, weight): &(&str, u32)| Backend { address: address.parse().unwrap(), weight: *weight };
+    OutboundAction::Balance(Arc::new(BackendSet { backends: backends.iter().map(backend).collect() }))
+}

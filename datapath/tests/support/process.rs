@@ -1,0 +1,275 @@
+//! A process inside a pod: this test binary started again, in the pod's cgroup and network namespace, obeying over a
+//! socket on its standard input.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use orlop_podnet::NetNs;
+use serde::{Deserialize, Serialize};
+
+use super::pod::Pod;
+
+/// What a process in a pod can be asked.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Listen, and greet every client with a line: the greeting, the own address, the client's address.
+    Listen { at: SocketAddr, greeting: String },
+    /// Connect once.
+    Connect { to: SocketAddr },
+    /// Connect this often, one after the other.
+    ConnectMany { to: SocketAddr, times: u32 },
+    /// Connect to the first with a socket that is dissolved (`AF_UNSPEC`) and then connected to the second.
+    Reconnect { first: SocketAddr, then: SocketAddr },
+    /// Connect all the time from now on.
+    StartConnecting { to: SocketAddr },
+    /// Stop that, and say how it went.
+    StopConnecting,
+    /// A connect, a line each way and a close, this often: how long all that took.
+    Churn { to: SocketAddr, times: u32 },
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Listening,
+    Connected(Connected),
+    Refused { error: String, after: Duration },
+    Greeted { by: BTreeMap<String, u32>, failures: Vec<String> },
+    Connecting,
+    Took(Duration),
+}
+
+/// A connection as both its ends see it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Connected {
+    /// Who greeted.
+    pub(crate) greeting: String,
+    /// `getsockname` of the client.
+    pub(crate) local: SocketAddr,
+    /// `getpeername` of the client.
+    pub(crate) peer: SocketAddr,
+    /// `getsockname` of whoever accepted.
+    pub(crate) accepted_local: SocketAddr,
+    /// `getpeername` of whoever accepted.
+    pub(crate) accepted_peer: SocketAddr,
+}
+
+/// The process. Killed on drop.
+pub(crate) struct Process {
+    child: Child,
+    socket: BufReader<UnixStream>,
+}
+
+impl Process {
+    pub(crate) fn start(pod: &Pod) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "support::process::inside_a_pod", "--nocapture"])
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Before the first question, so every socket of its is made inside.
+        fs::write(pod.cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+        let mut process = Self { child, socket: BufReader::new(ours) };
+        process.send(&pod.netns.path());
+        process
+    }
+
+    pub(crate) fn ask(&mut self, ask: &Ask) -> Reply {
+        self.send(ask);
+        receive(&mut self.socket).expect("the process inside the pod ended")
+    }
+
+    pub(crate) fn listen(&mut self, at: &str, greeting: &str) {
+        let ask = Ask::Listen { at: at.parse().unwrap(), greeting: greeting.to_owned() };
+        assert!(matches!(self.ask(&ask), Reply::Listening));
+    }
+
+    pub(crate) fn connect(&mut self, to: &str) -> Connected {
+        match self.ask(&Ask::Connect { to: to.parse().unwrap() }) {
+            Reply::Connected(connected) => connected,
+            other => panic!("connect to {to}: {other:?}"),
+        }
+    }
+
+    /// The error of a connect that must fail, and how long it took.
+    pub(crate) fn refused(&mut self, to: &str) -> (String, Duration) {
+        match self.ask(&Ask::Connect { to: to.parse().unwrap() }) {
+            Reply::Refused { error, after } => (error, after),
+            other => panic!("connect to {to}: {other:?}"),
+        }
+    }
+
+    /// Who greeted how often; fails on any failure.
+    pub(crate) fn connect_many(&mut self, to: &str, times: u32) -> BTreeMap<String, u32> {
+        greeted(self.ask(&Ask::ConnectMany { to: to.parse().unwrap(), times }))
+    }
+
+    pub(crate) fn start_connecting(&mut self, to: &str) {
+        assert!(matches!(self.ask(&Ask::StartConnecting { to: to.parse().unwrap() }), Reply::Connecting));
+    }
+
+    /// Who greeted how often since; fails on any failure.
+    pub(crate) fn stop_connecting(&mut self) -> BTreeMap<String, u32> {
+        greeted(self.ask(&Ask::StopConnecting))
+    }
+
+    fn send(&mut self, message: &impl Serialize) {
+        send(self.socket.get_mut(), message);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn greeted(reply: Reply) -> BTreeMap<String, u32> {
+    match reply {
+        Reply::Greeted { by, failures } if failures.is_empty() => by,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn send(mut socket: &UnixStream, message: &impl Serialize) {
+    let mut line = serde_json::to_string(message).unwrap();
+    line.push('\n');
+    socket.write_all(line.as_bytes()).unwrap();
+}
+
+fn receive<T: for<'a> Deserialize<'a>>(socket: &mut BufReader<UnixStream>) -> Option<T> {
+    let mut line = String::new();
+    let read = socket.read_line(&mut line).ok()?;
+    (read > 0).then(|| serde_json::from_str(&line).unwrap())
+}
+
+/// Not a test: what [`Process::start`] starts. Does nothing when started by anyone else.
+#[test]
+#[ignore = "the other tests start it inside a pod"]
+fn inside_a_pod() {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let mut socket = BufReader::new(UnixStream::from(stdin));
+    let Some(netns) = receive::<std::path::PathBuf>(&mut socket) else { return };
+    // Threads that are started inside stay inside.
+    NetNs::open(&netns).unwrap().run(|| obey(&mut socket)).unwrap();
+}
+
+fn obey(socket: &mut BufReader<UnixStream>) {
+    let mut connecting = None;
+    while let Some(ask) = receive(socket) {
+        let reply = match ask {
+            Ask::Listen { at, greeting } => {
+                greet_on(TcpListener::bind(at).unwrap(), greeting);
+                Reply::Listening
+            }
+            Ask::Connect { to } => connect(to),
+            Ask::ConnectMany { to, times } => connect_while(to, |done| done < times),
+            Ask::Reconnect { first, then } => reconnect(first, then),
+            Ask::StartConnecting { to } => {
+                let go_on = Arc::new(AtomicBool::new(true));
+                let flag = Arc::clone(&go_on);
+                let thread = thread::spawn(move || connect_while(to, |_| flag.load(Ordering::Relaxed)));
+                connecting = Some((go_on, thread));
+                Reply::Connecting
+            }
+            Ask::StopConnecting => {
+                let (go_on, thread) = connecting.take().unwrap();
+                go_on.store(false, Ordering::Relaxed);
+                thread.join().unwrap()
+            }
+            Ask::Churn { to, times } => churn(to, times),
+        };
+        send(socket.get_mut(), &reply);
+    }
+}
+
+/// Greets every client in a line of its own, until the process ends.
+pub(crate) fn greet_on(listener: TcpListener, greeting: String) {
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { continue };
+            drop(greet(client, &greeting));
+        }
+    });
+}
+
+fn greet(mut client: TcpStream, greeting: &str) -> std::io::Result<()> {
+    client.set_nonblocking(false)?;
+    let (local, peer) = (client.local_addr()?, client.peer_addr()?);
+    client.write_all(format!("{greeting} {local} {peer}\n").as_bytes())?;
+    client.shutdown(Shutdown::Write)?;
+    // The client closes first and keeps the TIME_WAIT.
+    client.read(&mut [0; 1]).map(drop)
+}
+
+fn try_connect(to: SocketAddr) -> std::io::Result<Connected> {
+    read_greeting(TcpStream::connect_timeout(&to, Duration::from_secs(3))?)
+}
+
+fn read_greeting(stream: TcpStream) -> std::io::Result<Connected> {
+    let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let mut words = line.split_whitespace();
+    let mut word = || words.next().ok_or(ErrorKind::UnexpectedEof);
+    let greeting = word()?.to_owned();
+    let mut address = || word()?.parse().map_err(std::io::Error::other);
+    Ok(Connected { greeting, local, peer, accepted_local: address()?, accepted_peer: address()? })
+}
+
+fn connect(to: SocketAddr) -> Reply {
+    let start = Instant::now();
+    match try_connect(to) {
+        Ok(connected) => Reply::Connected(connected),
+        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: start.elapsed() },
+    }
+}
+
+fn connect_while(to: SocketAddr, go_on: impl Fn(u32) -> bool) -> Reply {
+    let (mut by, mut failures, mut done) = (BTreeMap::new(), Vec::new(), 0);
+    while go_on(done) {
+        match try_connect(to) {
+            Ok(connected) => *by.entry(connected.greeting).or_default() += 1,
+            Err(error) => failures.push(error.to_string()),
+        }
+        done += 1;
+    }
+    Reply::Greeted { by, failures }
+}
+
+fn reconnect(first: SocketAddr, then: SocketAddr) -> Reply {
+    let domain =
+        if then.is_ipv4() { rustix::net::AddressFamily::INET } else { rustix::net::AddressFamily::INET6 };
+    let socket = rustix::net::socket(domain, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::connect(&socket, &first).unwrap();
+    rustix::net::connect_unspec(&socket).unwrap();
+    match rustix::net::connect(&socket, &then).map_err(Into::into).and_then(|()| read_greeting(socket.into()))
+    {
+        Ok(connected) => Reply::Connected(connected),
+        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: Duration::ZERO },
+    }
+}
+
+fn churn(to: SocketAddr, times: u32) -> Reply {
+    let start = Instant::now();
+    for _ in 0..times {
+        try_connect(to).unwrap();
+    }
+    Reply::Took(start.elapsed())
+}
+
+/// An address that is compared without its port.
+pub(crate) fn ip(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}

@@ -1,0 +1,27 @@
+//! The structs that the kernel programs and the agent share.
+//!
+//! `no_std` and without dependencies, because it is compiled for both sides. Every struct is `repr(C)` with fixed
+//! widths and named padding, so that no byte of it is ever uninitialised: the kernel compares map keys byte by byte.
+//! Addresses are 16 bytes, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2), held as the four words that
+//! `struct bpf_sock_addr` and `struct bpf_sk_lookup` hold: network byte order in memory. The same goes for ports.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod address;
+mod maps;
+
+pub use address::{ANY, Address, Port};
+pub use maps::{
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, Workload,
+    inbound, listener_slot, outbound, workload_flags,
+};
+
+/// Rises whenever a struct, a map or the meaning of a value changes.
+pub const ABI_VERSION: u32 = 1;
+
+/// The socket mark of a connection that goes by the proxy, and of the proxy's own connections to the application.
+pub const MARK: u32 = 0x6f72;
+
+/// The routing table that carries marked packets over loopback.
+pub const ROUTE_TABLE: u32 = 28_530;

@@ -1,0 +1,190 @@
+//! Keys and values of the maps.
+
+use core::mem::{align_of, size_of};
+
+use crate::address::{Address, Port};
+
+/// Workload indices are below this, so that they fit the tag of an [`InboundValue`].
+pub const MAX_WORKLOADS: u32 = 1 << 16;
+
+/// Key of `FRONTENDS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FrontendKey {
+    /// The workload that connects.
+    pub workload: u32,
+    /// Where to; [`ANY`](crate::ANY) matches every address that has no frontend of its own at this port.
+    pub address: Address,
+    /// Where to.
+    pub port: Port,
+    /// Zero.
+    pub padding: u16,
+}
+
+impl FrontendKey {
+    /// The key's fingerprint, repeated in the value.
+    ///
+    /// The kernel may hand the memory of an element that was just replaced to another key while a program still reads
+    /// it (`kernel/bpf/memalloc.c` frees for immediate reuse). The program compares the fingerprint after reading, so
+    /// it never acts on another frontend's value.
+    #[inline]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        let [a, b, c, d] = self.address.0;
+        (a ^ b ^ c ^ d).rotate_left(7) ^ ((self.port.0 as u32) << 16) ^ self.workload
+    }
+}
+
+/// Value of `FRONTENDS`. Two machine words, which the kernel writes one after the other.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrontendValue {
+    /// [`FrontendKey::tag`] of the key.
+    pub tag: u32,
+    /// One of [`outbound`].
+    pub action: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+    /// First slot of the slice of `BACKENDS`, for [`outbound::BALANCE`].
+    pub base: u32,
+    /// Slots in the slice, for [`outbound::BALANCE`].
+    pub count: u32,
+}
+
+/// What the connect hook does.
+pub mod outbound {
+    /// The destination stays as the application asked for it.
+    pub const PASSTHROUGH: u8 = 0;
+    /// The destination becomes one of the slice's backends.
+    pub const BALANCE: u8 = 1;
+    /// The socket is marked and loops to the proxy.
+    pub const PROXY: u8 = 2;
+    /// ECONNREFUSED.
+    pub const BLOCK: u8 = 3;
+}
+
+/// Value of `BACKENDS`: one slot of a slice, which is an alias table (Vose, 1991).
+///
+/// A choice draws a slot and a fraction of 2³²; below `threshold` the slot's own backend is taken, else that of `alias`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Where the connection goes.
+    pub address: Address,
+    /// Where the connection goes.
+    pub port: Port,
+    /// Zero.
+    pub padding: u16,
+    /// Slot that takes the rest, counted from the slice's base.
+    pub alias: u32,
+    /// Share of this slot's draws that its own backend keeps, of 2³².
+    pub threshold: u32,
+    /// Zero.
+    pub padding2: u32,
+}
+
+/// Key of `INBOUND`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InboundKey {
+    /// The workload that is connected to.
+    pub workload: u32,
+    /// Destination port, in host byte order as in `struct bpf_sk_lookup`.
+    pub port: u32,
+}
+
+impl InboundKey {
+    /// As [`FrontendKey::tag`]; here it is unique.
+    #[inline]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        self.workload << 16 | self.port
+    }
+}
+
+/// Value of `INBOUND`. One machine word.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundValue {
+    /// [`InboundKey::tag`] of the key.
+    pub tag: u32,
+    /// One of [`inbound`].
+    pub action: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}
+
+/// What `sk_lookup` does with a connection that arrives.
+pub mod inbound {
+    /// To the application's listener.
+    pub const DIRECT: u8 = 0;
+    /// To the proxy's inbound listener.
+    pub const PROXY: u8 = 1;
+    /// Refused with a reset.
+    pub const DROP: u8 = 2;
+}
+
+/// Value of `WORKLOADS`: what holds where no frontend and no inbound port matches. One machine word.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Workload {
+    /// One of [`outbound`] except [`outbound::BALANCE`].
+    pub outbound: u8,
+    /// One of [`inbound`].
+    pub inbound: u8,
+    /// Bits of [`workload_flags`].
+    pub flags: u8,
+    /// Zero.
+    pub padding: [u8; 5],
+}
+
+/// Bits of [`Workload::flags`].
+pub mod workload_flags {
+    /// A connection that needs a proxy that is not there goes directly instead of being refused.
+    pub const FAIL_OPEN: u8 = 1;
+    /// There are any-address frontends: without the bit, the hook saves itself the second lookup.
+    pub const ANY_ADDRESS: u8 = 2;
+}
+
+/// Value of `COUNTERS`, one a CPU. What happened to the connections of a workload since it was enrolled.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Connects that the kernel sent to a backend.
+    pub kernel_balanced: u64,
+    /// Connects that were marked for the proxy.
+    pub proxied: u64,
+    /// Connects that were left as they were.
+    pub passthrough: u64,
+    /// Connects refused because the plan says so.
+    pub blocked: u64,
+    /// Connects refused because the proxy is not there, or has no listener of the family.
+    pub failed_fast: u64,
+    /// Connects let past a proxy that is not there.
+    pub failed_open: u64,
+    /// Arrivals left to the application.
+    pub inbound_direct: u64,
+    /// Arrivals steered to the proxy.
+    pub inbound_proxied: u64,
+    /// Arrivals refused because the plan says so.
+    pub inbound_dropped: u64,
+    /// Arrivals refused because the proxy is not there, or has no listener of the family.
+    pub inbound_failed_fast: u64,
+}
+
+/// Index into `LISTENERS`, the SOCKMAP of the proxy's listeners: one an enrolled workload, direction and family.
+#[inline]
+#[must_use]
+pub const fn listener_slot(workload: u32, inbound: bool, ipv6: bool) -> u32 {
+    workload * 4 + (inbound as u32) * 2 + ipv6 as u32
+}
+
+const _: () = {
+    assert!(size_of::<FrontendKey>() == 24 && align_of::<FrontendKey>() == 4);
+    assert!(size_of::<FrontendValue>() == 16 && align_of::<FrontendValue>() == 8);
+    assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
+    assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
+    assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
+    assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
+    assert!(size_of::<Counters>() == 80 && align_of::<Counters>() == 8);
+};

@@ -1,0 +1,270 @@
+//! Connect hooks: the way out of a connection is decided once, before its SYN.
+//!
+//! In: the destination that the application named. Out: the destination left alone, replaced by a backend, refused, or
+//! the socket marked, so that the pod's routes loop it to `steer` with nothing rewritten.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::{
+    bpf_get_prandom_u32, bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release,
+};
+use aya_ebpf::programs::SockAddrContext;
+use orlop_abi::{
+    ANY, Address, Backend, FrontendKey, FrontendValue, MARK, Port, listener_slot, outbound, workload_flags,
+};
+
+use crate::maps::{BACKENDS, FRONTENDS, LISTENERS, WORKLOAD, WORKLOADS, count, is_pod};
+
+/// What a hook returns: let the connect go on.
+const PROCEED: i32 = 1;
+/// What a hook returns: fail the connect, with the error that `bpf_set_retval` was given.
+const REFUSE: i32 = 0;
+
+const ECONNREFUSED: i32 = 111;
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
+
+/// How often a value that was replaced while it was read is read again before the connect is refused.
+const READ_ATTEMPTS: u32 = 4;
+
+/// What becomes of a connect.
+enum Verdict {
+    /// It goes on as it is.
+    Leave,
+    /// It goes to this backend.
+    Rewrite(Backend),
+    /// It fails with ECONNREFUSED.
+    Refuse,
+}
+
+#[inline(always)]
+pub fn connect4(ctx: &SockAddrContext) -> i32 {
+    let addr = ctx.sock_addr;
+    if !is_tcp(addr) {
+        return PROCEED;
+    }
+    // SAFETY: `addr` is the program's context; the verifier checks every access to it.
+    let (ip, port) = unsafe { ((*addr).user_ip4, (*addr).user_port) };
+    match decide(ctx, Address::from_ip4_word(ip), Port(port as u16)) {
+        Verdict::Leave => PROCEED,
+        Verdict::Rewrite(backend) => {
+            let Some(ip) = backend.address.ip4_word() else {
+                // An IPv4 socket cannot reach an IPv6 backend.
+                count(|c| &mut c.failed_fast);
+                return refuse();
+            };
+            count(|c| &mut c.kernel_balanced);
+            // SAFETY: as above; these two fields may be written by a connect4 program.
+            unsafe {
+                (*addr).user_ip4 = ip;
+                (*addr).user_port = u32::from(backend.port.0);
+            }
+            PROCEED
+        }
+        Verdict::Refuse => refuse(),
+    }
+}
+
+#[inline(always)]
+pub fn connect6(ctx: &SockAddrContext) -> i32 {
+    let addr = ctx.sock_addr;
+    if !is_tcp(addr) {
+        return PROCEED;
+    }
+    // SAFETY: `addr` is the program's context; the verifier checks every access to it.
+    let (ip, port) = unsafe {
+        let ip = &(*addr).user_ip6;
+        ([ip[0], ip[1], ip[2], ip[3]], (*addr).user_port)
+    };
+    match decide(ctx, Address(ip), Port(port as u16)) {
+        Verdict::Leave => PROCEED,
+        Verdict::Rewrite(backend) => {
+            count(|c| &mut c.kernel_balanced);
+            let [a, b, c, d] = backend.address.0;
+            // SAFETY: as above; these fields may be written by a connect6 program.
+            unsafe {
+                (*addr).user_ip6[0] = a;
+                (*addr).user_ip6[1] = b;
+                (*addr).user_ip6[2] = c;
+                (*addr).user_ip6[3] = d;
+                (*addr).user_port = u32::from(backend.port.0);
+            }
+            PROCEED
+        }
+        Verdict::Refuse => refuse(),
+    }
+}
+
+/// TCP, also as the application's view of MPTCP; never UDP or SCTP.
+#[inline(always)]
+fn is_tcp(addr: *mut bpf_sock_addr) -> bool {
+    // SAFETY: `addr` is the program's context; the verifier checks every access to it.
+    let (kind, protocol) = unsafe { ((*addr).type_, (*addr).protocol) };
+    kind == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, address: Address, port: Port) -> Verdict {
+    // What stays inside the pod is none of the mesh's business, as with Istio's own redirection rules.
+    if address.is_loopback() || address.is_link_local_v6() || is_pod(address) {
+        unmark(ctx);
+        return Verdict::Leave;
+    }
+    let target = match target(address, port) {
+        Some(target) => target,
+        None => {
+            count(|c| &mut c.failed_fast);
+            return Verdict::Refuse;
+        }
+    };
+    if target.action == outbound::PROXY {
+        return to_proxy(ctx, address.ip4_word().is_none());
+    }
+    unmark(ctx);
+    match target.action {
+        outbound::BALANCE => match pick(target.base, target.count) {
+            Some(backend) => Verdict::Rewrite(backend),
+            None => {
+                count(|c| &mut c.failed_fast);
+                Verdict::Refuse
+            }
+        },
+        outbound::PASSTHROUGH => {
+            count(|c| &mut c.passthrough);
+            Verdict::Leave
+        }
+        _ => {
+            count(|c| &mut c.blocked);
+            Verdict::Refuse
+        }
+    }
+}
+
+/// The frontend at exactly this address, else the one for any address, else the workload's default. `None` if a value
+/// was replaced faster than it could be read.
+#[inline(always)]
+fn target(address: Address, port: Port) -> Option<FrontendValue> {
+    let workload = WORKLOAD.load();
+    let mut key = FrontendKey { workload, address, port, padding: 0 };
+    match lookup(&key) {
+        Found::Value(value) => return Some(value),
+        Found::Unstable => return None,
+        Found::Nothing => {}
+    }
+    // A missing entry cannot happen: the loader sizes the map by the highest index.
+    let defaults = WORKLOADS.get(workload)?;
+    if defaults.flags & workload_flags::ANY_ADDRESS != 0 {
+        key.address = ANY;
+        match lookup(&key) {
+            Found::Value(value) => return Some(value),
+            Found::Unstable => return None,
+            Found::Nothing => {}
+        }
+    }
+    Some(FrontendValue { tag: 0, action: defaults.outbound, padding: [0; 3], base: 0, count: 0 })
+}
+
+enum Found {
+    Value(FrontendValue),
+    Nothing,
+    Unstable,
+}
+
+/// Reads a frontend's value consistently, see [`FrontendKey::tag`].
+#[inline(always)]
+fn lookup(key: &FrontendKey) -> Found {
+    for _ in 0..READ_ATTEMPTS {
+        let Some(value) = FRONTENDS.get_ptr(key) else { return Found::Nothing };
+        let words = value.cast::<u64>();
+        // SAFETY: a value has two aligned words. The kernel writes the one with the tag first, so it is read last.
+        let (slice, head) = unsafe { (words.add(1).read_volatile(), words.read_volatile()) };
+        // SAFETY: two words are a value, and every bit pattern is valid for it.
+        let value: FrontendValue = unsafe { core::mem::transmute([head, slice]) };
+        if value.tag == key.tag() {
+            return Found::Value(value);
+        }
+    }
+    Found::Unstable
+}
+
+/// One of the slice's backends, by weight, in constant time.
+#[inline(always)]
+fn pick(base: u32, count: u32) -> Option<Backend> {
+    if count == 1 {
+        return BACKENDS.get(base).copied();
+    }
+    // SAFETY: the helper takes nothing and cannot fail.
+    let random = unsafe { bpf_get_prandom_u32() };
+    // The product's high word is a fair slot, its low word the fraction within the slot.
+    let scaled = u64::from(random) * u64::from(count);
+    let slot = BACKENDS.get(base.wrapping_add((scaled >> 32) as u32))?;
+    if (scaled as u32) < slot.threshold {
+        return Some(*slot);
+    }
+    BACKENDS.get(base.wrapping_add(slot.alias)).copied()
+}
+
+/// Marks the socket if the proxy listens: a marked SYN without a listener would be a black hole.
+#[inline(always)]
+fn to_proxy(ctx: &SockAddrContext, ipv6: bool) -> Verdict {
+    let workload = WORKLOAD.load();
+    if proxy_listens(listener_slot(workload, false, ipv6)) {
+        set_mark(ctx, MARK);
+        count(|c| &mut c.proxied);
+        return Verdict::Leave;
+    }
+    unmark(ctx);
+    let fail_open = WORKLOADS.get(workload).is_some_and(|w| w.flags & workload_flags::FAIL_OPEN != 0);
+    if fail_open {
+        count(|c| &mut c.failed_open);
+        Verdict::Leave
+    } else {
+        count(|c| &mut c.failed_fast);
+        Verdict::Refuse
+    }
+}
+
+/// Whether the slot holds a socket. The map's own entry and not a socket lookup, which anything in the pod that binds
+/// the proxy's port would answer. The kernel empties the slot when the listener is closed.
+#[inline(always)]
+fn proxy_listens(slot: u32) -> bool {
+    let map = core::ptr::from_ref(&LISTENERS).cast_mut().cast();
+    // SAFETY: the map's key is a `u32`; on a SOCKMAP the result is a referenced socket or null.
+    let socket = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(&slot).cast()) };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and the reference is given back exactly once.
+    unsafe { bpf_sk_release(socket) };
+    true
+}
+
+/// Takes the mark from a socket that was sent to the proxy before and is now connected elsewhere.
+#[inline(always)]
+fn unmark(ctx: &SockAddrContext) {
+    // SAFETY: the context's socket is null or valid; the verifier checks that it was compared.
+    let marked = unsafe {
+        let socket = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        !socket.is_null() && (*socket).mark == MARK
+    };
+    if marked {
+        set_mark(ctx, 0);
+    }
+}
+
+#[inline(always)]
+fn set_mark(ctx: &SockAddrContext, mut mark: u32) {
+    let value = core::ptr::from_mut(&mut mark).cast();
+    // SAFETY: `SO_MARK` takes an int, whose address and size are given. It cannot fail for a full socket.
+    unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, value, 4) };
+}
+
+#[inline(always)]
+fn refuse() -> i32 {
+    // SAFETY: sets what the system call returns; any negative errno is valid.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REFUSE
+}

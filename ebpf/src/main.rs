@@ -1,0 +1,46 @@
+//! The kernel programs. They hold no policy: `plan` decides, `datapath` writes the decision into the maps, and these
+//! look it up. No program does anything for a packet; they run when a connection is made.
+//!
+//! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`].
+//! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
+//!
+//! One instance is loaded for each workload, with the globals of [`maps`] telling it whose it is. The maps are shared.
+
+#![no_std]
+#![no_main]
+
+mod connect;
+mod maps;
+mod steer;
+
+use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup};
+use aya_ebpf::programs::{SkLookupContext, SockAddrContext};
+
+/// `connect(2)` and its like on an `AF_INET` socket.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    connect::connect4(&ctx)
+}
+
+/// `connect(2)` and its like on an `AF_INET6` socket, to IPv4-mapped destinations as well.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    connect::connect6(&ctx)
+}
+
+/// The search for a listener for an arriving SYN.
+#[sk_lookup]
+pub fn steer(ctx: SkLookupContext) -> u32 {
+    steer::steer(&ctx)
+}
+
+/// Never reached: the verifier refuses a program that could loop for ever.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// None of the helpers in use is reserved for GPL-compatible programs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
