@@ -24,13 +24,19 @@ pub enum DecodeError<E: std::error::Error + 'static> {
         type_url: String,
     },
     /// The value at `path` does not fit its field, or no such field or type exists.
-    #[error("{path}: {source}")]
+    #[error("{}", with_path(path, source))]
     Invalid {
         /// For example `filter_chains[0].filters[1].typed_config`.
         path: String,
         /// The reason.
         source: E,
     },
+}
+
+/// Errors of YAML name most paths themselves.
+fn with_path<E: std::error::Error>(path: &str, source: &E) -> String {
+    let text = source.to_string();
+    if text.starts_with(path) { text } else { format!("{path}: {text}") }
 }
 
 /// JSON and a message do not convert into each other.

@@ -156,7 +156,7 @@ resources:
     }
 
     #[test]
-    fn a_wrong_field_in_yaml_is_named_with_its_line() {
+    fn a_wrong_field_in_yaml_is_named_with_the_line_of_its_resource() {
         let error = parse(
             Format::Yaml,
             r#"resources:
@@ -169,7 +169,7 @@ resources:
         .to_string();
 
         assert!(error.starts_with("resources[0]: unrecognized field name 'conect_timeout'"), "{error}");
-        assert!(error.contains("line 4"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]

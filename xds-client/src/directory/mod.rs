@@ -21,6 +21,9 @@ use files::{Files, Snapshot};
 use watch::Watch;
 use worker::Worker;
 
+#[cfg(test)]
+pub(crate) use server::Server;
+
 /// The directory's content, kept up to date for as long as this or a stream lives.
 #[derive(Debug)]
 pub(crate) struct Directory {

@@ -14,6 +14,10 @@
 //!
 //! Source: "Incremental xDS" of Envoy's xDS protocol documentation.
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 mod type_state;
 
 use std::collections::VecDeque;
@@ -140,6 +144,7 @@ impl DeltaAds {
         if let Some(resource_type) = self.outstanding.take() {
             let answers = self.state(resource_type).settle(verdict.rejected);
             self.answer(resource_type, answers);
+            self.answer_if_empty(resource_type);
         }
         let Some(subscribe) = verdict.subscribe else { return };
         let endpoints = self.endpoints.want(subscribe.endpoints, self.connected);
@@ -184,7 +189,7 @@ impl DeltaAds {
         }
     }
 
-    /// Answers responses that left the consumer nothing to judge.
+    /// Answers responses that left the consumer nothing to judge, once those before them are answered.
     fn answer_if_empty(&mut self, resource_type: ResourceType) {
         if self.outstanding != Some(resource_type) && !self.state(resource_type).has_batch() {
             let answers = self.state(resource_type).settle_empty();

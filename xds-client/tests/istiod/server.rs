@@ -1,0 +1,128 @@
+//! A real istiod on free ports of the loopback, with a directory of Istio YAML for its cluster.
+
+use std::env;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::consumer::eventually;
+
+const MESH: &str = "trustDomain: cluster.local\nrootNamespace: istio-system\n";
+
+/// Killed when dropped.
+pub struct Istiod {
+    process: Child,
+    dir: TempDir,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    monitoring: SocketAddr,
+}
+
+impl Istiod {
+    /// Starts with the given files and waits until it is ready.
+    pub async fn start(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("istio")).unwrap();
+        fs::write(dir.path().join("mesh.yaml"), MESH).unwrap();
+        for (name, yaml) in files {
+            fs::write(dir.path().join("istio").join(name), yaml).unwrap();
+        }
+        let [grpc, http, monitoring] = free_ports();
+        let process = run(&dir, grpc, http, monitoring);
+        let istiod = Self { process, dir, grpc, http, monitoring };
+        istiod.ready().await;
+        istiod
+    }
+
+    pub fn grpc_address(&self) -> String {
+        self.grpc.to_string()
+    }
+
+    /// Ends it at once, without a word to its clients.
+    pub async fn kill(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    /// Starts it again at the same addresses.
+    pub async fn restart(&mut self) {
+        self.process = run(&self.dir, self.grpc, self.http, self.monitoring);
+        self.ready().await;
+    }
+
+    /// Replaces one file of its configuration.
+    pub fn write(&self, name: &str, yaml: &str) {
+        let path = self.dir.path().join("istio").join(name);
+        fs::write(path, yaml).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.dir.path().join("istio").join(name)).unwrap();
+    }
+
+    /// Whether every type that was sent to this proxy is acknowledged.
+    pub async fn is_synced(&self, proxy: &str) -> bool {
+        let syncz: Value = serde_json::from_str(&self.debug("/debug/syncz").await).unwrap();
+        let found = syncz.as_array().into_iter().flatten().find(|entry| entry["proxy"] == proxy);
+        found.is_some_and(|entry| {
+            ["cluster", "endpoint", "listener", "route"].iter().all(|short| {
+                let sent = &entry[format!("{short}_sent")];
+                sent.is_string() && *sent == entry[format!("{short}_acked")]
+            })
+        })
+    }
+
+    /// The body of a page for debugging; empty where there is none.
+    pub async fn debug(&self, path: &str) -> String {
+        get(self.monitoring, path).await.unwrap_or_default()
+    }
+
+    async fn ready(&self) {
+        eventually("istiod is ready", async || get(self.http, "/ready").await.is_some()).await;
+    }
+}
+
+fn run(dir: &TempDir, grpc: SocketAddr, http: SocketAddr, monitoring: SocketAddr) -> Child {
+    let Some(istiod) = env::var_os("ORLOP_ISTIOD") else {
+        panic!(
+            "ORLOP_ISTIOD is not set: run the tests with `cargo xtask test`, which prepares what they need"
+        );
+    };
+    let log = fs::File::create(dir.path().join("istiod.log")).unwrap();
+    Command::new(istiod)
+        .arg("-config-dir")
+        .arg(dir.path().join("istio"))
+        .arg("-mesh-config")
+        .arg(dir.path().join("mesh.yaml"))
+        .args(["-grpc", &grpc.to_string()])
+        .args(["-http", &http.to_string()])
+        .args(["-monitoring", &monitoring.to_string()])
+        .stdout(Stdio::from(log.try_clone().unwrap()))
+        .stderr(Stdio::from(log))
+        .kill_on_drop(true)
+        .spawn()
+        .expect("ORLOP_ISTIOD names an istiod that can be run")
+}
+
+/// Ports that nobody has; all are held until the last is found.
+fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+/// The body of a successful answer.
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut connection = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: istiod\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then(|| body.to_owned())
+}
