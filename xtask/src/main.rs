@@ -1,5 +1,6 @@
 //! `cargo xtask <command>`: everything that is done with this project besides building it.
 
+mod bench;
 mod build_descriptors;
 mod demo;
 mod setup;
@@ -21,6 +22,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the tests: all of them as root, the unit tests alone with --fast.
     Test(test::Args),
+    /// Measure how fast each path is, beside a direct connection and beside other proxies. Needs root.
+    Bench(bench::Args),
     /// Write the descriptors of Envoy's API that the agent reads and prints JSON with.
     BuildDescriptors(Check),
 }
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::BuildDescriptors(args) => build_descriptors::build(args.check),
     }
 }
