@@ -32,8 +32,7 @@ pub struct WorkloadSpec {
     pub netns: Arc<NetNs>,
     /// The pod's folder in the cgroup v2 hierarchy. Sockets that processes below it make are the workload's.
     pub cgroup: PathBuf,
-    /// The pod's addresses, at most one a family. A local address of the pod that is not among them counts as a
-    /// destination outside, so connections that the pod makes to it over loopback go to the proxy.
+    /// The pod's addresses, at most one a family. Arrivals at another address of the pod are not steered.
     pub addresses: Vec<IpAddr>,
     /// Whether connections that need the proxy go directly while the proxy is not there.
     pub fail_open: bool,

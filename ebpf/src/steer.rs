@@ -32,13 +32,14 @@ pub fn steer(ctx: &SkLookupContext) -> u32 {
         return PASS;
     }
     let ipv6 = family != AF_INET;
-    let local = local_address(lookup, ipv6);
-    let to_pod = is_pod(local);
+    let (local, remote) = addresses(lookup, ipv6);
     if ifindex != LOOPBACK_IFINDEX {
-        return if to_pod { arrival(ctx, ipv6) } else { PASS };
+        // The kernel takes the interface from the route, so a connection of the pod to its own address is here as well.
+        let arrives = is_pod(local) && !is_pod(remote);
+        return if arrives { arrival(ctx, ipv6) } else { PASS };
     }
-    // The pod's own address over loopback is the proxy's hop to the application, or the application's to itself.
-    if to_pod || local.is_loopback() || local.is_link_local_v6() {
+    // The pod's own address over loopback is the proxy's hop to the application, which is bound to `lo`.
+    if is_pod(local) || local.is_loopback() || local.is_link_local_v6() {
         return PASS;
     }
     match LISTENERS.redirect_sk_lookup(ctx, listener_slot(WORKLOAD.load(), false, ipv6), FLAGS) {
@@ -91,16 +92,27 @@ fn arrival_action(ctx: &SkLookupContext) -> u8 {
     if value.tag == key.tag() { value.action } else { inbound::DROP }
 }
 
-/// The address that the SYN is for.
+/// Where the SYN goes, and where it comes from.
 #[inline(always)]
-fn local_address(lookup: *mut bpf_sk_lookup, ipv6: bool) -> Address {
+fn addresses(lookup: *mut bpf_sk_lookup, ipv6: bool) -> (Address, Address) {
     // Both families are read whatever the packet's (the other one is zero), and by volatile loads: from one load in each
     // branch the compiler makes a single one at a computed offset, which the verifier refuses within a context.
     // SAFETY: the context's fields; the verifier checks every access.
+    unsafe {
+        let local = address(&raw const (*lookup).local_ip4, &raw const (*lookup).local_ip6, ipv6);
+        (local, address(&raw const (*lookup).remote_ip4, &raw const (*lookup).remote_ip6, ipv6))
+    }
+}
+
+/// # Safety
+///
+/// The pointers must be to fields of the program's context.
+#[inline(always)]
+unsafe fn address(ip4: *const u32, ip6: *const [u32; 4], ipv6: bool) -> Address {
+    // SAFETY: by contract.
     let (ip4, ip6) = unsafe {
-        let ip6 = &raw const (*lookup).local_ip6;
         let word = |index| ip6.cast::<u32>().add(index).read_volatile();
-        ((&raw const (*lookup).local_ip4).read_volatile(), [word(0), word(1), word(2), word(3)])
+        (ip4.read_volatile(), [word(0), word(1), word(2), word(3)])
     };
     if ipv6 { Address(ip6) } else { Address::from_ip4_word(ip4) }
 }

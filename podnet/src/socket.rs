@@ -21,13 +21,16 @@ pub fn listen_transparent(addr: SocketAddr, backlog: i32) -> io::Result<TcpListe
 /// A non-blocking TCP socket towards `to`, not yet connected.
 ///
 /// `from` is `None` for the pod's own address; `Some((client, mark))` binds a foreign address with a free port and sets
-/// the mark that routes it over loopback, so that the application sees its real client.
+/// the mark that routes it over loopback, so that the application sees its real client. It is bound to `lo` as well:
+/// otherwise the route to the pod's own address names the pod's interface, and for `sk_lookup` the connection would look
+/// like one that arrives from outside (`FIB_RES_OIF` in `ip_route_output_key_hash_rcu`).
 pub fn connect_socket(to: SocketAddr, from: Option<(SocketAddr, u32)>) -> io::Result<Socket> {
     let socket = stream_socket(to)?;
     socket.set_tcp_nodelay(true)?;
     if let Some((client, mark)) = from {
         set_transparent(&socket, to)?;
         socket.set_mark(mark)?;
+        socket.bind_device(Some(b"lo"))?;
         socket.bind(&client.into())?;
     }
     Ok(socket)
