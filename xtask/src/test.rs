@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root("test")?;
     let programs = setup::prepare(&[Need::Pods, Need::Envoy, Need::Istiod])?;
     // The tests on the bed run the binaries as an operator does.
-    setup::run(&mut setup::cargo(["build", "--workspace", "--bins"])?)?;
+    setup::build_binaries()?;
     let mut tests = setup::cargo(["test", "--workspace", "--no-fail-fast"])?;
     setup::run(tests.envs(programs).env("RUST_TEST_THREADS", TESTS_AT_ONCE).env("RUST_LIB_BACKTRACE", "0"))
 }

@@ -70,13 +70,14 @@ struct Connected {
 
 /// One attempt, within the time that the call allows; `us` is what the attempt measured itself.
 async fn attempt(call: &Call, work: impl Future<Output = Result<Reply>>) -> Reply {
+    let start = Instant::now();
     let limit = Duration::from_millis(call.timeout_ms);
     let error = match tokio::time::timeout(limit, work).await {
         Ok(Ok(reply)) => return reply,
         Ok(Err(e)) => format!("{e:#}"),
         Err(_) => "timed out".to_owned(),
     };
-    Reply { error: Some(error), ..Reply::default() }
+    Reply { error: Some(error), us: micros(start), ..Reply::default() }
 }
 
 async fn connect(to: SocketAddr) -> Result<(TcpStream, Connected)> {

@@ -1,0 +1,99 @@
+//! What the demo prints.
+
+use std::io::IsTerminal;
+
+use super::traffic::{Latency, Outcome, Traffic};
+
+const TRAFFIC: usize = 30;
+const PATH: usize = 11;
+const ANSWERED: usize = 27;
+const KERNEL: usize = 15;
+const PROXY: usize = 22;
+
+pub(super) const LEGEND: &str = "\
+Paths    kernel       the endpoint is chosen at connect, then nothing stands in between
+         tcp, l7      through the node's proxy, which relays bytes (tcp) or speaks HTTP (l7); both ends see true addresses
+         passthrough  left exactly as the application asked for it
+         blocked      refused at connect
+Counted  by the kernel's programs and by the proxy while the traffic ran; a path that left the wrong trace fails the demo
+Latency  of a round trip on an open connection (blocked: of the refusal), in turns with a direct one from a pod outside
+         the mesh
+";
+
+/// Title and column heads.
+pub(super) fn heading(istiod: bool) -> String {
+    let control_plane = if istiod { "a real istiod" } else { "a directory of xDS files" };
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let heads = format!(
+        "{:TRAFFIC$} {:PATH$} {:ANSWERED$} {:KERNEL$} {:PROXY$} {:>7} {:>7} {:>7} {:>6}",
+        "TRAFFIC",
+        "PATH",
+        "ANSWERED BY",
+        "KERNEL COUNTED",
+        "PROXY COUNTED",
+        "p50 µs",
+        "p99 µs",
+        "direct",
+        "ratio"
+    );
+    format!(
+        "\n{}   control plane: {control_plane}, Linux {}, {cores} cores\n\n{}",
+        paint("1", "Orlop"),
+        kernel.trim(),
+        paint("2", &heads)
+    )
+}
+
+/// One kind of traffic.
+pub(super) fn row(traffic: &Traffic, outcome: &Outcome) -> String {
+    let answered: Vec<_> = outcome.answered.iter().map(|(who, share)| answer(who, *share)).collect();
+    let kernel: Vec<_> = outcome.kernel.iter().map(|(what, n)| format!("{n} {what}")).collect();
+    let proxy = match (outcome.proxy_connections, outcome.proxy_requests) {
+        (0, 0) => "nothing".to_owned(),
+        (connections, 0) => format!("{connections} connections"),
+        (connections, requests) => format!("{requests} requests on {connections}"),
+    };
+    let path = &outcome.explanation.path;
+    let colour = match path.as_str() {
+        "kernel" => "1;32",
+        "tcp" => "1;36",
+        "l7" => "1;35",
+        "passthrough" => "1;34",
+        _ => "1;31",
+    };
+    let Latency { p50, p99 } = outcome.latency;
+    let direct = outcome.direct.map_or_else(|| format!("{:>7}", "–"), |direct| against(p50, direct.p50));
+    format!(
+        "{:TRAFFIC$} {} {:ANSWERED$} {:KERNEL$} {proxy:PROXY$} {p50:>7} {p99:>7} {direct}",
+        traffic.name,
+        paint(colour, &format!("{path:PATH$}")),
+        answered.join(", "),
+        kernel.join(", "),
+    )
+}
+
+fn answer(who: &str, share: u32) -> String {
+    // What is no pod's name is an error's text.
+    let who = if who.contains("refused") { "nobody: refused" } else { who };
+    if share == 100 { who.to_owned() } else { format!("{who} {share} %") }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a round trip are far below 2^52")]
+fn against(p50: u64, direct: u64) -> String {
+    format!("{direct:>7} {:>5.2}×", p50 as f64 / direct.max(1) as f64)
+}
+
+/// Why each path was taken, as `orlop explain` says.
+pub(super) fn reasons(outcomes: &[(&Traffic, Outcome)]) -> String {
+    let lines = outcomes.iter().map(|(traffic, outcome)| {
+        let field = outcome.explanation.field.as_ref().map(|field| format!(" ({field})")).unwrap_or_default();
+        format!("{:TRAFFIC$} {}{field}\n", traffic.name, outcome.explanation.reason)
+    });
+    format!("\n{}\n{}", paint("2", "WHY (orlop explain)"), lines.collect::<String>())
+}
+
+/// For a terminal only.
+fn paint(code: &str, text: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
