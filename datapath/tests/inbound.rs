@@ -1,5 +1,7 @@
 //! Connections that arrive at the pod: to the application, to the proxy, or refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

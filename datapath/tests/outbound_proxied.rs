@@ -1,5 +1,7 @@
 //! Connections that go by the proxy: marked at connect, looped, steered, with nothing rewritten.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod support;
 
 use orlop_datapath::{Datapath, Direction};
