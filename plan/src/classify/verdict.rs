@@ -48,13 +48,15 @@ pub struct Verdict {
 
 /// The way that connections take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Path {
     /// The kernel picks the endpoint; no proxy. Inbound: straight to the application.
     Kernel,
     /// Through the proxy, byte for byte.
+    #[serde(rename = "tcp")]
     TcpProxy,
     /// Through the proxy, request by request.
+    #[serde(rename = "l7")]
     L7Proxy,
     /// As if no mesh were there.
     Passthrough,

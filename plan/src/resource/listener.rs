@@ -1,6 +1,7 @@
 //! `listener.v3.Listener` and the choice of a filter chain.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ pub enum TrafficDirection {
 }
 
 /// The listener filters that are understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListenerFilters {
     /// `envoy.filters.listener.original_dst`
     pub original_dst: bool,
@@ -54,6 +55,45 @@ pub struct ListenerFilters {
     pub tls_inspector: bool,
     /// `envoy.filters.listener.http_inspector`
     pub http_inspector: bool,
+    /// Destination ports for which the TLS inspector does not look (`filter_disabled`).
+    pub tls_inspector_off: PortRanges,
+    /// Destination ports for which the HTTP inspector does not look (`filter_disabled`).
+    pub http_inspector_off: PortRanges,
+}
+
+impl ListenerFilters {
+    /// Whether the first bytes of a connection to this port are looked at for TLS.
+    pub fn inspects_tls(&self, destination_port: u16) -> bool {
+        self.tls_inspector && !self.tls_inspector_off.contains(destination_port)
+    }
+
+    /// Whether the first bytes of a connection to this port are looked at for HTTP.
+    pub fn inspects_http(&self, destination_port: u16) -> bool {
+        self.http_inspector && !self.http_inspector_off.contains(destination_port)
+    }
+}
+
+/// A set of ports as ascending ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PortRanges(Vec<RangeInclusive<u16>>);
+
+impl PortRanges {
+    /// The ports for which `holds` is true.
+    pub fn where_true(holds: impl Fn(u16) -> bool) -> Self {
+        let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+        for port in (0..=u16::MAX).filter(|port| holds(*port)) {
+            match ranges.last_mut() {
+                Some(last) if *last.end() + 1 == port => *last = *last.start()..=port,
+                _ => ranges.push(port..=port),
+            }
+        }
+        Self(ranges)
+    }
+
+    /// Whether a port is in it.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&port))
+    }
 }
 
 /// `FilterChain`.

@@ -1,1 +1,367 @@
-// TAKEN: another author ('validation-2') is writing this file right now; plan author: please write listener, filter chains, HCM, tcp_proxy and filters (validate/{listener,filter_chain,http_connection_manager,tcp_proxy,filter}.rs), and use validate/{header,matcher,scalar}.rs helpers from there.
+//! `cluster.v3.Cluster`.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, ClusterProtocolSelection, CommonLbConfig, DiscoveryType, EdsClusterConfig,
+    LbConfig, LbPolicy as ProtoLbPolicy, LeastRequestLbConfig, OriginalDstLbConfig, RoundRobinLbConfig,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    CircuitBreakers as ProtoBreakers, Cluster as Proto, Filter, UpstreamConnectionOptions,
+};
+use envoy_types::pb::envoy::config::core::v3::{BindConfig, Metadata, TcpKeepalive as ProtoKeepalive};
+use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
+
+use super::at::{At, refuse_set};
+use super::decode::{Extension, string_of};
+use super::endpoint::load_assignment;
+use super::network_filter::is_metadata_exchange;
+use super::scalar::{duration, expect_own_source, port, socket_address};
+use super::transport_socket;
+use super::upstream_http::{Legacy, upstream_http};
+use crate::resource::cluster::{
+    CircuitBreakers, Cluster, ClusterDiscovery, IstioService, LbPolicy, TcpKeepalive, UpstreamProtocol,
+};
+
+/// Envoy's connect timeout.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Envoy's panic threshold in percent.
+const DEFAULT_PANIC_THRESHOLD: u8 = 50;
+/// Envoy's number of samples of least request.
+const DEFAULT_CHOICE_COUNT: u32 = 2;
+
+pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
+    let Proto {
+        transport_socket_matches,
+        transport_socket_matcher,
+        name,
+        // Statistics only.
+        alt_stat_name: _,
+        stats_matcher: _,
+        eds_cluster_config,
+        connect_timeout,
+        // A hint for memory; the proxy bounds its buffers itself.
+        per_connection_buffer_limit_bytes: _,
+        per_connection_buffer_high_watermark_timeout,
+        lb_policy,
+        load_assignment,
+        health_checks,
+        max_requests_per_connection,
+        circuit_breakers,
+        upstream_http_protocol_options,
+        common_http_protocol_options,
+        http_protocol_options,
+        http2_protocol_options,
+        typed_extension_protocol_options,
+        // How names are resolved: hops through DNS clusters are refused as a whole.
+        dns_refresh_rate: _,
+        dns_jitter: _,
+        dns_failure_refresh_rate: _,
+        respect_dns_ttl: _,
+        dns_lookup_family: _,
+        dns_resolvers: _,
+        use_tcp_for_dns_lookups: _,
+        dns_resolution_config: _,
+        typed_dns_resolver_config: _,
+        // What has not come is waited for in any case.
+        wait_for_warm_on_init: _,
+        outlier_detection,
+        // Of original destinations that are not used any more; none are kept.
+        cleanup_interval: _,
+        upstream_bind_config,
+        lb_subset_config,
+        common_lb_config,
+        transport_socket,
+        metadata,
+        protocol_selection,
+        upstream_connection_options,
+        close_connections_on_host_health_failure,
+        // Of active health checks, which are refused.
+        ignore_health_on_host_removal: _,
+        filters,
+        load_balancing_policy,
+        lrs_server,
+        lrs_report_endpoint_metrics,
+        // Statistics only.
+        track_timeout_budgets: _,
+        upstream_config,
+        track_cluster_stats: _,
+        preconnect_policy,
+        connection_pool_per_downstream_connection,
+        queuing_policies,
+        cluster_discovery_type,
+        lb_config,
+    } = value;
+    refuse_set!(
+        at; transport_socket_matcher, per_connection_buffer_high_watermark_timeout, health_checks,
+        lb_subset_config, close_connections_on_host_health_failure, load_balancing_policy, lrs_server,
+        lrs_report_endpoint_metrics, upstream_config, preconnect_policy, connection_pool_per_downstream_connection,
+        queuing_policies
+    );
+    let connect_timeout = match connect_timeout {
+        None => Some(DEFAULT_CONNECT_TIMEOUT),
+        Some(value) => duration(value, &at.field("connect_timeout")),
+    };
+    let discovery =
+        discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment, lb_config.as_ref(), at);
+    let lb_policy = lb_policy_of(lb_policy, lb_config, at);
+    let protocol_options = upstream_http(
+        typed_extension_protocol_options,
+        Legacy {
+            common_http_protocol_options,
+            http_protocol_options,
+            http2_protocol_options,
+            upstream_http_protocol_options,
+        },
+        at,
+    );
+    let downstream_protocol =
+        protocol_selection == i32::from(ClusterProtocolSelection::UseDownstreamProtocol);
+    let transport_socket = transport_socket::upstream(transport_socket, transport_socket_matches, at);
+    let circuit_breakers = breakers(circuit_breakers.unwrap_or_default(), &at.field("circuit_breakers"));
+    let lb = common_lb(common_lb_config.unwrap_or_default(), &at.field("common_lb_config"));
+    let tcp_keepalive = connection_options(
+        upstream_connection_options.unwrap_or_default(),
+        &at.field("upstream_connection_options"),
+    );
+    let bind_address = bind(upstream_bind_config, &at.field("upstream_bind_config"));
+    let upstream_filters = at.field("filters").each(filters, upstream_filter);
+    upstream_filters?;
+    let protocol_options = protocol_options?;
+    let (healthy_panic_threshold, locality_weighted) = lb?;
+    Some(Cluster {
+        name: name.into(),
+        discovery: discovery?,
+        connect_timeout: connect_timeout?,
+        lb_policy: lb_policy?,
+        protocol: if downstream_protocol { UpstreamProtocol::Downstream } else { protocol_options.protocol },
+        transport_socket: transport_socket?,
+        circuit_breakers: circuit_breakers?,
+        outlier_detection: outlier_detection.is_some(),
+        idle_timeout: protocol_options.idle_timeout,
+        max_requests_per_connection: max_requests_per_connection
+            .map(|limit| limit.value)
+            .or(protocol_options.max_requests_per_connection)
+            .filter(|limit| *limit > 0),
+        tcp_keepalive: tcp_keepalive?,
+        bind_address: bind_address?,
+        healthy_panic_threshold,
+        locality_weighted,
+        service: metadata.and_then(|metadata| istio_service(&metadata)),
+    })
+}
+
+fn discovery(
+    name: &str,
+    kind: Option<ClusterDiscoveryType>,
+    eds: Option<EdsClusterConfig>,
+    endpoints: Option<envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment>,
+    lb_config: Option<&LbConfig>,
+    at: &At<'_>,
+) -> Option<ClusterDiscovery> {
+    let kind = match kind {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(kind).ok().or_else(|| at.field("type").refuse("is unknown"))?
+        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return at.field("cluster_type").refuse(format!("{:?} is not supported", custom.name));
+        }
+    };
+    match kind {
+        DiscoveryType::Eds => {
+            let EdsClusterConfig { eds_config, service_name } = eds.unwrap_or_default();
+            expect_own_source(eds_config, &at.field("eds_cluster_config").field("eds_config"));
+            let service_name = if service_name.is_empty() { name.to_owned() } else { service_name };
+            Some(ClusterDiscovery::Eds { service_name: service_name.into() })
+        }
+        DiscoveryType::Static => load_assignment(endpoints.unwrap_or_default(), &at.field("load_assignment"))
+            .map(|assignment| ClusterDiscovery::Static(assignment.into())),
+        DiscoveryType::StrictDns => Some(ClusterDiscovery::Dns { logical: false }),
+        DiscoveryType::LogicalDns => Some(ClusterDiscovery::Dns { logical: true }),
+        DiscoveryType::OriginalDst => {
+            let at = at.field("lb_config").field("original_dst_lb_config");
+            let OriginalDstLbConfig {
+                use_http_header,
+                http_header_name,
+                upstream_port_override,
+                metadata_key,
+            } = match lb_config {
+                Some(LbConfig::OriginalDstLbConfig(config)) => config.clone(),
+                _ => OriginalDstLbConfig::default(),
+            };
+            refuse_set!(at; http_header_name, metadata_key);
+            let port_override = match upstream_port_override {
+                None => None,
+                Some(value) => Some(port(value.value, &at.field("upstream_port_override"))?),
+            };
+            Some(ClusterDiscovery::OriginalDst { use_http_header, port_override })
+        }
+    }
+}
+
+fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<LbPolicy> {
+    let at_config = at.field("lb_config");
+    let slow_start = |slow_start: bool| {
+        if slow_start {
+            let _: Option<()> = at_config.field("slow_start_config").refuse("is not supported");
+        }
+    };
+    let choice_count = match config {
+        Some(LbConfig::LeastRequestLbConfig(config)) => {
+            let LeastRequestLbConfig { choice_count, active_request_bias, slow_start_config } = config;
+            refuse_set!(at_config; active_request_bias);
+            slow_start(slow_start_config.is_some());
+            choice_count.map_or(DEFAULT_CHOICE_COUNT, |count| count.value)
+        }
+        Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })) => {
+            slow_start(slow_start_config.is_some());
+            DEFAULT_CHOICE_COUNT
+        }
+        // Of policies by hash: hops through them are refused. Of original destination: read with the type.
+        Some(
+            LbConfig::RingHashLbConfig(_) | LbConfig::MaglevLbConfig(_) | LbConfig::OriginalDstLbConfig(_),
+        )
+        | None => DEFAULT_CHOICE_COUNT,
+    };
+    match ProtoLbPolicy::try_from(policy) {
+        Ok(ProtoLbPolicy::RoundRobin) => Some(LbPolicy::RoundRobin),
+        Ok(ProtoLbPolicy::LeastRequest) => Some(LbPolicy::LeastRequest { choice_count }),
+        Ok(ProtoLbPolicy::Random) => Some(LbPolicy::Random),
+        Ok(ProtoLbPolicy::RingHash | ProtoLbPolicy::Maglev) => Some(LbPolicy::Hash),
+        Ok(ProtoLbPolicy::ClusterProvided) => Some(LbPolicy::ClusterProvided),
+        Ok(ProtoLbPolicy::LoadBalancingPolicyConfig) | Err(_) => {
+            at.field("lb_policy").refuse("is not supported")
+        }
+    }
+}
+
+/// The thresholds of the default priority. Routes of high priority are refused, so that its own are not read.
+fn breakers(value: ProtoBreakers, at: &At<'_>) -> Option<CircuitBreakers> {
+    let ProtoBreakers { thresholds, per_host_thresholds } = value;
+    refuse_set!(at; per_host_thresholds);
+    let default_priority = thresholds.into_iter().enumerate().find(|(_, threshold)| threshold.priority == 0);
+    let (index, threshold) = default_priority.unwrap_or_default();
+    let Thresholds {
+        priority: _,
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        // Statistics only.
+        track_remaining: _,
+        max_connection_pools,
+    } = threshold;
+    let at = at.field("thresholds").index(index);
+    refuse_set!(at; retry_budget, max_connection_pools);
+    Some(CircuitBreakers {
+        max_connections: max_connections.map_or(1024, |limit| limit.value),
+        max_pending_requests: max_pending_requests.map_or(1024, |limit| limit.value),
+        max_requests: max_requests.map_or(1024, |limit| limit.value),
+        max_retries: max_retries.map_or(3, |limit| limit.value),
+    })
+}
+
+/// The panic threshold, and whether localities are weighted.
+fn common_lb(value: CommonLbConfig, at: &At<'_>) -> Option<(u8, bool)> {
+    let CommonLbConfig {
+        healthy_panic_threshold,
+        // How often Envoy rebuilds its balancers.
+        update_merge_window: _,
+        // Of active health checks, which are refused.
+        ignore_new_hosts_until_first_hc: _,
+        close_connections_on_host_set_change,
+        // Of policies by hash: hops through them are refused.
+        consistent_hashing_lb_config: _,
+        override_host_status,
+        locality_config_specifier,
+    } = value;
+    refuse_set!(at; close_connections_on_host_set_change, override_host_status);
+    let locality_weighted = match locality_config_specifier {
+        None => Some(false),
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => Some(true),
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            at.field("zone_aware_lb_config").refuse("is not supported")
+        }
+    };
+    let threshold = match healthy_panic_threshold {
+        None => Some(DEFAULT_PANIC_THRESHOLD),
+        // Envoy compares whole percents too.
+        Some(percent) => (0..=100_u8)
+            .rfind(|whole| f64::from(*whole) <= percent.value)
+            .or_else(|| at.field("healthy_panic_threshold").refuse("is not a percentage")),
+    };
+    Some((threshold?, locality_weighted?))
+}
+
+fn connection_options(value: UpstreamConnectionOptions, at: &At<'_>) -> Option<Option<TcpKeepalive>> {
+    let UpstreamConnectionOptions {
+        tcp_keepalive,
+        set_local_interface_name_on_upstream_connections,
+        happy_eyeballs_config,
+    } = value;
+    refuse_set!(at; set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
+    Some(tcp_keepalive.map(|ProtoKeepalive { keepalive_probes, keepalive_time, keepalive_interval }| {
+        let seconds = |value: u32| Duration::from_secs(u64::from(value));
+        TcpKeepalive {
+            probes: keepalive_probes.map(|probes| probes.value),
+            time: keepalive_time.map(|time| seconds(time.value)),
+            interval: keepalive_interval.map(|interval| seconds(interval.value)),
+        }
+    }))
+}
+
+fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<Option<std::net::IpAddr>> {
+    let Some(value) = value else { return Some(None) };
+    let BindConfig {
+        source_address,
+        freebind,
+        socket_options,
+        extra_source_addresses,
+        additional_source_addresses,
+        local_address_selector,
+        validate_network_namespaces,
+    } = value;
+    refuse_set!(
+        at; freebind, socket_options, extra_source_addresses, additional_source_addresses, local_address_selector,
+        validate_network_namespaces
+    );
+    match source_address {
+        None => Some(None),
+        Some(source) => {
+            let at = at.field("source_address");
+            let address = socket_address(source, &at)?;
+            if address.port() != 0 {
+                return at.field("port_value").refuse("is not supported");
+            }
+            Some(Some(address.ip()))
+        }
+    }
+}
+
+/// Network filters of upstream connections: only the exchange of peer metadata, which happens on mutual TLS alone.
+fn upstream_filter(value: Filter, at: &At<'_>) -> Option<()> {
+    let Filter { name, typed_config, config_discovery } = value;
+    refuse_set!(at; config_discovery);
+    let at_config = at.field("typed_config");
+    let extension = Extension::open(at_config.required(typed_config)?, &at_config)?;
+    if is_metadata_exchange(&extension, &at_config) {
+        return Some(());
+    }
+    extension.refuse("filter", &name, &at_config)
+}
+
+/// The first of the services in istiod's metadata. Other metadata has no reader here.
+fn istio_service(metadata: &Metadata) -> Option<IstioService> {
+    let istio = metadata.filter_metadata.get("istio")?;
+    let Some(Value { kind: Some(Kind::ListValue(ListValue { values })) }) = istio.fields.get("services")
+    else {
+        return None;
+    };
+    let Some(Value { kind: Some(Kind::StructValue(service)) }) = values.first() else { return None };
+    let text = |key| string_of(service, key).unwrap_or_default().to_owned();
+    Some(IstioService { host: text("host"), name: text("name"), namespace: text("namespace") })
+}

@@ -6,7 +6,8 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment as Proto, Endpoint, LbEndpoint as ProtoEndpoint, LocalityLbEndpoints as ProtoLocalityEndpoints,
+    ClusterLoadAssignment as Proto, Endpoint, LbEndpoint as ProtoEndpoint,
+    LocalityLbEndpoints as ProtoLocalityEndpoints,
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
@@ -96,8 +97,11 @@ fn lb_endpoint(value: ProtoEndpoint, at: &At<'_>) -> Option<LbEndpoint> {
         filter_metadata.remove(SOCKET_MATCH).unwrap_or_default(),
         &at.field("metadata").field("filter_metadata").key(SOCKET_MATCH),
     );
-    let workload =
-        filter_metadata.get("istio").and_then(|istio| string_of(istio, "workload")).unwrap_or_default().to_owned();
+    let workload = filter_metadata
+        .get("istio")
+        .and_then(|istio| string_of(istio, "workload"))
+        .unwrap_or_default()
+        .to_owned();
     let endpoint = match at.required(host_identifier)? {
         HostIdentifier::Endpoint(endpoint) => endpoint,
         HostIdentifier::EndpointName(_) => return at.field("endpoint_name").refuse("is not supported"),

@@ -1,0 +1,116 @@
+//! From bytes to protobuf messages, without losing a field.
+
+use std::cell::RefCell;
+
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Any, Struct, Value};
+use orlop_proto::typed_struct::TypedStruct;
+use prost::Message;
+
+use super::at::At;
+use crate::resource::{FieldError, FieldPath, ResourceError};
+
+/// Decodes and converts a whole resource; every problem of it is in the error.
+pub(super) fn resource<M: Message + Default, T>(
+    bytes: &[u8],
+    name: impl FnOnce(&M) -> String,
+    convert: impl FnOnce(M, &At<'_>) -> Option<T>,
+) -> Result<T, ResourceError> {
+    let message = M::decode(bytes).map_err(|error| ResourceError {
+        name: String::new(),
+        fields: vec![FieldError { path: FieldPath::root(), reason: format!("does not decode: {error}") }],
+    })?;
+    let name = name(&message);
+    let problems = RefCell::new(Vec::new());
+    let at = At::root(&problems);
+    whole(&message, bytes, &at);
+    let converted = convert(message, &at);
+    let fields = problems.into_inner();
+    match converted {
+        Some(resource) if fields.is_empty() => Ok(resource),
+        _ => Err(ResourceError { name, fields }),
+    }
+}
+
+/// An `Any` as the message that it was found to hold by its type URL.
+pub(super) fn typed<M: Message + Default>(any: &Any, at: &At<'_>) -> Option<M> {
+    match M::decode(any.value.as_slice()) {
+        Ok(message) => {
+            whole(&message, &any.value, at);
+            Some(message)
+        }
+        Err(error) => at.refuse(format!("{} does not decode: {error}", any.type_url)),
+    }
+}
+
+/// Decoding drops fields that the message type does not have; what is left is then shorter than what came.
+fn whole<M: Message>(message: &M, bytes: &[u8], at: &At<'_>) {
+    let known = message.encoded_len();
+    if known < bytes.len() {
+        let unknown = bytes.len() - known;
+        let _: Option<()> =
+            at.refuse(format!("has {unknown} bytes of fields that this version does not know"));
+    }
+}
+
+/// What an extension's `typed_config` holds: a message, or a `TypedStruct` that describes one.
+pub(super) enum Extension {
+    Message(Any),
+    Struct { type_url: String, value: Struct },
+}
+
+const TYPED_STRUCTS: [&str; 2] =
+    ["type.googleapis.com/udpa.type.v1.TypedStruct", "type.googleapis.com/xds.type.v3.TypedStruct"];
+
+impl Extension {
+    /// Looks into a `TypedStruct`.
+    pub(super) fn open(any: Any, at: &At<'_>) -> Option<Self> {
+        if !TYPED_STRUCTS.contains(&any.type_url.as_str()) {
+            return Some(Self::Message(any));
+        }
+        // Both messages are the same on the wire.
+        let TypedStruct { type_url, value } = typed(&any, at)?;
+        Some(Self::Struct { type_url, value: value.unwrap_or_default() })
+    }
+
+    /// The type's full name.
+    pub(super) fn type_name(&self) -> &str {
+        let type_url = match self {
+            Self::Message(any) => &any.type_url,
+            Self::Struct { type_url, .. } => type_url,
+        };
+        type_url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The message, once its type is known.
+    pub(super) fn message<M: Message + Default>(&self, at: &At<'_>) -> Option<M> {
+        match self {
+            Self::Message(any) => typed(any, at),
+            Self::Struct { type_url, .. } => {
+                at.refuse(format!("{type_url} as a TypedStruct is not supported"))
+            }
+        }
+    }
+
+    /// Refuses an extension that is not known, by name and type.
+    pub(super) fn refuse<T>(&self, what: &str, name: &str, at: &At<'_>) -> Option<T> {
+        at.refuse(format!("{what} {name:?} ({}) is not supported", self.type_name()))
+    }
+
+    /// Refuses fields other than `known` ones, where the fields are known to have no effect.
+    pub(super) fn expect_fields(&self, known: &[&str], at: &At<'_>) {
+        if let Self::Struct { value, .. } = self {
+            for field in value.fields.keys().filter(|field| !known.contains(&field.as_str())) {
+                let _: Option<()> = at.field("value").field(field).refuse("is not supported");
+            }
+        }
+    }
+}
+
+/// A string of a `Struct`.
+pub(super) fn string_of<'a>(fields: &'a Struct, key: &str) -> Option<&'a str> {
+    match fields.fields.get(key) {
+        Some(Value { kind: Some(Kind::StringValue(text)) }) => Some(text),
+        _ => None,
+    }
+}

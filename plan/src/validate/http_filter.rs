@@ -1,0 +1,136 @@
+//! HTTP filters.
+
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter as Proto, http_filter,
+};
+use orlop_proto::alpn::FilterConfig as Alpn;
+use orlop_proto::peer_metadata::Config as PeerMetadata;
+use orlop_proto::stats::PluginConfig;
+use prost::Name;
+
+use super::at::{At, refuse_set};
+use super::decode::Extension;
+use super::network_filter::stats;
+use crate::resource::http_connection_manager::HttpFilter;
+
+/// The filters in order; the router must be the last.
+pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFilter>> {
+    let filters: Vec<HttpFilter> = at.each(values, http_filter)?.into_iter().flatten().collect();
+    if filters.iter().position(|filter| *filter == HttpFilter::Router) != filters.len().checked_sub(1) {
+        return at.refuse("does not have the router as its last filter, and nowhere else");
+    }
+    Some(filters)
+}
+
+/// `None` inside for a filter that is switched off: only a route could switch it on, and such routes are refused.
+fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
+    let Proto {
+        name,
+        // Whether Envoy may leave out a filter that it was built without; none of those that are known here.
+        is_optional: _,
+        disabled,
+        config_type,
+    } = value;
+    if disabled {
+        return Some(None);
+    }
+    let at_config = at.field("typed_config");
+    let extension = match config_type {
+        Some(http_filter::ConfigType::TypedConfig(any)) => Extension::open(any, &at_config)?,
+        Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
+            return at.field("config_discovery").refuse(format!("of filter {name:?} is not supported"));
+        }
+        None => return at_config.refuse(format!("of filter {name:?} is required")),
+    };
+    known(&extension, &name, &at_config).map(Some)
+}
+
+fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
+    match extension.type_name() {
+        known if known == Router::full_name() => router(extension.message(at)?, at),
+        known if known == PluginConfig::full_name() => stats(extension, at).map(|()| HttpFilter::Stats),
+        known if known == HttpFault::full_name() => fault(extension.message(at)?, at),
+        known if known == Cors::full_name() => {
+            let Cors {} = extension.message(at)?;
+            Some(HttpFilter::Cors)
+        }
+        known if known == GrpcWeb::full_name() => {
+            let GrpcWeb {} = extension.message(at)?;
+            Some(HttpFilter::GrpcWeb)
+        }
+        // What is counted.
+        known if known == GrpcStats::full_name() => Some(HttpFilter::GrpcStats),
+        // Which ALPN is offered upstream: nothing on plaintext.
+        known if known == Alpn::full_name() => Some(HttpFilter::Alpn),
+        // Which of the peers' descriptions are believed and told: labels of metrics.
+        known if known == PeerMetadata::full_name() => {
+            let fields = [
+                "downstream_discovery",
+                "upstream_discovery",
+                "downstream_propagation",
+                "upstream_propagation",
+                "shared_with_upstream",
+                "additional_labels",
+            ];
+            extension.expect_fields(&fields, at);
+            Some(HttpFilter::PeerMetadata)
+        }
+        _ => extension.refuse("filter", name, at),
+    }
+}
+
+fn router(value: Router, at: &At<'_>) -> Option<HttpFilter> {
+    let Router {
+        // Statistics and traces.
+        dynamic_stats: _,
+        start_child_span: _,
+        upstream_log,
+        upstream_log_options: _,
+        suppress_envoy_headers,
+        strict_check_headers,
+        respect_expected_rq_timeout,
+        suppress_grpc_request_failure_code_stats: _,
+        upstream_http_filters,
+        // Of CONNECT, which is refused.
+        reject_connect_request_early_data: _,
+    } = value;
+    refuse_set!(
+        at; upstream_log, suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout,
+        upstream_http_filters
+    );
+    Some(HttpFilter::Router)
+}
+
+/// The filter stands in every chain for routes to configure; a fault of its own is refused.
+fn fault(value: HttpFault, at: &At<'_>) -> Option<HttpFilter> {
+    let HttpFault {
+        delay,
+        abort,
+        upstream_cluster,
+        headers,
+        downstream_nodes,
+        max_active_faults,
+        response_rate_limit,
+        delay_percent_runtime,
+        abort_percent_runtime,
+        delay_duration_runtime,
+        abort_http_status_runtime,
+        max_active_faults_runtime,
+        response_rate_limit_percent_runtime,
+        abort_grpc_status_runtime,
+        // Statistics only.
+        disable_downstream_cluster_stats: _,
+        filter_metadata,
+    } = value;
+    refuse_set!(
+        at; delay, abort, upstream_cluster, headers, downstream_nodes, max_active_faults, response_rate_limit,
+        delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
+        max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime, filter_metadata
+    );
+    Some(HttpFilter::Fault)
+}

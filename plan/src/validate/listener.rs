@@ -1,0 +1,165 @@
+//! `listener.v3.Listener`.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection as ProtoDirection;
+use envoy_types::pb::envoy::config::listener::v3::{AdditionalAddress, Listener as Proto};
+use prost::Message;
+
+use super::access_log::access_logs;
+use super::at::{At, refuse_set};
+use super::filter_chain::filter_chain;
+use super::listener_filter::listener_filters;
+use super::scalar::{socket_addr, timeout};
+use crate::resource::listener::{Listener, TrafficDirection};
+use crate::snapshot::RefusedListener;
+
+/// Envoy's limit of the time that listener filters take.
+const DEFAULT_LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
+    let Proto {
+        name,
+        address,
+        additional_addresses,
+        // Statistics only.
+        stat_prefix: _,
+        stats_matcher: _,
+        filter_chains,
+        fcds_config,
+        filter_chain_matcher,
+        use_original_dst,
+        default_filter_chain,
+        // A hint for memory; the proxy bounds its buffers itself.
+        per_connection_buffer_limit_bytes: _,
+        per_connection_buffer_high_watermark_timeout,
+        // Nothing here reads it.
+        metadata: _,
+        deprecated_v1,
+        // What a changed listener does with its connections: they go on with the version that they began with.
+        drain_type: _,
+        listener_filters: filters,
+        listener_filters_timeout,
+        continue_on_listener_filters_timeout,
+        transparent,
+        // Of sockets that Envoy opens; connections come in by way of the datapath.
+        freebind: _,
+        socket_options,
+        tcp_fast_open_queue_length,
+        traffic_direction,
+        udp_listener_config,
+        api_listener,
+        // How connections are spread over threads and accepted.
+        connection_balance_config: _,
+        reuse_port: _,
+        enable_reuse_port: _,
+        access_log,
+        tcp_backlog_size: _,
+        max_connections_to_accept_per_socket_event: _,
+        bind_to_port,
+        enable_mptcp,
+        ignore_global_conn_limit: _,
+        bypass_overload_manager: _,
+        tcp_keepalive,
+        listener_specifier,
+    } = value;
+    let transparent = transparent.is_some_and(|flag| flag.value);
+    refuse_set!(
+        at; fcds_config, filter_chain_matcher, per_connection_buffer_high_watermark_timeout, deprecated_v1,
+        transparent, socket_options, tcp_fast_open_queue_length, udp_listener_config, api_listener, enable_mptcp,
+        tcp_keepalive, listener_specifier
+    );
+    let at_address = at.field("address");
+    let first = at_address.required(address).and_then(|address| socket_addr(address, &at_address));
+    let others = at.field("additional_addresses").each(additional_addresses, additional_address);
+    let use_original_dst = use_original_dst.is_some_and(|flag| flag.value);
+    let bind_to_port = bind_to_port.is_none_or(|flag| flag.value);
+    if bind_to_port && !use_original_dst {
+        let _: Option<()> = at
+            .field("bind_to_port")
+            .refuse("is not supported: only virtualOutbound and virtualInbound have a socket of their own");
+    }
+    let direction = direction(traffic_direction, &at.field("traffic_direction"));
+    refuse_access_logs(access_log, &at.field("access_log"));
+    let listener_filters = listener_filters(filters, &at.field("listener_filters"));
+    let listener_filters_timeout = timeout(
+        listener_filters_timeout,
+        Some(DEFAULT_LISTENER_FILTERS_TIMEOUT),
+        &at.field("listener_filters_timeout"),
+    );
+    let at_chains = at.field("filter_chains");
+    let filter_chains = at_chains.each(filter_chains, |chain, at| filter_chain(chain, at).map(Into::into));
+    let default_filter_chain = match default_filter_chain {
+        None => Some(None),
+        Some(chain) => filter_chain(chain, &at.field("default_filter_chain")).map(|chain| Some(chain.into())),
+    };
+    let filter_chains: Vec<std::sync::Arc<crate::resource::listener::FilterChain>> = filter_chains?;
+    for (i, chain) in filter_chains.iter().enumerate() {
+        let earlier = filter_chains
+            .iter()
+            .take(i)
+            .position(|other| other.filter_chain_match == chain.filter_chain_match);
+        if let Some(earlier) = earlier {
+            let reason = format!("is the same as filter_chains[{earlier}].filter_chain_match");
+            let _: Option<()> = at_chains.index(i).field("filter_chain_match").refuse(reason);
+        }
+    }
+    Some(Listener {
+        name,
+        addresses: std::iter::once(first?).chain(others?).collect(),
+        bind_to_port,
+        use_original_dst,
+        direction: direction?,
+        listener_filters: listener_filters?,
+        listener_filters_timeout: listener_filters_timeout?,
+        continue_on_listener_filters_timeout,
+        filter_chains,
+        default_filter_chain: default_filter_chain?,
+    })
+}
+
+fn direction(value: i32, at: &At<'_>) -> Option<TrafficDirection> {
+    match ProtoDirection::try_from(value) {
+        Ok(ProtoDirection::Unspecified) => Some(TrafficDirection::Unspecified),
+        Ok(ProtoDirection::Inbound) => Some(TrafficDirection::Inbound),
+        Ok(ProtoDirection::Outbound) => Some(TrafficDirection::Outbound),
+        Err(_) => at.refuse("is unknown"),
+    }
+}
+
+fn additional_address(value: AdditionalAddress, at: &At<'_>) -> Option<std::net::SocketAddr> {
+    let AdditionalAddress { address, socket_options, tcp_keepalive } = value;
+    refuse_set!(at; socket_options, tcp_keepalive);
+    let at = at.field("address");
+    at.required(address).and_then(|address| socket_addr(address, &at))
+}
+
+/// istiod's log of connections that match no filter chain (`NR`) is understood: the agent counts them. A listener's log of
+/// all connections is not kept.
+fn refuse_access_logs(logs: Vec<envoy_types::pb::envoy::config::accesslog::v3::AccessLog>, at: &At<'_>) {
+    let only_unmatched = logs.iter().all(|log| {
+        matches!(
+            log.filter.as_ref().and_then(|filter| filter.filter_specifier.as_ref()),
+            Some(FilterSpecifier::ResponseFlagFilter(filter)) if filter.flags == ["NR"]
+        )
+    });
+    if !only_unmatched {
+        let _: Option<()> = at.refuse("is supported for the response flag NR alone");
+    }
+    let _ = access_logs(logs, at);
+}
+
+/// What can still be said of a listener that was refused.
+pub(crate) fn refused_listener(bytes: &[u8]) -> Option<RefusedListener> {
+    let value = Proto::decode(bytes).ok()?;
+    let problems = std::cell::RefCell::new(Vec::new());
+    let at = At::root(&problems);
+    let additional = value.additional_addresses.into_iter().filter_map(|additional| additional.address);
+    let addresses = value.address.into_iter().chain(additional);
+    Some(RefusedListener {
+        addresses: addresses.filter_map(|address| socket_addr(address, &at)).collect(),
+        use_original_dst: value.use_original_dst.is_some_and(|flag| flag.value),
+        direction: direction(value.traffic_direction, &at).unwrap_or(TrafficDirection::Unspecified),
+    })
+}

@@ -1,0 +1,81 @@
+//! Network filters.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use orlop_proto::metadata_exchange::MetadataExchange;
+use orlop_proto::stats::PluginConfig;
+use prost::Name;
+
+use super::at::{At, refuse_set};
+use super::decode::Extension;
+use super::http_connection_manager::http_connection_manager;
+use super::tcp_proxy::tcp_proxy;
+use crate::resource::listener::{NetworkFilter, TerminalFilter};
+
+pub(super) enum Parsed {
+    Terminal(TerminalFilter),
+    Other(NetworkFilter),
+}
+
+pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
+    let Filter { name, config_type } = value;
+    let at_config = at.field("typed_config");
+    let extension = match config_type {
+        Some(filter::ConfigType::TypedConfig(any)) => Extension::open(any, &at_config)?,
+        Some(filter::ConfigType::ConfigDiscovery(_)) => {
+            return at.field("config_discovery").refuse(format!("of filter {name:?} is not supported"));
+        }
+        None => return at_config.refuse(format!("of filter {name:?} is required")),
+    };
+    match extension.type_name() {
+        known if known == HttpConnectionManager::full_name() => {
+            let manager = http_connection_manager(extension.message(&at_config)?, &at_config)?;
+            Some(Parsed::Terminal(TerminalFilter::HttpConnectionManager(Arc::new(manager))))
+        }
+        known if known == TcpProxy::full_name() => {
+            let tcp_proxy = tcp_proxy(extension.message(&at_config)?, &at_config)?;
+            Some(Parsed::Terminal(TerminalFilter::TcpProxy(Arc::new(tcp_proxy))))
+        }
+        known if known == PluginConfig::full_name() => {
+            stats(&extension, &at_config)?;
+            Some(Parsed::Other(NetworkFilter::Stats))
+        }
+        _ if is_metadata_exchange(&extension, &at_config) => {
+            Some(Parsed::Other(NetworkFilter::MetadataExchange))
+        }
+        _ => extension.refuse("filter", &name, &at_config),
+    }
+}
+
+/// The exchange of peer metadata needs the ALPN `istio-peer-exchange`, hence TLS; its fields matter there alone.
+pub(super) fn is_metadata_exchange(extension: &Extension, at: &At<'_>) -> bool {
+    if extension.type_name() != MetadataExchange::full_name() {
+        return false;
+    }
+    extension.expect_fields(&["protocol", "enable_discovery", "additional_labels"], at);
+    true
+}
+
+/// `istio.stats` as it comes by default. Metrics of one's own are refused.
+pub(super) fn stats(extension: &Extension, at: &At<'_>) -> Option<()> {
+    let PluginConfig {
+        debug: _,
+        max_peer_cache_size: _,
+        stat_prefix: _,
+        field_separator: _,
+        value_separator: _,
+        // How the metrics' labels are found, and when they are written.
+        disable_host_header_fallback: _,
+        tcp_reporting_duration: _,
+        metrics,
+        definitions,
+        reporter: _,
+        rotation_interval: _,
+        graceful_deletion_interval: _,
+    } = extension.message(at)?;
+    refuse_set!(at; metrics, definitions);
+    Some(())
+}

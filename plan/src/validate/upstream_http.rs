@@ -1,0 +1,182 @@
+//! What is spoken to the endpoints of a cluster: `upstreams.http.v3.HttpProtocolOptions`, and the older fields.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::{
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions,
+    UpstreamHttpProtocolOptions,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+};
+use envoy_types::pb::google::protobuf::Any;
+use prost::Name;
+
+use super::at::{At, is_set, refuse_set};
+use super::decode::Extension;
+use super::scalar::timeout;
+use crate::resource::cluster::UpstreamProtocol;
+
+/// Envoy's idle timeout of a connection.
+pub(super) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What was found.
+pub(super) struct UpstreamHttp {
+    pub(super) protocol: UpstreamProtocol,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_requests_per_connection: Option<u32>,
+}
+
+/// Fields of `Cluster` that `HttpProtocolOptions` has taken the place of.
+pub(super) struct Legacy {
+    pub(super) common_http_protocol_options: Option<CommonOptions>,
+    pub(super) http_protocol_options: Option<Http1ProtocolOptions>,
+    pub(super) http2_protocol_options: Option<Http2ProtocolOptions>,
+    pub(super) upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
+}
+
+pub(super) fn upstream_http(
+    options: HashMap<String, Any>,
+    legacy: Legacy,
+    at: &At<'_>,
+) -> Option<UpstreamHttp> {
+    let mut found = None;
+    for (key, any) in options {
+        let at = at.field("typed_extension_protocol_options").key(&key);
+        let extension = Extension::open(any, &at)?;
+        if extension.type_name() == HttpProtocolOptions::full_name() {
+            found = Some(http_protocol_options(extension.message(&at)?, &at)?);
+        } else {
+            return extension.refuse("protocol options", &key, &at);
+        }
+    }
+    let Legacy {
+        common_http_protocol_options,
+        http_protocol_options: http1,
+        http2_protocol_options: http2,
+        // What TLS offers: a hop with TLS is refused.
+        upstream_http_protocol_options: _,
+    } = legacy;
+    refuse_http1(http1.unwrap_or_default(), &at.field("http_protocol_options"));
+    let is_http2 = http2.is_some();
+    refuse_http2(http2.unwrap_or_default(), &at.field("http2_protocol_options"));
+    let (idle_timeout, max_requests_per_connection) =
+        common(common_http_protocol_options, &at.field("common_http_protocol_options"))?;
+    let protocol = if is_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
+    Some(found.unwrap_or(UpstreamHttp { protocol, idle_timeout, max_requests_per_connection }))
+}
+
+fn http_protocol_options(value: HttpProtocolOptions, at: &At<'_>) -> Option<UpstreamHttp> {
+    let HttpProtocolOptions {
+        common_http_protocol_options,
+        // What TLS offers: a hop with TLS is refused.
+        upstream_http_protocol_options: _,
+        http_filters,
+        header_validation_config,
+        outlier_detection,
+        request_mirror_policies,
+        hash_policy,
+        retry_policy,
+        upstream_protocol_options,
+    } = value;
+    refuse_set!(at; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy, retry_policy);
+    let common = common(common_http_protocol_options, &at.field("common_http_protocol_options"));
+    let protocol = protocol(upstream_protocol_options, at);
+    let (idle_timeout, max_requests_per_connection) = common?;
+    Some(UpstreamHttp { protocol: protocol?, idle_timeout, max_requests_per_connection })
+}
+
+fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<UpstreamProtocol> {
+    match value {
+        None => Some(UpstreamProtocol::Http1),
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) => {
+            let at = at.field("explicit_http_config");
+            match protocol_config {
+                None => Some(UpstreamProtocol::Http1),
+                Some(ProtocolConfig::HttpProtocolOptions(options)) => {
+                    refuse_http1(options, &at.field("http_protocol_options"));
+                    Some(UpstreamProtocol::Http1)
+                }
+                Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+                    refuse_http2(options, &at.field("http2_protocol_options"));
+                    Some(UpstreamProtocol::Http2)
+                }
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    at.field("http3_protocol_options").refuse("is not supported")
+                }
+            }
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
+            let at = at.field("use_downstream_protocol_config");
+            let UseDownstreamHttpConfig {
+                http_protocol_options,
+                http2_protocol_options,
+                http3_protocol_options,
+            } = config;
+            refuse_set!(at; http3_protocol_options);
+            refuse_http1(http_protocol_options.unwrap_or_default(), &at.field("http_protocol_options"));
+            refuse_http2(http2_protocol_options.unwrap_or_default(), &at.field("http2_protocol_options"));
+            Some(UpstreamProtocol::Downstream)
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => at.field("auto_config").refuse("is not supported"),
+    }
+}
+
+/// Idle timeout and number of requests of a connection.
+fn common(value: Option<CommonOptions>, at: &At<'_>) -> Option<(Option<Duration>, Option<u32>)> {
+    let CommonOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_connection_duration_jitter,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = value.unwrap_or_default();
+    refuse_set!(
+        at; max_connection_duration, max_connection_duration_jitter, max_headers_count, max_response_headers_kb,
+        max_stream_duration, headers_with_underscores_action
+    );
+    let idle_timeout = timeout(idle_timeout, Some(DEFAULT_IDLE_TIMEOUT), &at.field("idle_timeout"))?;
+    Some((idle_timeout, max_requests_per_connection.map(|limit| limit.value)))
+}
+
+/// None of the settings of HTTP/1 is honoured towards endpoints.
+fn refuse_http1(value: Http1ProtocolOptions, at: &At<'_>) {
+    if is_set(&value) {
+        let _: Option<()> = at.refuse("settings of HTTP/1 are not supported");
+    }
+}
+
+/// Windows and the like tune the codec and change no answer; the rest is refused.
+pub(super) fn refuse_http2(value: Http2ProtocolOptions, at: &At<'_>) {
+    let Http2ProtocolOptions {
+        hpack_table_size: _,
+        max_concurrent_streams: _,
+        initial_stream_window_size: _,
+        initial_connection_window_size: _,
+        allow_connect,
+        allow_metadata,
+        max_outbound_frames: _,
+        max_outbound_control_frames: _,
+        max_consecutive_inbound_frames_with_empty_payload: _,
+        max_inbound_priority_frames_per_stream: _,
+        max_inbound_window_update_frames_per_data_frame_sent: _,
+        stream_error_on_invalid_http_messaging: _,
+        override_stream_error_on_invalid_http_message: _,
+        custom_settings_parameters,
+        connection_keepalive,
+        use_oghttp2_codec: _,
+        max_metadata_size: _,
+        enable_huffman_encoding: _,
+        max_header_field_size_kb: _,
+        disallow_obs_text: _,
+        stream_reset_burst: _,
+        stream_reset_rate: _,
+    } = value;
+    refuse_set!(at; allow_connect, allow_metadata, custom_settings_parameters, connection_keepalive);
+}
