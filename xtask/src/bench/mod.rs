@@ -48,10 +48,10 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     connections: Vec<usize>,
     /// Turns that everybody takes.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 12)]
     rounds: usize,
     /// Seconds of a turn.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Two turns of half a second: whether it works, not how fast it is.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]

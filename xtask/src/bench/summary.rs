@@ -83,12 +83,12 @@ impl Group<'_> {
         self.ratio(subject, &[Subject::Direct, Subject::DirectAgain], figure)
     }
 
-    /// How far the two direct paths are apart, as a share.
+    /// How far the two direct paths are apart, as a share: the same statistic as every other ratio, of something that is
+    /// one.
     pub(super) fn noise(&self) -> Option<f64> {
         let apart = |figure| {
-            let (one, other) =
-                (self.figure(Subject::Direct, figure)?, self.figure(Subject::DirectAgain, figure)?);
-            Some((one.median / other.median - 1.0).abs())
+            let ratio = self.ratio(Subject::DirectAgain, &[Subject::Direct], figure)?;
+            Some((ratio.median - 1.0).abs())
         };
         Some(apart(RPS)?.max(apart(P50)?))
     }

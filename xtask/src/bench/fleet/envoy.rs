@@ -12,7 +12,7 @@ use orlop_integration::Pod;
 use orlop_integration::tools::{ENVOY_ENV, prepared};
 use serde_json::{Value, json};
 
-use super::xds::{routes, socket_address};
+use super::xds::{routes, socket_address, tcp_proxy};
 use super::{BACKEND_PORT as HTTP_BACKEND_PORT, L4_PORT, L7_PORT};
 use crate::bench::placement::{Placement, Seat};
 
@@ -87,7 +87,7 @@ impl Side {
                 }],
                 "filter_chains": [
                     {"filter_chain_match": {"destination_port": requests.port}, "filters": [connection_manager()]},
-                    {"filter_chain_match": {"destination_port": connections.port}, "filters": [tcp_proxy()]},
+                    {"filter_chain_match": {"destination_port": connections.port}, "filters": [tcp_proxy("tcp")]},
                 ],
             }],
             "clusters": [cluster("http", requests.upstream), cluster("tcp", connections.upstream)],
@@ -117,17 +117,6 @@ fn connection_manager() -> Value {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
             }],
-        },
-    })
-}
-
-fn tcp_proxy() -> Value {
-    json!({
-        "name": "envoy.filters.network.tcp_proxy",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            "stat_prefix": "tcp",
-            "cluster": "tcp",
         },
     })
 }

@@ -13,10 +13,12 @@ use super::{HOST, L4_PORT, L7_PORT, VIP};
 /// The header that the L7 service's first route asks for. No request of the load carries it: it is there to be looked for.
 const CANARY_HEADER: &str = "x-canary";
 
+const PASSTHROUGH: &str = "PassthroughCluster";
+
 /// The address of the first of many services; the others follow it.
 pub(super) const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
 
-/// Writes `lds.yaml`, `cds.yaml`, `eds.yaml` and `rds.yaml` for the two services at [`VIP`] and `crowd` more L4 services,
+/// Writes `lds.json`, `cds.json`, `eds.json` and `rds.json` for the two services at [`VIP`] and `crowd` more L4 services,
 /// all with the one endpoint `backend`.
 pub(super) fn write(dir: &Path, backend: SocketAddr, crowd: u32) -> Result<()> {
     let crowd = (0..crowd).map(|n| Service {
@@ -30,14 +32,14 @@ pub(super) fn write(dir: &Path, backend: SocketAddr, crowd: u32) -> Result<()> {
     let all = || tcp.iter().chain([&http]);
     fs::create_dir_all(dir)?;
     publish(dir, "eds", all().map(|service| service.load_assignment(backend)))?;
-    publish(dir, "cds", all().map(Service::cluster))?;
+    publish(dir, "cds", all().map(Service::cluster).chain([passthrough_cluster()]))?;
     publish(dir, "rds", [http.route_configuration()])?;
-    publish(dir, "lds", tcp.iter().map(Service::tcp_listener).chain([http.http_listener()]))
+    let listeners = tcp.iter().map(Service::tcp_listener).chain([http.http_listener(), virtual_outbound()]);
+    publish(dir, "lds", listeners)
 }
 
-/// JSON is YAML.
 fn publish(dir: &Path, kind: &str, resources: impl IntoIterator<Item = Value>) -> Result<()> {
-    let file = dir.join(format!("{kind}.yaml"));
+    let file = dir.join(format!("{kind}.json"));
     let resources: Vec<_> = resources.into_iter().collect();
     fs::write(&file, serde_json::to_vec(&json!({"version_info": "1", "resources": resources}))?)
         .with_context(|| format!("cannot write {}", file.display()))
@@ -74,18 +76,13 @@ impl Service {
     }
 
     fn tcp_listener(&self) -> Value {
-        self.listener(&json!({
-            "name": "envoy.filters.network.tcp_proxy",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                "stat_prefix": self.cluster_name(),
-                "cluster": self.cluster_name(),
-            },
-        }))
+        listener(self.address, &tcp_proxy(&self.cluster_name()))
     }
 
     fn http_listener(&self) -> Value {
-        self.listener(&json!({
+        // One for all HTTP services of the port: the host decides.
+        let address = (Ipv4Addr::UNSPECIFIED, self.address.port()).into();
+        let manager = json!({
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -99,18 +96,8 @@ impl Service {
                     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
                 }],
             },
-        }))
-    }
-
-    fn listener(&self, filter: &Value) -> Value {
-        json!({
-            "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
-            "name": format!("{}_{}", self.address.ip(), self.address.port()),
-            "address": socket_address(self.address),
-            "bind_to_port": false,
-            "traffic_direction": "OUTBOUND",
-            "filter_chains": [{"filters": [filter]}],
-        })
+        });
+        listener(address, &manager)
     }
 
     fn route_name(&self) -> String {
@@ -128,6 +115,52 @@ impl Service {
             }],
         })
     }
+}
+
+/// A listener that is reached by way of `virtualOutbound`.
+fn listener(address: SocketAddr, filter: &Value) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": format!("{}_{}", address.ip(), address.port()),
+        "address": socket_address(address),
+        "bind_to_port": false,
+        "traffic_direction": "OUTBOUND",
+        "filter_chains": [{"filters": [filter]}],
+    })
+}
+
+/// What takes every connection and lets those pass that no other listener fits.
+fn virtual_outbound() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": "virtualOutbound",
+        "address": socket_address((Ipv4Addr::UNSPECIFIED, 15001).into()),
+        "use_original_dst": true,
+        "traffic_direction": "OUTBOUND",
+        "filter_chains": [{"filters": [tcp_proxy(PASSTHROUGH)]}],
+    })
+}
+
+fn passthrough_cluster() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": PASSTHROUGH,
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "10s",
+    })
+}
+
+/// A `tcp_proxy` filter to one cluster.
+pub(super) fn tcp_proxy(cluster: &str) -> Value {
+    json!({
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": cluster,
+            "cluster": cluster,
+        },
+    })
 }
 
 /// The routes of the L7 service, the same for everybody who routes by them.

@@ -100,8 +100,8 @@ const METHOD: &str = "
 
 All subjects are up during the whole run and take turns: every one once a round, in alternating order (A B B A). A figure
 is the median of the turns; a ratio is the median of the ratios within each round; in parentheses is the whole range. No
-turn is left out. The direct path takes part twice, and when its two medians of requests or of latency differ by more than
-3 %, the machine was too noisy and there is no verdict.
+turn is left out. The direct path takes part twice, and when its second part is not within 3 % of its first, in requests and in latency,
+the machine was too noisy and there is no verdict.
 
 - **Work.** A closed loop over HTTP/1.1: one request outstanding on each connection, answers with a body of 1 KB. Load and
   backend are one thread each. Status, length and every byte of every answer are checked; *failed* counts what was not
