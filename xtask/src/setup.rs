@@ -70,7 +70,7 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
 }
 
 /// Where foreign programs are kept.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("ORLOP_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("orlop")))
@@ -78,7 +78,7 @@ fn cache() -> Result<PathBuf> {
         .context("none of ORLOP_CACHE, XDG_CACHE_HOME and HOME is set: where may the cache be?")
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("setup: {what}");
 }
 
@@ -93,14 +93,33 @@ fn package(program: &str, package: &str, reason: &str) -> Result<PathBuf> {
     if let Some(found) = find(program) {
         return Ok(found);
     }
-    let apt = find("apt-get").with_context(|| {
-        format!("`{program}` is missing ({reason}) and this is no Debian: install it by hand")
-    })?;
     say(&format!("installing {package} by apt: {reason}"));
-    for arguments in [vec!["update"], vec!["install", "--yes", "--no-install-recommends", package]] {
+    apt_install(&[package])
+        .with_context(|| format!("`{program}` is missing ({reason}): install it by hand"))?;
+    find(program).with_context(|| format!("{package} is installed, but there is no `{program}`"))
+}
+
+/// Installs those of `packages` that dpkg does not know as installed.
+pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
+    let installed = |package: &&str| {
+        let query = Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
+        query.is_ok_and(|output| output.stdout == b"installed")
+    };
+    let missing: Vec<_> = packages.iter().copied().filter(|package| !installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    say(&format!("installing {names} by apt: {reason}"));
+    apt_install(&missing).with_context(|| format!("{names} missing ({reason}): install by hand"))
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let apt = find("apt-get").context("this is no Debian")?;
+    for arguments in [&["update"][..], &[&["install", "--yes", "--no-install-recommends"], packages].concat()] {
         run(Command::new(&apt).arg("--quiet=2").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
-    find(program).with_context(|| format!("{package} is installed, but there is no `{program}`"))
+    Ok(())
 }
 
 fn mount_bpf() -> Result<()> {
