@@ -32,8 +32,10 @@ struct Peer {
 
 /// Serves until the process is ended.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut listener =
-        TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+    serve(TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?)
+}
+
+pub(super) fn serve(mut listener: TcpListener) -> anyhow::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let answer = wire::response();
