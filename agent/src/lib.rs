@@ -1,1 +1,11 @@
-//! The node agent: wiring, workload sources, admin and the command line.
+//! The node agent: the binary `orlop`.
+//!
+//! `node` is the one task that owns every workload's state and tells the proxy and the kernel what to do; `config` and
+//! `watch` feed it from node.yaml, `admin` answers questions about it, `cli` asks them.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod lock;
+pub mod node;
+pub mod watch;

@@ -1,4 +1,4 @@
-//! Message types that `envoy-types` lacks, and the descriptors that turn messages into JSON and back.
+//! Message types that `envoy-types` lacks, the kinds of resource that all rooms speak of, and the descriptors that turn messages into JSON and back.
 //!
 //! The generated types cost nothing until used. The descriptors describe some six hundred files and live in
 //! memory only as long as a [`Descriptors`] does: configuration over gRPC never needs them, only files and
@@ -7,10 +7,12 @@
 mod descriptors;
 mod error;
 mod json;
+mod resource;
 
 pub use descriptors::Descriptors;
 pub use error::{DecodeError, DescriptorsError, JsonError};
 pub use prost_reflect;
+pub use resource::{Resource, ResourceType};
 
 /// The type URL prefix of every message that istiod sends.
 pub const TYPE_URL_PREFIX: &str = "type.googleapis.com/";

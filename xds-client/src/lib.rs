@@ -20,5 +20,6 @@ pub use consumer::Stream;
 pub use delivery::{Delivery, Reply};
 pub use grpc::{BackoffBounds, GrpcOptions};
 pub use node::{Node, WorkloadNode};
-pub use resource::{Resource, ResourceType, Subscriptions};
+pub use orlop_proto::{Resource, ResourceType};
+pub use resource::Subscriptions;
 pub use status::{FileProblem, StreamStatus, TypeStatus};

@@ -148,9 +148,10 @@ async fn read_more(
 impl Wanted {
     /// Inspectors that the listener has, and on whose findings its choice for `destination` depends.
     fn by(listener: &Listener, destination: SocketAddr) -> Self {
-        let filters = listener.listener_filters;
+        let filters = &listener.listener_filters;
+        let (tls, http) = (filters.inspects_tls(destination.port()), filters.inspects_http(destination.port()));
         let mut wanted = Self { tls: false, http: false };
-        if !filters.tls_inspector && !filters.http_inspector {
+        if !tls && !http {
             return wanted;
         }
         let chains = || listener.filter_chains.iter().map(|chain| &chain.filter_chain_match);
@@ -162,8 +163,8 @@ impl Wanted {
         {
             let application = !chain.application_protocols.is_empty();
             let transport = chain.transport_protocol.is_some() || !chain.server_names.is_empty();
-            wanted.tls |= filters.tls_inspector && (transport || application);
-            wanted.http |= filters.http_inspector && application;
+            wanted.tls |= tls && (transport || application);
+            wanted.http |= http && application;
         }
         wanted
     }

@@ -5,14 +5,12 @@
 //! validate leaves the last good one in place, and is remembered.
 
 mod interner;
-mod resource_type;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use envoy_types::pb::google::protobuf::Any;
 
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
@@ -23,19 +21,8 @@ use crate::resource::{FieldError, FieldPath, ResourceError};
 use crate::validate;
 
 pub use interner::Interner;
-pub use resource_type::ResourceType;
+pub use orlop_proto::{Resource, ResourceType};
 pub use store::{Store, Stored};
-
-/// One resource of a delivery.
-#[derive(Debug, Clone)]
-pub struct Delivered {
-    /// The name that the control plane knows it by.
-    pub name: String,
-    /// Its version; opaque.
-    pub version: String,
-    /// The resource.
-    pub body: Any,
-}
 
 /// What a delivery came to.
 #[derive(Debug, Default)]
@@ -94,7 +81,7 @@ impl Snapshot {
         &mut self,
         interner: &mut Interner,
         resource_type: ResourceType,
-        upserts: Vec<Delivered>,
+        upserts: Vec<Resource>,
         removals: &[String],
     ) -> Outcome {
         self.delivered.insert(resource_type);
@@ -134,9 +121,9 @@ impl Snapshot {
         &mut self,
         interner: &mut Interner,
         resource_type: ResourceType,
-        delivered: &Delivered,
+        delivered: &Resource,
     ) -> Result<(), ResourceError> {
-        let Delivered { name, version, body } = delivered;
+        let Resource { name, version, body } = delivered;
         if body.type_url != resource_type.type_url() {
             return Err(whole(name, format!("is a {}, not a {}", body.type_url, resource_type.type_url())));
         }

@@ -1,0 +1,127 @@
+//! The admin socket: one JSON request a connection, one JSON answer.
+//!
+//! Owns the socket file. Questions go to the node task, which owns the state; the answer is text ready to print, so that
+//! the command line needs to know nothing of the agent's types.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+/// Under it, each node's agent has a folder of its own.
+pub const RUN_DIR: &str = "/run/orlop";
+/// The socket's name in the node's folder.
+pub const SOCKET: &str = "admin.sock";
+/// A request that is longer is not one.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// The whole node.
+    Status {
+        /// Machine-readable.
+        json: bool,
+    },
+    /// The path of one connection.
+    Explain {
+        /// NAME or NAMESPACE/NAME.
+        workload: String,
+        /// HOST:PORT.
+        destination: String,
+        /// Machine-readable.
+        json: bool,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// Ready to print.
+    Done(String),
+    /// Why there is none.
+    Refused(String),
+}
+
+/// A request on its way to the node task.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The listening socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Opens `run_dir/admin.sock` for root alone. The caller holds the node's lock, so a file that is there is stale.
+    pub fn open(run_dir: &Path) -> io::Result<Self> {
+        let path = run_dir.join(SOCKET);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until the node task is gone.
+    pub async fn serve(self, node: mpsc::Sender<Asked>) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::task::spawn_local(answer(stream, node.clone()));
+                }
+                Err(error) => {
+                    warn!(%error, "admin socket: accept failed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(stream: UnixStream, node: mpsc::Sender<Asked>) {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let answer = match BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await {
+        Err(_) | Ok(0) => return,
+        Ok(_) => match serde_json::from_str(&line) {
+            Err(error) => Answer::Refused(format!("not a request: {error}")),
+            Ok(request) => {
+                let (reply, answered) = oneshot::channel();
+                let stopping = || Answer::Refused("the agent is stopping".to_owned());
+                match node.send(Asked { request, reply }).await {
+                    Err(_) => stopping(),
+                    Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
+                }
+            }
+        },
+    };
+    if let Ok(mut text) = serde_json::to_string(&answer) {
+        text.push('\n');
+        // A client that went away does not want the answer.
+        let _ = write.write_all(text.as_bytes()).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! `orlop agent`: from node.yaml to a running node, and back.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tracing::info;
+
+use crate::admin::{AdminSocket, RUN_DIR};
+use crate::config::{self, NodeConfig};
+use crate::lock::NodeLock;
+use crate::node::Node;
+use crate::watch::ConfigWatch;
+
+/// Questions that may wait for the node task.
+const QUESTIONS: usize = 16;
+
+pub(super) fn run(path: &Path) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("ORLOP_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("orlop: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(path, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orlop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(path: &Path, config: NodeConfig) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo");
+    }
+    let run_dir = Path::new(RUN_DIR).join(config.node.name.as_str());
+    let _lock = NodeLock::take(&run_dir, config.node.name.as_str())?;
+    // Control is one thread; the proxy brings threads of its own for traffic.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(LocalSet::new().run_until(async {
+        let watch = ConfigWatch::start(path).with_context(|| format!("cannot watch {}", path.display()))?;
+        let socket = AdminSocket::open(&run_dir)
+            .with_context(|| format!("cannot open the admin socket in {}", run_dir.display()))?;
+        let (asked, questions) = mpsc::channel(QUESTIONS);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut node = Node::start(config).await?;
+        let admin = tokio::task::spawn_local(socket.serve(asked));
+        tokio::select! {
+            () = node.run(watch, questions) => {}
+            _ = terminate.recv() => info!("asked to stop (SIGTERM)"),
+            _ = interrupt.recv() => info!("asked to stop (SIGINT)"),
+        }
+        admin.abort();
+        node.stop().await;
+        anyhow::Ok(())
+    }))
+}

@@ -1,0 +1,53 @@
+//! `orlop status` and `orlop explain`: questions to the running agent over its admin socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::Question;
+use crate::admin::{Answer, Request, RUN_DIR, SOCKET};
+
+pub(super) fn status(question: &Question) -> anyhow::Result<ExitCode> {
+    ask(question, &Request::Status { json: question.json })
+}
+
+pub(super) fn explain(workload: String, destination: String, question: &Question) -> anyhow::Result<ExitCode> {
+    ask(question, &Request::Explain { workload, destination, json: question.json })
+}
+
+fn ask(question: &Question, request: &Request) -> anyhow::Result<ExitCode> {
+    let path = match &question.socket {
+        Some(path) => path.clone(),
+        None => only_socket(Path::new(RUN_DIR))?,
+    };
+    let mut stream = UnixStream::connect(&path)
+        .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", path.display()))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply)?;
+    match serde_json::from_str(&reply).context("the agent's answer was cut short")? {
+        Answer::Done(text) => println!("{text}"),
+        Answer::Refused(reason) => bail!(reason),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The socket of the only agent of this machine.
+fn only_socket(run_dir: &Path) -> anyhow::Result<PathBuf> {
+    let sockets: Vec<PathBuf> = std::fs::read_dir(run_dir)
+        .map(|nodes| nodes.filter_map(|n| Some(n.ok()?.path().join(SOCKET))).filter(|s| s.exists()).collect())
+        .unwrap_or_default();
+    match sockets.as_slice() {
+        [socket] => Ok(socket.clone()),
+        [] => bail!("no agent runs on this machine (nothing under {})", run_dir.display()),
+        several => bail!(
+            "several agents run on this machine; name one: {}",
+            several.iter().map(|s| format!("--socket {}", s.display())).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}

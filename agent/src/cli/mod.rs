@@ -1,0 +1,72 @@
+//! The command line.
+
+mod agent;
+mod ask;
+mod check;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A service mesh below decks: one agent per node takes the place of every sidecar.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry the node's workloads until asked to stop (SIGTERM or SIGINT gives every pod back as it was found).
+    Agent {
+        /// The node's file; watched for workloads that come and go.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// What the running agent does: control plane, workloads, counters, refusals.
+    Status(Question),
+    /// Which path a connection takes, and which field of the configuration decided.
+    Explain {
+        /// NAME or NAMESPACE/NAME.
+        workload: String,
+        /// Where the workload connects to, `10.96.0.20:8080` or `backend.default.svc.cluster.local:8080`.
+        destination: String,
+        #[command(flatten)]
+        question: Question,
+    },
+    /// What this machine's kernel can do of what the agent needs.
+    Check {
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How a running agent is asked.
+#[derive(Debug, clap::Args)]
+struct Question {
+    /// Machine-readable.
+    #[arg(long)]
+    json: bool,
+    /// The agent's socket; found by itself where one agent runs.
+    #[arg(long)]
+    socket: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Runs the command. Exit code 0: done; 1: it failed, the reason is on stderr; 2: the arguments or node.yaml are wrong.
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Agent { config } => return agent::run(&config),
+            Command::Status(question) => ask::status(&question),
+            Command::Explain { workload, destination, question } => ask::explain(workload, destination, &question),
+            Command::Check { json } => check::run(json),
+        };
+        outcome.unwrap_or_else(|error| {
+            eprintln!("orlop: {error:#}");
+            ExitCode::FAILURE
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! `node.yaml`: what the node is, where its control plane is, and which workloads it carries.
+//!
+//! Parsed whole or not at all: a [`NodeConfig`] in hand is fit to run, and an error names file, line and field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Who this node is.
+    pub node: Node,
+    /// Where configuration comes from.
+    pub control_plane: ControlPlane,
+    /// The shared proxy.
+    #[serde(default)]
+    pub proxy: Proxy,
+    /// Whom the agent carries.
+    #[serde(default)]
+    pub workloads: Workloads,
+}
+
+/// Who this node is, as istiod is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// `NODE_NAME`; also names the agent's folders, so that agents of several nodes can live on one machine.
+    pub name: NodeName,
+    /// `CLUSTER_ID`.
+    #[serde(default = "default_cluster")]
+    pub cluster: String,
+    /// Trust domain of the mesh.
+    #[serde(default = "default_trust_domain")]
+    pub trust_domain: String,
+    /// `NETWORK`; empty is the default network.
+    #[serde(default)]
+    pub network: String,
+}
+
+fn default_cluster() -> String {
+    "Kubernetes".to_owned()
+}
+
+fn default_trust_domain() -> String {
+    "cluster.local".to_owned()
+}
+
+/// A node's name: a DNS label, because it becomes a folder name (bpffs allows no dot in one).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        dns_name("node.name", &name, 63, false).map(|()| Self(name.clone()))
+    }
+}
+
+/// Where configuration comes from: exactly one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawControlPlane")]
+pub enum ControlPlane {
+    /// istiod, `HOST:PORT`.
+    Address(String),
+    /// A directory of xDS files in Envoy's `path_config_source` form.
+    Directory(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawControlPlane {
+    address: Option<String>,
+    directory: Option<PathBuf>,
+}
+
+impl TryFrom<RawControlPlane> for ControlPlane {
+    type Error = String;
+    fn try_from(raw: RawControlPlane) -> Result<Self, String> {
+        match (raw.address, raw.directory) {
+            (Some(address), None) => match address.rsplit_once(':') {
+                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
+                    Ok(Self::Address(address))
+                }
+                _ => Err(format!("controlPlane.address: {address:?} is not HOST:PORT")),
+            },
+            (None, Some(directory)) => Ok(Self::Directory(directory)),
+            _ => Err("controlPlane: set exactly one of address and directory".to_owned()),
+        }
+    }
+}
+
+/// The shared proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// Threads that carry traffic; one per core when absent.
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// The node's workloads by identity; no identity, address, namespace or cgroup twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "Vec<Workload>")]
+pub struct Workloads(pub BTreeMap<WorkloadId, Workload>);
+
+impl TryFrom<Vec<Workload>> for Workloads {
+    type Error = String;
+    fn try_from(list: Vec<Workload>) -> Result<Self, String> {
+        let mut addresses = BTreeMap::new();
+        let (mut namespaces, mut cgroups) = (BTreeSet::new(), BTreeSet::new());
+        let mut by_id = BTreeMap::new();
+        for workload in list {
+            let id = workload.id();
+            for address in &workload.addresses {
+                if let Some(other) = addresses.insert(*address, id.clone()) {
+                    return Err(format!("workloads: {id} and {other} share the address {address}"));
+                }
+            }
+            if !namespaces.insert(workload.netns.clone()) {
+                return Err(format!("workloads: {id}: netns {} is another workload's", workload.netns.display()));
+            }
+            if !cgroups.insert(workload.cgroup.clone()) {
+                return Err(format!("workloads: {id}: cgroup {} is another workload's", workload.cgroup.display()));
+            }
+            if by_id.insert(id.clone(), workload).is_some() {
+                return Err(format!("workloads: {id} is there twice"));
+            }
+        }
+        Ok(Self(by_id))
+    }
+}
+
+/// What identifies a workload on the node: `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadId {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub name: String,
+}
+
+impl std::fmt::Display for WorkloadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawWorkload")]
+pub struct Workload {
+    /// Pod name.
+    pub name: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Kubernetes service account.
+    pub service_account: String,
+    /// The pod's network namespace, e.g. `/run/netns/NAME`.
+    pub netns: PathBuf,
+    /// The pod's cgroup v2 folder.
+    pub cgroup: PathBuf,
+    /// Addresses of the pod; at least one, the first is the primary one.
+    pub addresses: Vec<IpAddr>,
+    /// Pod labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// Its identity.
+    pub fn id(&self) -> WorkloadId {
+        WorkloadId { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawWorkload {
+    name: String,
+    #[serde(default = "default_name")]
+    namespace: String,
+    #[serde(default = "default_name")]
+    service_account: String,
+    netns: PathBuf,
+    cgroup: PathBuf,
+    addresses: Vec<IpAddr>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+fn default_name() -> String {
+    "default".to_owned()
+}
+
+impl TryFrom<RawWorkload> for Workload {
+    type Error = String;
+    fn try_from(raw: RawWorkload) -> Result<Self, String> {
+        dns_name("name", &raw.name, 253, true)?;
+        dns_name("namespace", &raw.namespace, 63, false)?;
+        dns_name("serviceAccount", &raw.service_account, 253, true)?;
+        for (field, path) in [("netns", &raw.netns), ("cgroup", &raw.cgroup)] {
+            if !path.is_absolute() {
+                return Err(format!("{field}: {} is not an absolute path", path.display()));
+            }
+        }
+        if raw.addresses.is_empty() {
+            return Err("addresses: at least one address is needed".to_owned());
+        }
+        if let Some(address) = raw.addresses.iter().find(|a| a.is_loopback() || a.is_unspecified()) {
+            return Err(format!("addresses: {address} cannot be a pod's address"));
+        }
+        let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels } = raw;
+        Ok(Self { name, namespace, service_account, netns, cgroup, addresses, labels })
+    }
+}
+
+/// RFC 1123 label (or subdomain, with dots).
+fn dns_name(field: &str, name: &str, longest: usize, dots: bool) -> Result<(), String> {
+    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if name.len() <= longest && name.chars().all(ok) && edge(name.chars().next()) && edge(name.chars().last()) {
+        return Ok(());
+    }
+    let kind = if dots { "letters, digits, '-' and '.'" } else { "letters, digits and '-'" };
+    Err(format!("{field}: {name:?} is not a Kubernetes name (lower-case {kind}, at most {longest})"))
+}
+
+/// Why a `node.yaml` was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// It is not YAML, lacks a field, has one too many, or a value does not fit.
+    #[error("{path}:{line}:{column}: {reason}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// Names the field.
+        reason: String,
+    },
+}
+
+/// Reads and checks the file.
+pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
+    serde_norway::from_str(text).map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
+        // The position stands in front already.
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
+        ConfigError::Invalid { path: path.to_owned(), line, column, reason }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+node: { name: node-1, cluster: Kubernetes, trustDomain: cluster.local }
+controlPlane: { address: "127.0.0.1:15010" }
+workloads:
+  - name: client-0
+    namespace: default
+    serviceAccount: client
+    netns: /run/netns/client-0
+    cgroup: /sys/fs/cgroup/unified/client-0
+    addresses: [10.77.0.1, "fd77::1"]
+    labels: { app: client }
+"#;
+
+    fn refused(text: &str) -> String {
+        parse(Path::new("node.yaml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_documented_example_is_taken() {
+        let config = parse(Path::new("node.yaml"), GOOD).unwrap();
+        let id = WorkloadId { namespace: "default".into(), name: "client-0".into() };
+        assert_eq!(config.workloads.0[&id].addresses.len(), 2);
+        assert_eq!(config.control_plane, ControlPlane::Address("127.0.0.1:15010".into()));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_form_names_line_and_field() {
+        let error = refused(&GOOD.replace("10.77.0.1", "10.77.0"));
+        assert_eq!(error, "node.yaml:10:17: workloads[0].addresses[0]: invalid IP address syntax");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = refused(&GOOD.replace("    cgroup:", "    cgruop:"));
+        assert!(error.starts_with("node.yaml:9:5: workloads[0]: unknown field `cgruop`"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let error = refused(&GOOD.replace("    netns: /run/netns/client-0\n", ""));
+        assert!(error.contains("missing field `netns`") && error.starts_with("node.yaml:5:"), "{error}");
+    }
+
+    #[test]
+    fn control_plane_is_an_address_or_a_directory_not_both() {
+        let error = refused(&GOOD.replace("{ address:", "{ directory: /xds, address:"));
+        assert!(error.contains("controlPlane: set exactly one of address and directory"), "{error}");
+        let error = refused(&GOOD.replace("127.0.0.1:15010", "127.0.0.1"));
+        assert!(error.contains("controlPlane.address: \"127.0.0.1\" is not HOST:PORT"), "{error}");
+    }
+
+    #[test]
+    fn two_workloads_cannot_share_an_address() {
+        let second = "  - { name: b, netns: /n, cgroup: /c, addresses: [10.77.0.1] }\n";
+        let error = refused(&format!("{GOOD}{second}"));
+        assert!(error.contains("default/client-0 and default/b share the address 10.77.0.1") || error.contains("default/b and default/client-0 share the address 10.77.0.1"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_yaml_names_the_line() {
+        assert!(refused("node: [").starts_with("node.yaml:2:1:") || refused("node: [").starts_with("node.yaml:1:"));
+    }
+}

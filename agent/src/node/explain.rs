@@ -1,0 +1,98 @@
+//! `orlop explain`: which path a connection of a workload takes, and which field decided.
+
+use orlop_plan::classify::{Path, Reason};
+use orlop_plan::compile::{Explanation, explain as explain_in};
+use serde::Serialize;
+
+use super::Node;
+use super::workload::{Stage, Workload};
+use crate::admin::Answer;
+
+pub(super) fn explain(node: &Node, name: &str, destination: &str, json: bool) -> Answer {
+    match find(node, name).and_then(|workload| ask(workload, destination, json)) {
+        Ok(text) => Answer::Done(text),
+        Err(reason) => Answer::Refused(reason),
+    }
+}
+
+/// By NAMESPACE/NAME, or by NAME where only one namespace has it.
+fn find<'a>(node: &'a Node, name: &str) -> Result<&'a Workload, String> {
+    let found: Vec<_> = node
+        .workloads
+        .iter()
+        .filter(|(id, _)| id.name == name || id.to_string() == name)
+        .collect();
+    match found.as_slice() {
+        [(_, workload)] => Ok(workload),
+        [] => {
+            let known: Vec<_> = node.workloads.keys().map(ToString::to_string).collect();
+            Err(format!("no workload {name} on this node; there are: {}", known.join(", ")))
+        }
+        several => {
+            let ids: Vec<_> = several.iter().map(|(id, _)| id.to_string()).collect();
+            Err(format!("several workloads are called {name}; say which: {}", ids.join(", ")))
+        }
+    }
+}
+
+fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, String> {
+    let id = workload.spec.id();
+    let plans = match &workload.stage {
+        Stage::Waiting(reason) => return Err(format!("{id} is not carried: {reason}")),
+        Stage::Enrolled(enrolled) => enrolled.plans.as_ref(),
+    };
+    let plans = plans.ok_or_else(|| format!("{id} has no configuration yet"))?;
+    let (host, port) = destination
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| format!("{destination:?} is not HOST:PORT"))?;
+    let paths: Vec<_> = explain_in(plans, host, port).into_iter().map(PathTaken::from).collect();
+    let [first, ..] = paths.as_slice() else {
+        return Err(format!("the configuration of {id} says nothing of {destination}"));
+    };
+    if json {
+        // The first one stands for all where the host is an address; a name may have several.
+        let answer = Answered { workload: id.to_string(), first, all: &paths };
+        return serde_json::to_string_pretty(&answer).map_err(|error| error.to_string());
+    }
+    let lines: Vec<_> = paths.iter().map(|p| format!("{id} {}: {}\n    {}", p.destination, p.path, p.because())).collect();
+    Ok(lines.join("\n"))
+}
+
+#[derive(Serialize)]
+struct Answered<'a> {
+    workload: String,
+    #[serde(flatten)]
+    first: &'a PathTaken,
+    all: &'a [PathTaken],
+}
+
+#[derive(Serialize)]
+struct PathTaken {
+    /// What of the kernel's table takes the connection.
+    destination: String,
+    path: Path,
+    reason: String,
+    resource: String,
+    field: String,
+}
+
+impl PathTaken {
+    fn because(&self) -> String {
+        let field = if self.field.is_empty() { String::new() } else { format!(", {}", self.field) };
+        format!("{} ({}{field})", self.reason, self.resource)
+    }
+}
+
+impl From<Explanation> for PathTaken {
+    fn from(Explanation { destination, verdict }: Explanation) -> Self {
+        let Reason { resource, field, cause } = verdict.reason;
+        Self {
+            destination: destination.to_string(),
+            path: verdict.path,
+            reason: cause.to_string(),
+            resource,
+            field: field.to_string(),
+        }
+    }
+}

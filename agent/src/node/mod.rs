@@ -1,0 +1,187 @@
+//! The node task: the one owner of every workload's state.
+//!
+//! In: node.yaml as it changes, deliveries from the control plane, questions from the admin socket, and a clock that asks
+//! whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
+//! task, in the order it arrives, so nothing here needs a lock.
+
+mod explain;
+mod report;
+mod workload;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use orlop_datapath::{Datapath, DatapathConfig};
+use orlop_l7_proxy::{Proxy, ProxyConfig};
+use orlop_plan::snapshot::Interner;
+use orlop_xds_client::{Client, ControlPlane, GrpcOptions};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::admin::{Answer, Asked, Request};
+use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
+use crate::watch::ConfigWatch;
+use workload::{Incoming, Workload};
+
+/// Deliveries that may wait for the node task; the streams merge what comes meanwhile.
+const DELIVERIES: usize = 64;
+/// How often namespaces and cgroups are looked at.
+const PRESENCE: Duration = Duration::from_secs(1);
+/// How long connections of a released workload may take to end by themselves.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The node: workloads, and what carries them.
+pub struct Node {
+    config: NodeConfig,
+    /// Why the newest node.yaml is not in force.
+    config_error: Option<String>,
+    parts: Parts,
+    workloads: BTreeMap<WorkloadId, Workload>,
+    deliveries: mpsc::Receiver<Incoming>,
+}
+
+/// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
+pub(crate) struct Parts {
+    pub(crate) config: config::Node,
+    pub(crate) datapath: Datapath,
+    pub(crate) proxy: Proxy,
+    pub(crate) control: Client,
+    pub(crate) interner: Interner,
+    pub(crate) deliver: mpsc::Sender<Incoming>,
+    /// Tells the deliveries of a workload from those of its predecessor under the same name.
+    pub(crate) enrolments: u64,
+}
+
+impl Node {
+    /// Probes the kernel, starts the proxy, and enrols the workloads of `config`.
+    pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
+        let node = config.node.clone();
+        let datapath = Datapath::open(DatapathConfig::new(node.name.as_str())).await?;
+        let workers = config.proxy.workers.or_else(|| std::thread::available_parallelism().ok());
+        let proxy = Proxy::start(ProxyConfig {
+            workers: workers.map_or(1, NonZeroUsize::get),
+            mark: orlop_datapath::MARK,
+        })?;
+        let source = match &config.control_plane {
+            config::ControlPlane::Address(address) => ControlPlane::Grpc { address: address.clone() },
+            config::ControlPlane::Directory(path) => ControlPlane::Directory { path: path.clone() },
+        };
+        let control = Client::new(source, GrpcOptions::default())?;
+        let (deliver, deliveries) = mpsc::channel(DELIVERIES);
+        let parts = Parts { config: node, datapath, proxy, control, interner: Interner::new(), deliver, enrolments: 0 };
+        let mut this = Self {
+            config_error: None,
+            parts,
+            workloads: BTreeMap::new(),
+            deliveries,
+            config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
+        };
+        this.reconcile(config).await;
+        let keys: Vec<String> = this.workloads.values().map(Workload::key).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        this.parts.datapath.forget_stale(&keys).await?;
+        Ok(this)
+    }
+
+    /// Serves until cancelled.
+    pub async fn run(&mut self, mut watch: ConfigWatch, mut questions: mpsc::Receiver<Asked>) {
+        let mut presence = tokio::time::interval(PRESENCE);
+        loop {
+            tokio::select! {
+                changed = watch.next() => self.config_changed(changed).await,
+                Some(incoming) = self.deliveries.recv() => self.delivered(incoming),
+                Some(asked) = questions.recv() => {
+                    let answer = self.answer(&asked.request);
+                    // The asker may have gone.
+                    let _ = asked.reply.send(answer);
+                }
+                _ = presence.tick() => self.look_after().await,
+            }
+        }
+    }
+
+    /// Gives every pod back as it was found and waits for connections that still drain.
+    pub async fn stop(mut self) {
+        for workload in self.workloads.values_mut() {
+            workload.release(&mut self.parts, "the agent stops").await;
+        }
+        self.parts.proxy.shutdown(DRAIN).await;
+        if let Err(error) = self.parts.datapath.shutdown(false).await {
+            error!(%error, "the datapath did not close cleanly");
+        }
+    }
+
+    async fn config_changed(&mut self, changed: Result<NodeConfig, ConfigError>) {
+        match changed {
+            Err(error) => self.refuse_config(error.to_string()),
+            Ok(config) if config == self.config => self.config_error = None,
+            Ok(config) => match fixed_part_changed(&self.config, &config) {
+                Some(field) => self.refuse_config(format!("{field} cannot change while the agent runs; restart it")),
+                None => self.reconcile(config).await,
+            },
+        }
+    }
+
+    fn refuse_config(&mut self, reason: String) {
+        warn!(%reason, "node.yaml is not taken; the last good one stays in force");
+        self.config_error = Some(reason);
+    }
+
+    /// Releases what is gone or changed, enrols what is new or changed, leaves the rest alone.
+    async fn reconcile(&mut self, config: NodeConfig) {
+        let wanted = &config.workloads.0;
+        let gone: BTreeSet<WorkloadId> =
+            self.workloads.iter().filter(|(id, w)| wanted.get(id) != Some(&w.spec)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            if let Some(mut workload) = self.workloads.remove(&id) {
+                workload.release(&mut self.parts, "node.yaml does not name it any more, or names it otherwise").await;
+            }
+        }
+        for (id, spec) in wanted {
+            if !self.workloads.contains_key(id) {
+                let workload = Workload::new(spec.clone(), &mut self.parts).await;
+                self.workloads.insert(id.clone(), workload);
+            }
+        }
+        self.config = config;
+        self.config_error = None;
+        info!(workloads = self.workloads.len(), "node.yaml is in force");
+    }
+
+    fn delivered(&mut self, incoming: Incoming) {
+        if let Some(workload) = self.workloads.get_mut(&incoming.workload) {
+            workload.delivered(incoming, &mut self.parts);
+        }
+    }
+
+    async fn look_after(&mut self) {
+        for workload in self.workloads.values_mut() {
+            workload.look_after(&mut self.parts).await;
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        match request {
+            Request::Status { json } => report::status(self, *json),
+            Request::Explain { workload, destination, json } => explain::explain(self, workload, destination, *json),
+        }
+    }
+}
+
+/// The first part of node.yaml that differs and is read only at start.
+fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str> {
+    [
+        ("node", old.node != new.node),
+        ("controlPlane", old.control_plane != new.control_plane),
+        ("proxy", old.proxy != new.proxy),
+    ]
+    .into_iter()
+    .find_map(|(field, differs)| differs.then_some(field))
+}
+
+/// Whether the cgroup v2 folder is there.
+pub(crate) fn cgroup_exists(path: &Path) -> bool {
+    path.join("cgroup.procs").exists()
+}

@@ -1,0 +1,181 @@
+//! `orlop status`: the node as it is now, for a program and for a person.
+
+use std::fmt::Write;
+
+use orlop_datapath::{MapUsage, WorkloadCounters};
+use orlop_l7_proxy::stats::PodStats;
+use orlop_xds_client::StreamStatus;
+use serde::Serialize;
+
+use super::workload::{Stage, Workload};
+use super::{Node, Parts};
+use crate::admin::Answer;
+use crate::config::ControlPlane;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    node: String,
+    control_plane: String,
+    /// Every workload is ready, and node.yaml is in force as it stands.
+    ready: bool,
+    /// Why the newest node.yaml is not in force.
+    config_error: Option<String>,
+    workloads: Vec<WorkloadStatus>,
+    maps: Vec<MapUsage>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkloadStatus {
+    name: String,
+    namespace: String,
+    ready: bool,
+    /// Why it is not carried, or not by the newest plan.
+    problem: Option<String>,
+    /// Accepted resources that wait for others.
+    held: Vec<String>,
+    /// Resources whose newest version was refused, and why.
+    rejected: Vec<String>,
+    xds: Option<StreamStatus>,
+    kernel: Option<WorkloadCounters>,
+    proxy: Option<PodStats>,
+}
+
+pub(super) fn status(node: &Node, json: bool) -> Answer {
+    let status = collect(node);
+    if json {
+        return match serde_json::to_string_pretty(&status) {
+            Ok(text) => Answer::Done(text),
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+    }
+    Answer::Done(status.for_a_person())
+}
+
+fn collect(node: &Node) -> Status {
+    let workloads: Vec<_> = node.workloads.values().map(|w| workload(w, &node.parts)).collect();
+    Status {
+        node: node.config.node.name.as_str().to_owned(),
+        control_plane: match &node.config.control_plane {
+            ControlPlane::Address(address) => address.clone(),
+            ControlPlane::Directory(path) => path.display().to_string(),
+        },
+        ready: node.config_error.is_none() && workloads.iter().all(|w| w.ready),
+        config_error: node.config_error.clone(),
+        workloads,
+        maps: node.parts.datapath.usage(),
+    }
+}
+
+fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
+    let key = workload.key();
+    let mut status = WorkloadStatus {
+        name: workload.spec.name.clone(),
+        namespace: workload.spec.namespace.clone(),
+        ready: workload.is_ready(),
+        problem: None,
+        held: Vec::new(),
+        rejected: Vec::new(),
+        xds: None,
+        kernel: parts.datapath.counters(&key).ok(),
+        proxy: parts.proxy.stats(&key),
+    };
+    match &workload.stage {
+        Stage::Waiting(reason) => status.problem = Some(reason.clone()),
+        Stage::Enrolled(enrolled) => {
+            status.problem.clone_from(&enrolled.apply_error);
+            status.held = enrolled.plans.iter().flat_map(|p| &p.held).map(ToString::to_string).collect();
+            status.rejected = enrolled
+                .snapshot()
+                .rejections()
+                .iter()
+                .map(|((kind, _), rejection)| format!("{kind} {}", rejection.error))
+                .collect();
+            status.xds = Some(enrolled.xds());
+        }
+    }
+    status
+}
+
+impl Status {
+    fn for_a_person(&self) -> String {
+        let mut out = String::new();
+        let ready = self.workloads.iter().filter(|w| w.ready).count();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "node {}   control plane {}   {ready} of {} workloads ready",
+            self.node,
+            self.control_plane,
+            self.workloads.len()
+        );
+        if let Some(error) = &self.config_error {
+            let _ = writeln!(out, "node.yaml is not in force: {error}");
+        }
+        let _ = writeln!(
+            out,
+            "\n{:<32} {:<8} {:>9} {:>9} {:>8} {:>9} {:>8}  {:>9} {:>8} {:>7}",
+            "WORKLOAD", "STATE", "KERNEL", "PROXIED", "BLOCKED", "REFUSED", "PASSED", "INBOUND", "REQUESTS", "ERRORS"
+        );
+        for w in &self.workloads {
+            w.write_row(&mut out);
+        }
+        for w in &self.workloads {
+            w.write_problems(&mut out);
+        }
+        out.push_str("\nmaps  ");
+        for map in &self.maps {
+            let _ = write!(out, " {} {}/{}", map.map, map.used, map.capacity);
+        }
+        out
+    }
+}
+
+impl WorkloadStatus {
+    fn write_row(&self, out: &mut String) {
+        let state = if self.ready { "ready" } else if self.xds.is_some() { "warming" } else { "waiting" };
+        let kernel = self.kernel.unwrap_or_default();
+        let requests = |classes: &[&str]| -> u64 {
+            let counted = self.proxy.iter().flat_map(|p| &p.requests);
+            counted.filter(|(class, _)| classes.contains(class)).map(|(_, n)| n).sum()
+        };
+        let _ = writeln!(
+            out,
+            "{:<32} {state:<8} {:>9} {:>9} {:>8} {:>9} {:>8}  {:>9} {:>8} {:>7}",
+            format!("{}/{}", self.namespace, self.name),
+            kernel.kernel_balanced,
+            kernel.proxied,
+            kernel.blocked,
+            kernel.failed_fast + kernel.inbound_failed_fast,
+            kernel.passthrough + kernel.failed_open,
+            kernel.inbound_direct + kernel.inbound_proxied + kernel.inbound_dropped,
+            requests(&["1xx", "2xx", "3xx", "4xx", "5xx"]),
+            requests(&["5xx"]),
+        );
+    }
+
+    fn write_problems(&self, out: &mut String) {
+        let name = format!("{}/{}", self.namespace, self.name);
+        let mut say = |what: &str, text: &str| {
+            let _ = writeln!(out, "\n{name}: {what}{text}");
+        };
+        if let Some(problem) = &self.problem {
+            say("", problem);
+        }
+        for rejected in &self.rejected {
+            say("refused: ", rejected);
+        }
+        for held in &self.held {
+            say("held: ", held);
+        }
+        let Some(xds) = &self.xds else { return };
+        if xds.connected_since.is_none() {
+            let last = xds.last_error.as_deref().unwrap_or("not yet connected");
+            say("no control plane: ", last);
+        }
+        for file in &xds.files {
+            say("", &format!("{}: {}", file.path.display(), file.error));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One workload: from node.yaml's entry to a pod that is carried, and back.
+//!
+//! Waiting (its namespace or cgroup is not there, or something refused) and enrolled are the two states. A workload that
+//! waits is tried again every second; an enrolled one whose namespace or cgroup vanishes is released and waits.
+
+use std::sync::Arc;
+
+use orlop_datapath::{Datapath, Direction, WorkloadSpec};
+use orlop_l7_proxy::{PodListeners, PodNetwork};
+use orlop_plan::compile::{Plans, WorkloadFacts, compile};
+use orlop_plan::proxy::ProxyPlan;
+use orlop_plan::snapshot::Snapshot;
+use orlop_podnet::NetNs;
+use orlop_xds_client::{Delivery, Node, StreamStatus, Subscriptions, WorkloadNode};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::{DRAIN, Parts, cgroup_exists};
+use crate::config::{self, WorkloadId};
+
+/// A delivery on its way to the node task.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) workload: WorkloadId,
+    /// Which enrolment of that name it is for.
+    enrolment: u64,
+    delivery: Delivery,
+}
+
+/// One entry of node.yaml and what became of it.
+pub(crate) struct Workload {
+    pub(crate) spec: config::Workload,
+    pub(crate) stage: Stage,
+}
+
+pub(crate) enum Stage {
+    /// Not carried, and why.
+    Waiting(String),
+    /// Carried.
+    Enrolled(Box<Enrolled>),
+}
+
+pub(crate) struct Enrolled {
+    netns: Arc<NetNs>,
+    enrolment: u64,
+    status: watch::Receiver<StreamStatus>,
+    forward: AbortHandle,
+    snapshot: Snapshot,
+    pub(crate) plans: Option<Plans>,
+    /// Why the newest plans are not in force in the kernel.
+    pub(crate) apply_error: Option<String>,
+}
+
+impl Enrolled {
+    pub(crate) fn xds(&self) -> StreamStatus {
+        self.status.borrow().clone()
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl Workload {
+    pub(crate) async fn new(spec: config::Workload, parts: &mut Parts) -> Self {
+        let mut this = Self { spec, stage: Stage::Waiting(String::new()) };
+        this.try_enrol(parts).await;
+        this
+    }
+
+    /// The name that proxy and datapath know it by. An underscore is in no Kubernetes name, so this is unique.
+    pub(crate) fn key(&self) -> String {
+        format!("{}_{}", self.spec.namespace, self.spec.name)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting(_) => false,
+            Stage::Enrolled(e) => e.apply_error.is_none() && e.plans.as_ref().is_some_and(|p| p.ready),
+        }
+    }
+
+    /// Enrols a workload that waits; releases one whose namespace or cgroup has vanished.
+    pub(crate) async fn look_after(&mut self, parts: &mut Parts) {
+        let vanished = match &self.stage {
+            Stage::Waiting(_) => return self.try_enrol(parts).await,
+            Stage::Enrolled(e) if !e.netns.is_current() => {
+                format!("network namespace {} has vanished", self.spec.netns.display())
+            }
+            Stage::Enrolled(_) if !cgroup_exists(&self.spec.cgroup) => {
+                format!("cgroup {} has vanished", self.spec.cgroup.display())
+            }
+            Stage::Enrolled(_) => return,
+        };
+        self.release(parts, &vanished).await;
+    }
+
+    async fn try_enrol(&mut self, parts: &mut Parts) {
+        match self.enrol(parts).await {
+            Ok(enrolled) => {
+                info!(workload = %self.spec.id(), "enrolled");
+                self.stage = Stage::Enrolled(Box::new(enrolled));
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                // Every second the same is said once.
+                if !matches!(&self.stage, Stage::Waiting(before) if *before == reason) {
+                    warn!(workload = %self.spec.id(), %reason, "cannot be enrolled; will be tried again");
+                }
+                self.stage = Stage::Waiting(reason);
+            }
+        }
+    }
+
+    async fn enrol(&self, parts: &mut Parts) -> anyhow::Result<Enrolled> {
+        let key = self.key();
+        let netns = Arc::new(NetNs::open(&self.spec.netns)?);
+        anyhow::ensure!(cgroup_exists(&self.spec.cgroup), "{} is not a cgroup v2 folder", self.spec.cgroup.display());
+        let network = PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
+        let listeners = parts.proxy.enrol(&key, network, Arc::new(ProxyPlan::default()))?;
+        if let Err(error) = self.attach(&key, &netns, &listeners, &mut parts.datapath).await {
+            drop(parts.proxy.release(&key, DRAIN)?);
+            return Err(error.into());
+        }
+        let mut stream = parts.control.open(self.node(parts));
+        let status = stream.watch_status();
+        parts.enrolments += 1;
+        let (workload, enrolment, deliver) = (self.spec.id(), parts.enrolments, parts.deliver.clone());
+        let forward = tokio::task::spawn_local(async move {
+            while let Some(delivery) = stream.next().await {
+                let incoming = Incoming { workload: workload.clone(), enrolment, delivery };
+                if deliver.send(incoming).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .abort_handle();
+        Ok(Enrolled {
+            netns,
+            enrolment,
+            status,
+            forward,
+            snapshot: Snapshot::new(),
+            plans: None,
+            apply_error: None,
+        })
+    }
+
+    /// Programs into the cgroup and the namespace, listeners into the kernel's hands.
+    async fn attach(
+        &self,
+        key: &str,
+        netns: &Arc<NetNs>,
+        listeners: &PodListeners,
+        datapath: &mut Datapath,
+    ) -> Result<(), orlop_datapath::Error> {
+        let spec = WorkloadSpec {
+            name: key.to_owned(),
+            netns: Arc::clone(netns),
+            cgroup: self.spec.cgroup.clone(),
+            addresses: self.spec.addresses.clone(),
+            fail_open: false,
+        };
+        datapath.enrol(spec).await?;
+        let given = [
+            (Direction::Outbound, Some(&listeners.outbound)),
+            (Direction::Inbound, Some(&listeners.inbound)),
+            (Direction::Outbound, listeners.outbound_v6.as_ref()),
+            (Direction::Inbound, listeners.inbound_v6.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(direction, listener)| Some((direction, listener?)))
+        .try_for_each(|(direction, listener)| datapath.set_listener(key, direction, listener));
+        if given.is_err() {
+            datapath.release(key).await?;
+        }
+        given
+    }
+
+    fn node(&self, parts: &Parts) -> Node {
+        let spec = &self.spec;
+        WorkloadNode {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            service_account: spec.service_account.clone(),
+            addresses: spec.addresses.clone(),
+            labels: spec.labels.clone(),
+            node_name: parts.config.name.as_str().to_owned(),
+            cluster_id: parts.config.cluster.clone(),
+            network: parts.config.network.clone(),
+            trust_domain: parts.config.trust_domain.clone(),
+            domain: "cluster.local".to_owned(),
+            locality: None,
+        }
+        .into()
+    }
+
+    /// Stores what is valid, answers the control plane, and puts the new plans in force.
+    pub(crate) fn delivered(&mut self, incoming: Incoming, parts: &mut Parts) {
+        let (id, key) = (self.spec.id(), self.key());
+        let Stage::Enrolled(enrolled) = &mut self.stage else { return };
+        if enrolled.enrolment != incoming.enrolment {
+            return;
+        }
+        let Delivery { resource_type, upserted, removed, reply } = incoming.delivery;
+        let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, upserted, &removed);
+        let subscribe = Subscriptions { endpoints: outcome.endpoints_wanted, routes: outcome.routes_wanted };
+        if outcome.errors.is_empty() {
+            reply.accept(subscribe);
+        } else {
+            let detail = outcome.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            warn!(workload = %id, %resource_type, %detail, "refused; the last good version stays");
+            reply.reject(detail, subscribe);
+        }
+        enrolled.put_in_force(&key, &id, &self.spec, parts);
+    }
+
+    /// Takes the workload out of the kernel and the proxy. It is left waiting for `reason`.
+    pub(crate) async fn release(&mut self, parts: &mut Parts, reason: &str) {
+        let Stage::Enrolled(enrolled) = &self.stage else { return };
+        enrolled.forward.abort();
+        let (id, key) = (self.spec.id(), self.key());
+        info!(workload = %id, %reason, "released");
+        // The kernel first: nothing is steered any more to listeners that close.
+        if let Err(error) = parts.datapath.release(&key).await {
+            warn!(workload = %id, %error, "the kernel did not give it back cleanly");
+        }
+        match parts.proxy.release(&key, DRAIN) {
+            Ok(drained) => {
+                tokio::task::spawn_local(drained);
+            }
+            Err(error) => warn!(workload = %id, %error, "the proxy did not give it back cleanly"),
+        }
+        self.stage = Stage::Waiting(reason.to_owned());
+    }
+}
+
+impl Enrolled {
+    fn put_in_force(&mut self, key: &str, id: &WorkloadId, spec: &config::Workload, parts: &mut Parts) {
+        let facts = WorkloadFacts { addresses: spec.addresses.clone() };
+        let plans = compile(&self.snapshot, &facts, self.plans.as_ref());
+        if plans.ready {
+            // The proxy first: whatever the kernel steers to it from now on, it knows.
+            let applied = parts
+                .proxy
+                .update(key, Arc::new(plans.proxy.clone()))
+                .map_err(anyhow::Error::from)
+                .and_then(|()| Ok(parts.datapath.apply(key, &plans.kernel)?));
+            self.apply_error = applied.err().map(|error| format!("{error:#}"));
+            if let Some(reason) = &self.apply_error {
+                warn!(workload = %id, %reason, "the plan is not in force; the last one stays");
+            }
+        }
+        self.plans = Some(plans);
+    }
+}

@@ -1,0 +1,47 @@
+//! Watches node.yaml: every change of the file's content is read, checked, and handed on as a whole.
+//!
+//! The folder is watched, not the file, so that an atomic rename and the symlink swap of a mounted ConfigMap are seen.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::config::{self, ConfigError, NodeConfig};
+
+/// Editors write in several steps; the file is read when they have been quiet for this long.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// The running watch; ends when dropped.
+#[derive(Debug)]
+pub struct ConfigWatch {
+    path: PathBuf,
+    changed: mpsc::Receiver<()>,
+    _watcher: RecommendedWatcher,
+}
+
+impl ConfigWatch {
+    /// Starts to watch the folder of `path`.
+    pub fn start(path: &Path) -> Result<Self, notify::Error> {
+        let path = std::path::absolute(path).map_err(notify::Error::io)?;
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let (seen, changed) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|e| !e.kind.is_access()) {
+                // Full means that a reading is due anyway.
+                let _ = seen.try_send(());
+            }
+        })?;
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { path, changed, _watcher: watcher })
+    }
+
+    /// The file as it is after the next change, read and checked. Cancel-safe.
+    pub async fn next(&mut self) -> Result<NodeConfig, ConfigError> {
+        // The watcher lives as long as `self`, so the channel never closes.
+        let _ = self.changed.recv().await;
+        while tokio::time::timeout(SETTLE, self.changed.recv()).await.is_ok() {}
+        config::load(&self.path)
+    }
+}
