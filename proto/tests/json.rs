@@ -1,5 +1,7 @@
 //! Messages to JSON and back: nested types, strictness, and errors that say where.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use orlop_proto::{DecodeError, Descriptors, JsonError};
 use prost::{Message, Name};

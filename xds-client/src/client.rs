@@ -32,8 +32,6 @@ pub enum ClientError {
     Address {
         /// As configured.
         address: String,
-        /// The reason.
-        source: tonic::transport::Error,
     },
     /// The directory does not exist or cannot be watched.
     #[error("cannot watch the control plane directory {}", path.display())]

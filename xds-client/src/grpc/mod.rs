@@ -54,7 +54,9 @@ impl Grpc {
     /// Connects when the first stream opens. Must be called within a Tokio runtime.
     pub(crate) fn new(address: &str, options: GrpcOptions) -> Result<Self, ClientError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|source| ClientError::Address { address: address.to_owned(), source })?
+            .ok()
+            .filter(|endpoint| endpoint.uri().port().is_some())
+            .ok_or_else(|| ClientError::Address { address: address.to_owned() })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -71,5 +73,20 @@ impl Grpc {
         let (consumer, deliveries, status) = Consumer::new();
         let task = tokio::spawn(Worker::new(self.clone(), node, consumer).run());
         Stream::new(deliveries, status, task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_without_a_port_is_refused() {
+        for address in ["istiod", "istiod:", "istiod:port", "two words:1"] {
+            let refused = Grpc::new(address, GrpcOptions::default());
+            assert!(matches!(refused, Err(ClientError::Address { .. })), "{address}");
+        }
+        assert!(Grpc::new("istiod.istio-system.svc:15010", GrpcOptions::default()).is_ok());
+        assert!(Grpc::new("[::1]:15010", GrpcOptions::default()).is_ok());
     }
 }

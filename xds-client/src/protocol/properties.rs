@@ -200,7 +200,7 @@ impl World {
     }
 
     fn settle(&mut self, ads: &mut DeltaAds, now: Instant) {
-        let much_later = now + Duration::from_secs(60);
+        let much_later = now + Duration::from_mins(1);
         if self.server.is_none() {
             self.play(ads, Event::Connect, now);
         }

@@ -210,12 +210,15 @@ impl TypeState {
             return Answers::default();
         };
         for (name, digest) in digests {
-            if let Some(held) = self.held.get_mut(&name) {
-                if rejected.is_some() {
-                    held.version.clear();
-                } else {
-                    held.digest = Some(digest);
-                }
+            let Some(held) = self.held.get_mut(&name) else { continue };
+            if rejected.is_some() {
+                held.version.clear();
+                continue;
+            }
+            held.digest = Some(digest);
+            let again = self.pending.upserted.get(&name);
+            if again.is_some_and(|resource| self.digest(&resource.body.value) == digest) {
+                self.pending.upserted.remove(&name);
             }
         }
         let faults: Vec<String> = faults.into_iter().chain(rejected).collect();

@@ -21,30 +21,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What one delivery brought.
 #[derive(Debug)]
-pub struct Delivered {
-    pub resource_type: ResourceType,
-    pub upserted: Vec<String>,
+pub(crate) struct Delivered {
+    pub(crate) resource_type: ResourceType,
+    pub(crate) upserted: Vec<String>,
 }
 
-pub struct Consumer {
-    pub stream: Stream,
-    pub resources: BTreeMap<(ResourceType, String), Any>,
-    pub deliveries: Vec<Delivered>,
+pub(crate) struct Consumer {
+    pub(crate) stream: Stream,
+    pub(crate) resources: BTreeMap<(ResourceType, String), Any>,
+    pub(crate) deliveries: Vec<Delivered>,
     /// Rejects every delivery of a type, for this reason.
-    pub reject: Option<(ResourceType, &'static str)>,
+    pub(crate) reject: Option<(ResourceType, &'static str)>,
 }
 
 impl Consumer {
-    pub fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         Self { stream, resources: BTreeMap::new(), deliveries: Vec::new(), reject: None }
     }
 
-    pub fn has(&self, resource_type: ResourceType, name: &str) -> bool {
+    pub(crate) fn has(&self, resource_type: ResourceType, name: &str) -> bool {
         self.resources.contains_key(&(resource_type, name.to_owned()))
     }
 
     /// Takes deliveries until none has come for a while.
-    pub async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         while let Ok(delivery) = timeout(QUIET, self.stream.next()).await {
             let delivery = delivery.expect("the stream goes on");
             let resource_type = delivery.resource_type;
@@ -101,7 +101,7 @@ fn route_of(chain: &FilterChain) -> Option<String> {
 }
 
 /// Waits for a condition that comes true without anything further being done.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             sleep(Duration::from_millis(50)).await;

@@ -3,6 +3,8 @@
 //!
 //! `ORLOP_ISTIOD` names the istiod; `cargo xtask test` builds it and sets the variable.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod consumer;
 mod server;
 

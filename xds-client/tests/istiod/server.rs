@@ -16,7 +16,7 @@ use crate::consumer::eventually;
 const MESH: &str = "trustDomain: cluster.local\nrootNamespace: istio-system\n";
 
 /// Killed when dropped.
-pub struct Istiod {
+pub(crate) struct Istiod {
     process: Child,
     dir: TempDir,
     grpc: SocketAddr,
@@ -26,7 +26,7 @@ pub struct Istiod {
 
 impl Istiod {
     /// Starts with the given files and waits until it is ready.
-    pub async fn start(files: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("istio")).unwrap();
         fs::write(dir.path().join("mesh.yaml"), MESH).unwrap();
@@ -40,33 +40,33 @@ impl Istiod {
         istiod
     }
 
-    pub fn grpc_address(&self) -> String {
+    pub(crate) fn grpc_address(&self) -> String {
         self.grpc.to_string()
     }
 
     /// Ends it at once, without a word to its clients.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.process.kill().await.unwrap();
     }
 
     /// Starts it again at the same addresses.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.process = run(&self.dir, self.grpc, self.http, self.monitoring);
         self.ready().await;
     }
 
     /// Replaces one file of its configuration.
-    pub fn write(&self, name: &str, yaml: &str) {
+    pub(crate) fn write(&self, name: &str, yaml: &str) {
         let path = self.dir.path().join("istio").join(name);
         fs::write(path, yaml).unwrap();
     }
 
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         fs::remove_file(self.dir.path().join("istio").join(name)).unwrap();
     }
 
     /// Whether every type that was sent to this proxy is acknowledged.
-    pub async fn is_synced(&self, proxy: &str) -> bool {
+    pub(crate) async fn is_synced(&self, proxy: &str) -> bool {
         let syncz: Value = serde_json::from_str(&self.debug("/debug/syncz").await).unwrap();
         let found = syncz.as_array().into_iter().flatten().find(|entry| entry["proxy"] == proxy);
         found.is_some_and(|entry| {
@@ -78,7 +78,7 @@ impl Istiod {
     }
 
     /// The body of a page for debugging; empty where there is none.
-    pub async fn debug(&self, path: &str) -> String {
+    pub(crate) async fn debug(&self, path: &str) -> String {
         get(self.monitoring, path).await.unwrap_or_default()
     }
 
