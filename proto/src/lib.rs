@@ -14,9 +14,6 @@ pub use error::{DecodeError, DescriptorsError, JsonError};
 pub use prost_reflect;
 pub use resource::{Resource, ResourceType};
 
-/// The type URL prefix of every message that istiod sends.
-pub const TYPE_URL_PREFIX: &str = "type.googleapis.com/";
-
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -79,6 +79,7 @@ impl Grpc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WorkloadNode;
 
     #[tokio::test]
     async fn an_address_without_a_port_is_refused() {
@@ -88,5 +89,19 @@ mod tests {
         }
         assert!(Grpc::new("istiod.istio-system.svc:15010", GrpcOptions::default()).is_ok());
         assert!(Grpc::new("[::1]:15010", GrpcOptions::default()).is_ok());
+    }
+    #[tokio::test]
+    async fn a_control_plane_that_is_not_there_is_tried_again_and_the_reason_is_known() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let backoff = BackoffBounds { initial: Duration::from_millis(1), max: Duration::from_millis(1) };
+        let grpc = Grpc::new(&closed.to_string(), GrpcOptions { backoff, ..GrpcOptions::default() }).unwrap();
+
+        let stream = grpc.open(WorkloadNode::default().into());
+
+        let mut status = stream.watch_status();
+        let status = status.wait_for(|status| status.attempts > 1).await.unwrap();
+        assert_eq!(status.connected_since, None);
+        let error = status.last_error.as_deref().unwrap();
+        assert!(error.contains("refused"), "{error}");
     }
 }

@@ -1,6 +1,9 @@
 //! The task of one workload's stream: carries events between the connection, the protocol and the consumer.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -55,18 +58,19 @@ impl Worker {
             let Err(error) = self.exchange().await;
             self.ads.disconnected();
             delay = self.backoff.next_delay();
-            warn!(code = ?error.code(), error = error.message(), ?delay, "the control plane's stream ended");
+            let error = describe(&error);
+            warn!(error, ?delay, "the control plane's stream ended");
             self.consumer.publish(&self.ads, |status| {
                 status.connected_since = None;
-                status.last_error = Some(format!("{}: {}", error.code(), error.message()));
+                status.last_error = Some(error);
             });
         }
     }
 
     /// Waits for the delay and then for this stream's turn. The consumer may finish what it has meanwhile.
     async fn pause(&mut self, delay: Duration) {
-        let pacer = std::sync::Arc::clone(&self.grpc.pacer);
-        let mut turn = std::pin::pin!(async move {
+        let pacer = Arc::clone(&self.grpc.pacer);
+        let mut turn = pin!(async move {
             sleep(delay).await;
             pacer.turn().await;
         });
@@ -126,4 +130,18 @@ impl Worker {
             status.attempts = 0;
         });
     }
+}
+
+/// The code, the message and whatever caused it: a refused connection hides behind two general errors.
+fn describe(error: &Status) -> String {
+    let mut text = format!("{:?}: {}", error.code(), error.message());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

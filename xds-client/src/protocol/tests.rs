@@ -289,7 +289,7 @@ fn a_resource_of_another_type_than_its_response_is_refused() {
     let [answer] = &*session.requests() else { panic!("one request") };
     assert_eq!(
         answer.error_detail.as_ref().unwrap().message,
-        "Cluster 'a': resource.type_url: is 'acme.Thing'"
+        "cluster 'a': resource.type_url: is 'acme.Thing'"
     );
 }
 
