@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::http::WriteBuffer;
 use bytes::BytesMut;
 use orlop_plan::resource::cluster::Cluster;
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ pub(crate) struct Http1Connection {
     /// Read and not yet decoded.
     pub(crate) read: BytesMut,
     /// Encoded and not yet written.
-    pub(crate) write: BytesMut,
+    pub(crate) write: WriteBuffer,
     membership: Membership,
     requests_left: Option<u32>,
     idle_timeout: Option<Duration>,
@@ -41,7 +42,7 @@ impl Http1Connection {
         Self {
             io,
             read: BytesMut::new(),
-            write: BytesMut::new(),
+            write: WriteBuffer::default(),
             membership,
             requests_left: cluster.max_requests_per_connection,
             idle_timeout: cluster.idle_timeout,

@@ -21,9 +21,9 @@ use orlop_plan::proxy::{ClusterPlan, ProxyPlan};
 
 use crate::stats::PodCounters;
 
-pub(crate) use circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, RetryPermit};
+pub(crate) use circuit_breaker::{ConnectionPermit, RequestPermit};
 pub(crate) use cluster::UpstreamCluster;
-pub(crate) use host::{Host, HostState, Membership, Pools};
+pub(crate) use host::{Membership, Pools};
 pub(crate) use http1_pool::Http1Connection;
 pub(crate) use pick::{PickContext, PickError, Picked};
 

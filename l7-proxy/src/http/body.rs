@@ -1,0 +1,218 @@
+//! Bodies of requests and responses on their way through the proxy. Nothing here holds a body as a whole: a piece is read
+//! when the other side has taken the one before.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::h1::{Http1RequestBody, Http1ResponseBody};
+use super::replay::ReplayBody;
+use super::stream::StreamGuard;
+use crate::stats::ResponseFlag;
+use crate::upstream::Http1Connection;
+
+/// Why a body broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client is gone.
+    #[error("the downstream connection is closed")]
+    DownstreamClosed,
+    /// The client's body is malformed.
+    #[error("the request's body is malformed")]
+    DownstreamProtocol,
+    /// The upstream closed the connection or reset the stream.
+    #[error("the upstream broke off its response")]
+    UpstreamReset,
+    /// The upstream's body is malformed or ended early.
+    #[error("the upstream's body is malformed")]
+    UpstreamProtocol,
+    /// A deadline passed in the middle of the response.
+    #[error("the response took too long")]
+    Timeout,
+}
+
+impl BodyError {
+    /// Envoy's flag for a stream that ends so.
+    pub(crate) fn flag(self) -> ResponseFlag {
+        match self {
+            Self::DownstreamClosed => ResponseFlag::DownstreamConnectionTermination,
+            Self::DownstreamProtocol => ResponseFlag::DownstreamProtocolError,
+            Self::UpstreamReset => ResponseFlag::UpstreamConnectionTermination,
+            Self::UpstreamProtocol => ResponseFlag::UpstreamProtocolError,
+            Self::Timeout => ResponseFlag::UpstreamRequestTimeout,
+        }
+    }
+}
+
+/// What polling a body gives.
+pub(crate) type PolledFrame = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+/// The body of a request.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// From an HTTP/1.1 connection.
+    Http1(Http1RequestBody),
+    /// From an HTTP/2 stream.
+    Http2(Incoming),
+    /// Kept for another attempt as it passes.
+    Replay(ReplayBody),
+}
+
+impl RequestBody {
+    /// Whether nothing is to come.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Replay(body) => body.is_end(),
+        }
+    }
+
+    /// The next piece.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data))),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyError::DownstreamClosed),
+            Self::Replay(body) => body.poll_next(cx),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        self.poll_next(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// The body of a response, and what ends with it.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: ResponseSource,
+    guard: Option<StreamGuard>,
+}
+
+/// Where a response's body comes from.
+#[derive(Debug)]
+pub(crate) enum ResponseSource {
+    /// There is none.
+    Empty,
+    /// Made by the proxy.
+    Local(Bytes),
+    /// From an HTTP/1.1 upstream.
+    Http1(Box<Http1ResponseBody>),
+    /// From an HTTP/2 upstream.
+    Http2(Incoming),
+    /// The upstream switched protocols: what follows is not HTTP.
+    Tunnel(Box<Http1Connection>),
+}
+
+impl ResponseBody {
+    /// A body that the proxy made itself.
+    pub(crate) fn local(body: Bytes) -> Self {
+        let source = if body.is_empty() { ResponseSource::Empty } else { ResponseSource::Local(body) };
+        Self { source, guard: None }
+    }
+
+    /// A body that comes from upstream. `guard` ends with it.
+    pub(crate) fn upstream(source: ResponseSource, guard: StreamGuard) -> Self {
+        let mut body = Self { source, guard: Some(guard) };
+        if body.is_end() {
+            body.finish(None);
+        }
+        body
+    }
+
+    /// The connection to tunnel through, where the upstream switched protocols, and what ends with the tunnel.
+    pub(crate) fn into_tunnel(self) -> Option<(Box<Http1Connection>, Option<StreamGuard>)> {
+        match self.source {
+            ResponseSource::Tunnel(connection) => Some((connection, self.guard)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a tunnel.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.source, ResponseSource::Tunnel(_))
+    }
+
+    /// Whether nothing is to come.
+    pub(crate) fn is_end(&self) -> bool {
+        match &self.source {
+            ResponseSource::Empty => true,
+            ResponseSource::Local(_) | ResponseSource::Tunnel(_) => false,
+            ResponseSource::Http1(body) => body.is_end(),
+            ResponseSource::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    /// The next piece.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        if self.guard.as_mut().is_some_and(|guard| guard.poll_expired(cx).is_ready()) {
+            self.finish(Some(BodyError::Timeout));
+            self.source = ResponseSource::Empty;
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        }
+        let next = match &mut self.source {
+            ResponseSource::Empty | ResponseSource::Tunnel(_) => Poll::Ready(None),
+            ResponseSource::Local(body) => {
+                let body = std::mem::take(body);
+                self.source = ResponseSource::Empty;
+                Poll::Ready(Some(Ok(Frame::data(body))))
+            }
+            ResponseSource::Http1(body) => {
+                body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
+            }
+            ResponseSource::Http2(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|_| BodyError::UpstreamReset)
+            }
+        };
+        match &next {
+            Poll::Ready(None) => self.finish(None),
+            Poll::Ready(Some(Err(error))) => self.finish(Some(*error)),
+            Poll::Ready(Some(Ok(_))) if self.is_end() => self.finish(None),
+            _ => {}
+        }
+        next
+    }
+
+    fn finish(&mut self, error: Option<BodyError>) {
+        if let Some(guard) = self.guard.take() {
+            guard.finish(error.map(BodyError::flag));
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        self.poll_next(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            ResponseSource::Empty => SizeHint::with_exact(0),
+            ResponseSource::Local(body) => SizeHint::with_exact(body.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}

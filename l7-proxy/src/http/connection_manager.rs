@@ -1,0 +1,241 @@
+//! What the connection manager does with each request, whatever protocol it came by: admission, routing, and the answer's
+//! headers.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{DATE, SERVER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use orlop_plan::proxy::ProxyPlan;
+use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
+use orlop_plan::resource::route::{Action, RouteConfiguration};
+
+use super::body::{RequestBody, ResponseBody};
+use super::date::DateCache;
+use super::format::FormatContext;
+use super::h1::ProtocolError;
+use super::head::RequestHead;
+use super::header_mutation::MutationLevels;
+use super::local_reply::LocalReply;
+use super::request_headers::{self, X_REQUEST_ID, is_enabled};
+use super::stream::StreamGuard;
+use super::timer::Timer;
+use super::{redirect, router};
+use crate::pod::{ConnectionContext, PodContext};
+use crate::stats::ResponseFlag;
+use crate::upstream::UpstreamCluster;
+
+/// An answer, ready to be encoded.
+#[derive(Debug)]
+pub(crate) struct Response {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// Everything but the connection's own headers.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: ResponseBody,
+    /// Whether the connection closes after it.
+    pub(crate) close: bool,
+}
+
+/// Serves the requests of one downstream connection.
+pub(crate) struct ConnectionManager {
+    config: Arc<HttpConnectionManager>,
+    connection: Rc<ConnectionContext>,
+    server: HeaderValue,
+    date: DateCache,
+    routing: RefCell<Option<Routing>>,
+}
+
+/// What was looked up by name in a plan, for as long as the plan is the newest.
+#[derive(Clone)]
+struct Routing {
+    plan: Arc<ProxyPlan>,
+    routes: Option<Arc<RouteConfiguration>>,
+    /// The cluster that was used last.
+    cluster: Option<(Arc<str>, Rc<UpstreamCluster>)>,
+}
+
+impl ConnectionManager {
+    /// For a connection that `config`'s filter chain takes.
+    pub(crate) fn new(config: Arc<HttpConnectionManager>, connection: Rc<ConnectionContext>) -> Self {
+        let server =
+            HeaderValue::try_from(config.server_name.as_str()).unwrap_or(HeaderValue::from_static("envoy"));
+        Self { config, connection, server, date: DateCache::default(), routing: RefCell::default() }
+    }
+
+    /// Its configuration.
+    pub(crate) fn config(&self) -> &HttpConnectionManager {
+        &self.config
+    }
+
+    /// The pod that the connection belongs to.
+    pub(crate) fn pod(&self) -> &PodContext {
+        &self.connection.pod
+    }
+
+    /// The answer to a request; its body may still have to come. `timer` is the stream's.
+    pub(crate) async fn handle(
+        &self,
+        head: &mut RequestHead,
+        body: RequestBody,
+        timer: &Rc<Timer>,
+    ) -> Response {
+        let started = Instant::now();
+        let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
+        if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
+            return self.local(head, reply, None, guard);
+        }
+        let (plan, routes) = self.routes();
+        for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {
+            head.headers.remove(name);
+        }
+        let random = fastrand::u64(..);
+        let selection =
+            routes.as_ref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
+        let Some((routes, selection)) = selection else {
+            let reply = LocalReply::new(StatusCode::NOT_FOUND);
+            return self.local(head, reply, Some(ResponseFlag::NoRouteFound), guard);
+        };
+        if selection.virtual_host.require_tls {
+            return self.local(head, redirect::require_tls(head), None, guard);
+        }
+        let route = selection.route;
+        match &route.action {
+            Action::Route(action) => {
+                if let Some(upgrade) = &head.upgrade
+                    && !is_enabled(&self.config.upgrades, upgrade)
+                    && !is_enabled(&action.upgrades, upgrade)
+                {
+                    let reply = LocalReply::new(StatusCode::FORBIDDEN).closing();
+                    return self.local(head, reply, None, guard);
+                }
+                let routed =
+                    router::Routed { manager: self, plan: &plan, routes, selection, action, started };
+                routed.forward(head, body, guard).await
+            }
+            Action::Redirect(action) => {
+                let mut reply = redirect::reply(head, action, &route.route_match);
+                self.mutate(routes, &selection, head, &mut reply.headers);
+                self.local(head, reply, None, guard)
+            }
+            Action::DirectResponse(action) => {
+                let mut reply = LocalReply::new(action.status);
+                reply.body = action.body.clone().into();
+                self.mutate(routes, &selection, head, &mut reply.headers);
+                self.local(head, reply, None, guard)
+            }
+        }
+    }
+
+    /// The answer to what is not a request.
+    pub(crate) fn protocol_error(&self, error: ProtocolError) -> Response {
+        self.pod().counters.flag(ResponseFlag::DownstreamProtocolError);
+        let status = error.status();
+        let reply = LocalReply::text(status, status.canonical_reason().unwrap_or_default()).closing();
+        self.finish(reply.into_response(false), None, Instant::now())
+    }
+
+    /// An answer of the proxy's own, which ends the stream.
+    pub(crate) fn local(
+        &self,
+        head: &RequestHead,
+        reply: LocalReply,
+        flags: impl IntoIterator<Item = ResponseFlag>,
+        guard: StreamGuard,
+    ) -> Response {
+        guard.finish(flags);
+        self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now())
+    }
+
+    /// What every answer gets on its way out: `server`, `date`, and the request id where it is asked for.
+    pub(crate) fn finish(
+        &self,
+        mut response: Response,
+        head: Option<&RequestHead>,
+        now: Instant,
+    ) -> Response {
+        let headers = &mut response.headers;
+        match self.config.server_header {
+            ServerHeader::Overwrite => {
+                headers.insert(SERVER, self.server.clone());
+            }
+            ServerHeader::AppendIfAbsent => {
+                headers.entry(SERVER).or_insert_with(|| self.server.clone());
+            }
+            ServerHeader::PassThrough => {}
+        }
+        headers.entry(DATE).or_insert_with(|| self.date.at(now));
+        if self.config.always_set_request_id_in_response
+            && let Some(id) = head.and_then(|head| head.headers.get(X_REQUEST_ID))
+        {
+            headers.insert(X_REQUEST_ID, id.clone());
+        }
+        self.pod().counters.answered(response.status);
+        response
+    }
+
+    /// The cluster of that name, looked up once for each plan while it stays the same.
+    pub(crate) fn cluster(&self, plan: &ProxyPlan, name: &Arc<str>) -> Option<Rc<UpstreamCluster>> {
+        let mut routing = self.routing.borrow_mut();
+        let routing = routing.as_mut().filter(|routing| std::ptr::eq(&*routing.plan, plan));
+        if let Some((known, cluster)) = routing.as_ref().and_then(|routing| routing.cluster.as_ref())
+            && Arc::ptr_eq(known, name)
+        {
+            return Some(Rc::clone(cluster));
+        }
+        let cluster = self.pod().upstreams.cluster(plan, name)?;
+        if let Some(routing) = routing {
+            routing.cluster = Some((Arc::clone(name), Rc::clone(&cluster)));
+        }
+        Some(cluster)
+    }
+
+    /// What operators in header values refer to, before anything upstream is known.
+    pub(crate) fn format_context<'a>(&self, cluster: Option<&'a str>) -> FormatContext<'a> {
+        FormatContext {
+            peer: self.connection.peer,
+            local: self.connection.local,
+            cluster,
+            upstream: None,
+            status: None,
+            flags: &[],
+            request: None,
+        }
+    }
+
+    /// The newest plan and its routes for this connection manager.
+    fn routes(&self) -> (Arc<ProxyPlan>, Option<Arc<RouteConfiguration>>) {
+        let plan = self.pod().plan();
+        let mut routing = self.routing.borrow_mut();
+        if let Some(known) = routing.as_ref().filter(|known| Arc::ptr_eq(&known.plan, &plan)) {
+            return (plan, known.routes.clone());
+        }
+        let routes = match &self.config.routes {
+            RouteSpecifier::Inline(routes) => Some(Arc::clone(routes)),
+            RouteSpecifier::Rds(name) => plan.routes.get(name).cloned(),
+        };
+        *routing = Some(Routing { plan: Arc::clone(&plan), routes: routes.clone(), cluster: None });
+        (plan, routes)
+    }
+
+    fn mutate(
+        &self,
+        routes: &RouteConfiguration,
+        selection: &orlop_plan::route_match::RouteSelection<'_>,
+        head: &RequestHead,
+        headers: &mut HeaderMap,
+    ) {
+        let levels = [
+            None,
+            Some(&selection.route.headers),
+            Some(&selection.virtual_host.headers),
+            Some(&routes.headers),
+        ];
+        let context = FormatContext { request: Some(head), ..self.format_context(None) };
+        MutationLevels::new(levels, routes.most_specific_header_mutations_wins)
+            .apply_to_response(headers, &context);
+    }
+}

@@ -1,0 +1,51 @@
+//! The HTTP connection manager and the router.
+//!
+//! `listener` hands over each connection whose filter chain ends in a connection manager. `h1` and `h2` are the codecs; what
+//! lies between them is the same for both: a request's way is `request_headers` (admit) → route → `router` (cluster,
+//! rewrites, attempts) → `attempt` (host, connection, exchange), and the answer's way back is headers and a body that is
+//! polled through. One task drives a connection, and all of it runs on the worker's thread.
+
+mod attempt;
+mod body;
+mod connection_manager;
+mod date;
+mod format;
+mod h1;
+mod head;
+mod header_mutation;
+mod local_reply;
+mod path;
+mod redirect;
+mod replay;
+mod request_headers;
+mod retry;
+mod rewrite;
+mod router;
+mod stream;
+mod timer;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use orlop_plan::resource::http_connection_manager::HttpConnectionManager;
+
+use crate::listener::{HttpProtocol, PrefixedStream};
+use crate::pod::ConnectionContext;
+
+use connection_manager::ConnectionManager;
+
+pub(crate) use h1::WriteBuffer;
+
+/// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.
+pub(crate) async fn serve_connection(
+    io: PrefixedStream,
+    protocol: HttpProtocol,
+    hcm: Arc<HttpConnectionManager>,
+    cx: Rc<ConnectionContext>,
+) {
+    let manager = ConnectionManager::new(hcm, cx);
+    match protocol {
+        HttpProtocol::Http1 => h1::serve(io, &manager).await,
+        HttpProtocol::Http2 => {}
+    }
+}

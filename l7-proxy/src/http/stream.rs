@@ -1,0 +1,70 @@
+//! What lives as long as a stream: from a request's head to the end of its response.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::timer::Timer;
+use crate::pod::ConnectionContext;
+use crate::stats::ResponseFlag;
+use crate::upstream::{Picked, RequestPermit};
+
+/// Counts how a stream ends, and holds what it occupies until then. Dropped before its end, the client has gone (`DC`).
+pub(crate) struct StreamGuard {
+    connection: Rc<ConnectionContext>,
+    timer: Rc<Timer>,
+    upstream: Option<(Picked, RequestPermit)>,
+    /// A flag that is known already while the response still comes.
+    flag: Option<ResponseFlag>,
+    finished: bool,
+}
+
+impl std::fmt::Debug for StreamGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamGuard").field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+impl StreamGuard {
+    /// A stream begins. `timer` is for its deadlines, and free for the next one's after it.
+    pub(crate) fn new(connection: Rc<ConnectionContext>, timer: Rc<Timer>) -> Self {
+        Self { connection, timer, upstream: None, flag: None, finished: false }
+    }
+
+    /// The connection that it is on.
+    pub(crate) fn connection(&self) -> &Rc<ConnectionContext> {
+        &self.connection
+    }
+
+    /// Its deadlines.
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
+    /// The response comes from there. `flag` is what is to be counted of it already.
+    pub(crate) fn answered_by(&mut self, picked: Picked, permit: RequestPermit, flag: Option<ResponseFlag>) {
+        self.upstream = Some((picked, permit));
+        self.flag = flag;
+    }
+
+    /// Ready once the deadline has passed.
+    pub(crate) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.poll_expired(cx)
+    }
+
+    /// The stream has ended.
+    pub(crate) fn finish(mut self, flags: impl IntoIterator<Item = ResponseFlag>) {
+        self.finished = true;
+        for flag in self.flag.into_iter().chain(flags) {
+            self.connection.pod.counters.flag(flag);
+        }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.timer.set(None);
+        if !self.finished {
+            self.connection.pod.counters.flag(ResponseFlag::DownstreamConnectionTermination);
+        }
+    }
+}
