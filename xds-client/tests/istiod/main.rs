@@ -10,6 +10,7 @@ mod server;
 
 use std::time::Duration;
 
+use orlop_proto::Descriptors;
 use orlop_xds_client::{BackoffBounds, Client, ControlPlane, GrpcOptions, Node, ResourceType, WorkloadNode};
 
 use consumer::{Consumer, eventually};
@@ -60,6 +61,26 @@ async fn all_four_types_arrive_and_istiod_sees_them_acknowledged() {
     assert_eq!(order, ResourceType::ALL, "in order of dependency");
     eventually("istiod reports the proxy as synced", async || istiod.is_synced("client-1.default").await)
         .await;
+}
+
+#[tokio::test]
+async fn everything_that_istiod_sends_can_be_printed_and_read_back() {
+    let istiod = Istiod::start(&[("services.yaml", SERVICES)]).await;
+    let mut consumer = Consumer::new(client(&istiod).open(node(1)));
+    consumer.settle().await;
+    let descriptors = Descriptors::load().unwrap();
+
+    let mut printed = String::new();
+    for (key, body) in &consumer.resources {
+        let json = descriptors.to_json(body).unwrap_or_else(|error| panic!("{key:?}: {error}"));
+        let again = descriptors.from_json(&body.type_url, &json).unwrap();
+        assert_eq!(descriptors.to_json(&again).unwrap(), json);
+        printed += &json.to_string();
+    }
+
+    for filter in ["stats.PluginConfig", "alpn.v2alpha1.FilterConfig", "udpa.type.v1.TypedStruct"] {
+        assert!(printed.contains(filter), "{filter} is among istiod's filters");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,11 @@ use tokio::process::{Child, Command};
 
 use crate::consumer::eventually;
 
-const MESH: &str = "trustDomain: cluster.local\nrootNamespace: istio-system\n";
+/// What a stock installation says, as far as it matters here.
+const MESH: &str = "trustDomain: cluster.local
+rootNamespace: istio-system
+defaultProviders: {metrics: [prometheus]}
+";
 
 /// Killed when dropped.
 pub(crate) struct Istiod {
