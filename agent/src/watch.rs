@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, ConfigError, NodeConfig};
 
@@ -18,6 +19,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub struct ConfigWatch {
     path: PathBuf,
     changed: mpsc::Receiver<()>,
+    /// When a change that was seen has settled, unless another follows.
+    settled: Option<Instant>,
     _watcher: RecommendedWatcher,
 }
 
@@ -34,14 +37,24 @@ impl ConfigWatch {
             }
         })?;
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        Ok(Self { path, changed, _watcher: watcher })
+        Ok(Self { path, changed, settled: None, _watcher: watcher })
     }
 
-    /// The file as it is after the next change, read and checked. Cancel-safe.
+    /// The file as it is after the next change, read and checked. Cancel-safe: what has been seen is kept in `self`, so a
+    /// change is neither lost nor put off when something else is done in between.
     pub async fn next(&mut self) -> Result<NodeConfig, ConfigError> {
-        // The watcher lives as long as `self`, so the channel never closes.
-        let _ = self.changed.recv().await;
-        while tokio::time::timeout(SETTLE, self.changed.recv()).await.is_ok() {}
-        config::load(&self.path)
+        loop {
+            let Some(settled) = self.settled else {
+                // The watcher lives as long as `self`, so the channel never closes.
+                let _ = self.changed.recv().await;
+                self.settled = Some(Instant::now() + SETTLE);
+                continue;
+            };
+            if timeout_at(settled, self.changed.recv()).await.is_err() {
+                self.settled = None;
+                return config::load(&self.path);
+            }
+            self.settled = Some(Instant::now() + SETTLE);
+        }
     }
 }
