@@ -1,7 +1,8 @@
 //! A real istiod, with a directory of Istio YAML for its cluster.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Istiod {
             program,
             dir,
             cgroup: bed.node_cgroup()?,
-            ports: Ports::free()?,
+            ports: Ports::free(bed)?,
             for_stock_envoy,
         };
         istiod.restart()?;
@@ -148,11 +149,18 @@ impl Istiod {
 }
 
 impl Ports {
-    /// Three ports that are free now. Bound all at once, so that they differ.
-    fn free() -> Result<Self> {
-        let loopback = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-        let (grpc, http, monitoring) =
-            (TcpListener::bind(loopback)?, TcpListener::bind(loopback)?, TcpListener::bind(loopback)?);
-        Ok(Self { grpc: grpc.local_addr()?, http: http.local_addr()?, monitoring: monitoring.local_addr()? })
+    /// Three ports that are free now, below those that the kernel gives to clients: while istiod is down, none of the
+    /// agent's attempts to reach it can occupy its port. Every bed begins to look elsewhere.
+    fn free(bed: &Bed) -> Result<Self> {
+        const RANGE: std::ops::Range<u16> = 20_000..32_000;
+        let mut hash = DefaultHasher::new();
+        bed.node_name().hash(&mut hash);
+        let offset = usize::try_from(hash.finish() % u64::try_from(RANGE.len())?)?;
+        let mut free = RANGE.cycle().skip(offset).take(RANGE.len()).filter_map(|port| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            TcpListener::bind(address).is_ok().then_some(address)
+        });
+        let mut next = || free.next().context("no port is free");
+        Ok(Self { grpc: next()?, http: next()?, monitoring: next()? })
     }
 }
