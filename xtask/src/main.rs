@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_descriptors;
+mod build_ebpf;
 mod demo;
 mod setup;
 mod test;
@@ -26,6 +27,8 @@ enum Command {
     Bench(bench::Args),
     /// Write the descriptors of Envoy's API that the agent reads and prints JSON with.
     BuildDescriptors(Check),
+    /// Build the kernel programs into the object that the agent carries.
+    BuildEbpf(Check),
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,5 +44,6 @@ fn main() -> Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BuildDescriptors(args) => build_descriptors::build(args.check),
+        Command::BuildEbpf(args) => build_ebpf::build(args.check),
     }
 }
