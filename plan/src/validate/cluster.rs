@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers as ProtoBreakers, Cluster as Proto, Filter, UpstreamConnectionOptions,
 };
 use envoy_types::pb::envoy::config::core::v3::{BindConfig, Metadata, TcpKeepalive as ProtoKeepalive};
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
 
 use super::at::{At, refuse_set};
@@ -50,7 +51,8 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         health_checks,
         max_requests_per_connection,
         circuit_breakers,
-        upstream_http_protocol_options,
+        // What TLS offers: a hop with TLS is refused.
+        upstream_http_protocol_options: _,
         common_http_protocol_options,
         http_protocol_options,
         http2_protocol_options,
@@ -107,14 +109,15 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     let discovery =
         discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment, lb_config.as_ref(), at);
     let lb_policy = lb_policy_of(lb_policy, lb_config, at);
+    if let (Some(discovery), Some(lb_policy)) = (&discovery, lb_policy)
+        && matches!(discovery, ClusterDiscovery::OriginalDst { .. })
+            != (lb_policy == LbPolicy::ClusterProvided)
+    {
+        return at.field("lb_policy").refuse("ORIGINAL_DST and CLUSTER_PROVIDED only go together");
+    }
     let protocol_options = upstream_http(
         typed_extension_protocol_options,
-        Legacy {
-            common_http_protocol_options,
-            http_protocol_options,
-            http2_protocol_options,
-            upstream_http_protocol_options,
-        },
+        Legacy { common_http_protocol_options, http_protocol_options, http2_protocol_options },
         at,
     );
     let downstream_protocol =
@@ -157,7 +160,7 @@ fn discovery(
     name: &str,
     kind: Option<ClusterDiscoveryType>,
     eds: Option<EdsClusterConfig>,
-    endpoints: Option<envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment>,
+    endpoints: Option<ClusterLoadAssignment>,
     lb_config: Option<&LbConfig>,
     at: &At<'_>,
 ) -> Option<ClusterDiscovery> {
@@ -177,12 +180,18 @@ fn discovery(
             let service_name = if service_name.is_empty() { name.to_owned() } else { service_name };
             Some(ClusterDiscovery::Eds { service_name: service_name.into() })
         }
-        DiscoveryType::Static => load_assignment(endpoints.unwrap_or_default(), &at.field("load_assignment"))
-            .map(|assignment| ClusterDiscovery::Static(assignment.into())),
+        DiscoveryType::Static => {
+            let mut endpoints = endpoints.unwrap_or_default();
+            if endpoints.cluster_name.is_empty() {
+                name.clone_into(&mut endpoints.cluster_name);
+            }
+            load_assignment(endpoints, &at.field("load_assignment"))
+                .map(|assignment| ClusterDiscovery::Static(assignment.into()))
+        }
         DiscoveryType::StrictDns => Some(ClusterDiscovery::Dns { logical: false }),
         DiscoveryType::LogicalDns => Some(ClusterDiscovery::Dns { logical: true }),
         DiscoveryType::OriginalDst => {
-            let at = at.field("lb_config").field("original_dst_lb_config");
+            let at = at.field("original_dst_lb_config");
             let OriginalDstLbConfig {
                 use_http_header,
                 http_header_name,
@@ -203,21 +212,16 @@ fn discovery(
 }
 
 fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<LbPolicy> {
-    let at_config = at.field("lb_config");
-    let slow_start = |slow_start: bool| {
-        if slow_start {
-            let _: Option<()> = at_config.field("slow_start_config").refuse("is not supported");
-        }
-    };
     let choice_count = match config {
         Some(LbConfig::LeastRequestLbConfig(config)) => {
             let LeastRequestLbConfig { choice_count, active_request_bias, slow_start_config } = config;
-            refuse_set!(at_config; active_request_bias);
-            slow_start(slow_start_config.is_some());
+            let at = at.field("least_request_lb_config");
+            refuse_set!(at; active_request_bias, slow_start_config);
             choice_count.map_or(DEFAULT_CHOICE_COUNT, |count| count.value)
         }
         Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })) => {
-            slow_start(slow_start_config.is_some());
+            let at = at.field("round_robin_lb_config");
+            refuse_set!(at; slow_start_config);
             DEFAULT_CHOICE_COUNT
         }
         // Of policies by hash: hops through them are refused. Of original destination: read with the type.

@@ -8,6 +8,7 @@ use orlop_proto::typed_struct::TypedStruct;
 use prost::Message;
 
 use super::at::At;
+use super::unknown_fields::unknown_bytes;
 use crate::resource::{FieldError, FieldPath, ResourceError};
 
 /// Decodes and converts a whole resource; every problem of it is in the error.
@@ -43,11 +44,9 @@ pub(super) fn typed<M: Message + Default>(any: &Any, at: &At<'_>) -> Option<M> {
     }
 }
 
-/// Decoding drops fields that the message type does not have; what is left is then shorter than what came.
 fn whole<M: Message>(message: &M, bytes: &[u8], at: &At<'_>) {
-    let known = message.encoded_len();
-    if known < bytes.len() {
-        let unknown = bytes.len() - known;
+    let unknown = unknown_bytes(message, bytes);
+    if unknown > 0 {
         let _: Option<()> =
             at.refuse(format!("has {unknown} bytes of fields that this version does not know"));
     }

@@ -8,7 +8,8 @@ use http::HeaderName;
 
 use super::at::At;
 use super::header_format::header_format;
-use super::matcher::{safe_regex, string_matcher};
+use super::matcher::string_matcher;
+use super::regex::full_match;
 use crate::resource::header::{
     AppendAction, HeaderMatch, HeaderMatcher, HeaderMutations, HeaderSource, HeaderTarget, HeaderValueOption,
 };
@@ -44,9 +45,8 @@ pub(super) fn header_matcher(value: ProtoMatcher, at: &At<'_>) -> Option<HeaderM
         Some(HeaderMatchSpecifier::PrefixMatch(prefix)) => string(StringPattern::Prefix(prefix)),
         Some(HeaderMatchSpecifier::SuffixMatch(suffix)) => string(StringPattern::Suffix(suffix)),
         Some(HeaderMatchSpecifier::ContainsMatch(part)) => string(StringPattern::Contains(part)),
-        Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
-            safe_regex(regex, &at.field("safe_regex_match")).map(HeaderMatch::String)
-        }
+        Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => full_match(regex, &at.field("safe_regex_match"))
+            .and_then(|regex| string(StringPattern::Regex(regex))),
         Some(HeaderMatchSpecifier::StringMatch(matcher)) => {
             string_matcher(matcher, &at.field("string_match")).map(HeaderMatch::String)
         }

@@ -28,11 +28,12 @@ pub(super) fn header_format(text: &str, at: &At<'_>) -> Option<HeaderFormat> {
         rest = after;
     }
     literal.push_str(rest);
+    let invalid = || at.refuse("has characters that a header's value must not have");
     if parts.is_empty() {
-        return HeaderValue::from_str(&literal)
-            .map(HeaderFormat::Literal)
-            .ok()
-            .or_else(|| at.refuse("has characters that a header's value must not have"));
+        return HeaderValue::from_str(&literal).map(HeaderFormat::Literal).ok().or_else(invalid);
+    }
+    if HeaderValue::from_str(text).is_err() {
+        return invalid();
     }
     if !literal.is_empty() {
         parts.push(FormatPart::Text(literal));

@@ -1,7 +1,7 @@
 //! `type.matcher.v3.StringMatcher`.
 
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher as Proto;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher as Proto};
 
 use super::at::At;
 use super::regex::full_match;
@@ -14,18 +14,14 @@ pub(super) fn string_matcher(value: Proto, at: &At<'_>) -> Option<StringMatcher>
         MatchPattern::Prefix(prefix) => StringPattern::Prefix(not_empty(prefix, &at.field("prefix"))?),
         MatchPattern::Suffix(suffix) => StringPattern::Suffix(not_empty(suffix, &at.field("suffix"))?),
         MatchPattern::Contains(part) => StringPattern::Contains(not_empty(part, &at.field("contains"))?),
-        MatchPattern::SafeRegex(regex) => return safe_regex(regex, at),
+        // Case is the expression's own business.
+        MatchPattern::SafeRegex(regex) => StringPattern::Regex(full_match(regex, &at.field("safe_regex"))?),
         MatchPattern::Custom(extension) => {
             let name = extension.name;
             return at.field("custom").refuse(format!("matcher {name:?} is not supported"));
         }
     };
     Some(StringMatcher { pattern, ignore_case })
-}
-
-pub(super) fn safe_regex(value: RegexMatcher, at: &At<'_>) -> Option<StringMatcher> {
-    let regex = full_match(value, &at.field("safe_regex"))?;
-    Some(StringMatcher { pattern: StringPattern::Regex(regex), ignore_case: false })
 }
 
 fn not_empty(text: String, at: &At<'_>) -> Option<String> {

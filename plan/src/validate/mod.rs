@@ -29,6 +29,7 @@ mod route_configuration;
 mod scalar;
 mod tcp_proxy;
 mod transport_socket;
+mod unknown_fields;
 mod upstream_http;
 
 use envoy_types::pb::envoy::config;

@@ -89,11 +89,8 @@ impl<'a> Translation<'a> {
     /// What follows a backslash.
     fn escape(&mut self, in_class: bool) -> Result<(), String> {
         let c = self.rest.next().ok_or("it ends with a backslash")?;
-        let ascii = |inside: &str, negated: bool| match (in_class, negated) {
-            (true, false) => inside.to_owned(),
-            (_, true) => format!("[^{inside}]"),
-            (false, false) => format!("[{inside}]"),
-        };
+        // Inside of a class, too: as a class of its own it cannot become the end of a range.
+        let ascii = |inside: &str, negated: bool| format!("[{}{inside}]", if negated { "^" } else { "" });
         match c {
             'd' | 'D' => self.out.push_str(&ascii("0-9", c == 'D')),
             'w' | 'W' => self.out.push_str(&ascii("0-9A-Za-z_", c == 'W')),

@@ -45,7 +45,7 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         action,
     } = value;
     refuse_set!(at; per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
-    refuse_per_filter_config(typed_per_filter_config.keys(), at);
+    refuse_per_filter_config(typed_per_filter_config, at);
     let at_match = at.field("match");
     let route_match = at_match.required(r#match).and_then(|value| route_match(value, &at_match));
     let headers = Mutations {

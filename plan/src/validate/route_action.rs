@@ -106,7 +106,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         max_stream_duration: max_stream_duration?,
         grpc_timeout_header_max: header_max?.or(grpc_timeout?),
         retry_policy: retry_policy?,
-        upgrades: upgrades?.into_iter().flatten().collect(),
+        upgrades: upgrades?,
     })
 }
 
@@ -125,18 +125,19 @@ fn host_rewrite(value: Option<HostRewriteSpecifier>, at: &At<'_>) -> Option<Opti
     }
 }
 
-/// The upgrade's type where it is enabled.
-fn upgrade(value: UpgradeConfig, at: &At<'_>) -> Option<Option<String>> {
+/// The type of an upgrade that the route allows.
+fn upgrade(value: UpgradeConfig, at: &At<'_>) -> Option<String> {
     let UpgradeConfig { upgrade_type, enabled, connect_config } = value;
     refuse_set!(at; connect_config);
-    if !enabled.is_none_or(|flag| flag.value) {
-        return Some(None);
+    // It would take away what the connection manager allows.
+    if enabled.is_some_and(|flag| !flag.value) {
+        return at.field("enabled").refuse("false is not supported");
     }
     let upgrade_type = upgrade_type.to_ascii_lowercase();
     if upgrade_type == "connect" {
         return at.field("upgrade_type").refuse("CONNECT is not supported");
     }
-    Some(Some(upgrade_type))
+    Some(upgrade_type)
 }
 
 fn cluster_specifier_of(value: route_action::ClusterSpecifier, at: &At<'_>) -> Option<ClusterSpecifier> {
@@ -185,7 +186,7 @@ fn weighted_cluster(value: ClusterWeight, at: &At<'_>) -> Option<WeightedCluster
         host_rewrite_specifier,
     } = value;
     refuse_set!(at; cluster_header, metadata_match);
-    refuse_per_filter_config(typed_per_filter_config.keys(), at);
+    refuse_per_filter_config(typed_per_filter_config, at);
     let headers = Mutations {
         request_headers_to_add,
         request_headers_to_remove,

@@ -1,13 +1,16 @@
 //! `route.v3.RouteConfiguration` and its virtual hosts.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use envoy_types::pb::envoy::config::route::v3::{
     RouteConfiguration as Proto, VirtualHost as ProtoVirtualHost,
 };
+use envoy_types::pb::google::protobuf::Any;
 
 use super::at::{At, is_set, refuse_set};
+use super::decode::Extension;
 use super::header::{Mutations, header_name};
 use super::retry::retry_policy;
 use super::route::route;
@@ -45,7 +48,7 @@ pub(super) fn route_configuration(value: Proto, at: &At<'_>) -> Option<RouteConf
         at; vhds, cluster_specifier_plugins, request_mirror_policies, vhost_header,
         ignore_path_parameters_in_path_matching, route_specifiers
     );
-    refuse_per_filter_config(typed_per_filter_config.keys(), at);
+    refuse_per_filter_config(typed_per_filter_config, at);
     let max_body = max_direct_response_body_size_bytes
         .map_or(DEFAULT_MAX_BODY, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
     let headers = Mutations {
@@ -108,7 +111,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
         at; matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
         per_request_buffer_limit_bytes, request_body_buffer_limit, request_mirror_policies, route_specifiers
     );
-    refuse_per_filter_config(typed_per_filter_config.keys(), at);
+    refuse_per_filter_config(typed_per_filter_config, at);
     let require_tls = match TlsRequirementType::try_from(require_tls) {
         Ok(TlsRequirementType::None) => Some(false),
         Ok(TlsRequirementType::All) => Some(true),
@@ -144,14 +147,12 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
 }
 
 /// No filter that is supported takes configuration by route.
-pub(super) fn refuse_per_filter_config<'k>(filters: impl Iterator<Item = &'k String>, at: &At<'_>) {
-    let mut filters: Vec<_> = filters.collect();
-    filters.sort();
-    for filter in filters {
-        let _: Option<()> = at
-            .field("typed_per_filter_config")
-            .key(filter)
-            .refuse("configuration of a filter by route is not supported");
+pub(super) fn refuse_per_filter_config(configs: HashMap<String, Any>, at: &At<'_>) {
+    for (filter, config) in BTreeMap::from_iter(configs) {
+        let at = at.field("typed_per_filter_config").key(&filter);
+        if let Some(extension) = Extension::open(config, &at) {
+            let _: Option<()> = extension.refuse("configuration by route of the filter", &filter, &at);
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions,
-    UpstreamHttpProtocolOptions,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -35,7 +34,6 @@ pub(super) struct Legacy {
     pub(super) common_http_protocol_options: Option<CommonOptions>,
     pub(super) http_protocol_options: Option<Http1ProtocolOptions>,
     pub(super) http2_protocol_options: Option<Http2ProtocolOptions>,
-    pub(super) upstream_http_protocol_options: Option<UpstreamHttpProtocolOptions>,
 }
 
 pub(super) fn upstream_http(
@@ -53,13 +51,8 @@ pub(super) fn upstream_http(
             return extension.refuse("protocol options", &key, &at);
         }
     }
-    let Legacy {
-        common_http_protocol_options,
-        http_protocol_options: http1,
-        http2_protocol_options: http2,
-        // What TLS offers: a hop with TLS is refused.
-        upstream_http_protocol_options: _,
-    } = legacy;
+    let Legacy { common_http_protocol_options, http_protocol_options: http1, http2_protocol_options: http2 } =
+        legacy;
     refuse_http1(http1.unwrap_or_default(), &at.field("http_protocol_options"));
     let is_http2 = http2.is_some();
     refuse_http2(http2.unwrap_or_default(), &at.field("http2_protocol_options"));

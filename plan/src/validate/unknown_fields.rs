@@ -1,0 +1,49 @@
+//! Whether decoding a message lost anything.
+//!
+//! Fields that a message type does not have are dropped when it is decoded, so that what is left is shorter than what came.
+//! It is shorter for a map entry with an empty key or value as well (`{"key": {}}`), which Go spells out and prost does
+//! not; such entries are told apart here.
+
+use prost::Message;
+
+/// As deep as prost decodes.
+const MAX_DEPTH: u32 = 100;
+
+/// The number of bytes of `bytes` that are not in the `message` which was decoded from them.
+pub(super) fn unknown_bytes<M: Message>(message: &M, bytes: &[u8]) -> usize {
+    if message.encoded_len() >= bytes.len() {
+        return 0;
+    }
+    substance(bytes, MAX_DEPTH).saturating_sub(substance(&message.encode_to_vec(), MAX_DEPTH))
+}
+
+/// The bytes of keys and values at any depth, without length prefixes and without fields 1 and 2 where they are empty. Text
+/// that looks like a message is taken for one, on both sides alike.
+fn substance(bytes: &[u8], depth: u32) -> usize {
+    if depth == 0 { bytes.len() } else { fields(bytes, depth).unwrap_or(bytes.len()) }
+}
+
+fn fields(mut rest: &[u8], depth: u32) -> Option<usize> {
+    let mut sum = 0;
+    while !rest.is_empty() {
+        let start = rest.len();
+        let key = prost::decode_length_delimiter(&mut rest).ok()?;
+        let key_len = start - rest.len();
+        let (number, wire_type) = (key >> 3, key & 7);
+        let value_len = match wire_type {
+            0 => rest.iter().position(|byte| byte & 0x80 == 0)? + 1,
+            1 => 8,
+            2 => prost::decode_length_delimiter(&mut rest).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        let (value, behind) = rest.split_at_checked(value_len)?;
+        rest = behind;
+        sum += match wire_type {
+            2 if value.is_empty() && (1..=2).contains(&number) => 0,
+            2 => key_len + substance(value, depth - 1),
+            _ => key_len + value_len,
+        };
+    }
+    Some(sum)
+}
