@@ -33,6 +33,7 @@ const DEFAULT_PANIC_THRESHOLD: u8 = 50;
 /// Envoy's number of samples of least request.
 const DEFAULT_CHOICE_COUNT: u32 = 2;
 
+#[expect(clippy::too_many_lines, reason = "one message, taken apart in one place")]
 pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     let Proto {
         transport_socket_matches,
@@ -117,7 +118,11 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     }
     let protocol_options = upstream_http(
         typed_extension_protocol_options,
-        Legacy { common_http_protocol_options, http_protocol_options, http2_protocol_options },
+        Legacy {
+            common: common_http_protocol_options,
+            http1: http_protocol_options,
+            http2: http2_protocol_options,
+        },
         at,
     );
     let downstream_protocol =
@@ -141,14 +146,14 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         lb_policy: lb_policy?,
         protocol: if downstream_protocol { UpstreamProtocol::Downstream } else { protocol_options.protocol },
         transport_socket: transport_socket?,
-        circuit_breakers: circuit_breakers?,
+        circuit_breakers,
         outlier_detection: outlier_detection.is_some(),
         idle_timeout: protocol_options.idle_timeout,
         max_requests_per_connection: max_requests_per_connection
             .map(|limit| limit.value)
             .or(protocol_options.max_requests_per_connection)
             .filter(|limit| *limit > 0),
-        tcp_keepalive: tcp_keepalive?,
+        tcp_keepalive,
         bind_address: bind_address?,
         healthy_panic_threshold,
         locality_weighted,
@@ -243,7 +248,7 @@ fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<Lb
 }
 
 /// The thresholds of the default priority. Routes of high priority are refused, so that its own are not read.
-fn breakers(value: ProtoBreakers, at: &At<'_>) -> Option<CircuitBreakers> {
+fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
     let ProtoBreakers { thresholds, per_host_thresholds } = value;
     refuse_set!(at; per_host_thresholds);
     let default_priority = thresholds.into_iter().enumerate().find(|(_, threshold)| threshold.priority == 0);
@@ -261,12 +266,12 @@ fn breakers(value: ProtoBreakers, at: &At<'_>) -> Option<CircuitBreakers> {
     } = threshold;
     let at = at.field("thresholds").index(index);
     refuse_set!(at; retry_budget, max_connection_pools);
-    Some(CircuitBreakers {
+    CircuitBreakers {
         max_connections: max_connections.map_or(1024, |limit| limit.value),
         max_pending_requests: max_pending_requests.map_or(1024, |limit| limit.value),
         max_requests: max_requests.map_or(1024, |limit| limit.value),
         max_retries: max_retries.map_or(3, |limit| limit.value),
-    })
+    }
 }
 
 /// The panic threshold, and whether localities are weighted.
@@ -296,26 +301,27 @@ fn common_lb(value: CommonLbConfig, at: &At<'_>) -> Option<(u8, bool)> {
         // Envoy compares whole percents too.
         Some(percent) => (0..=100_u8)
             .rfind(|whole| f64::from(*whole) <= percent.value)
+            .filter(|_| percent.value <= 100.0)
             .or_else(|| at.field("healthy_panic_threshold").refuse("is not a percentage")),
     };
     Some((threshold?, locality_weighted?))
 }
 
-fn connection_options(value: UpstreamConnectionOptions, at: &At<'_>) -> Option<Option<TcpKeepalive>> {
+fn connection_options(value: UpstreamConnectionOptions, at: &At<'_>) -> Option<TcpKeepalive> {
     let UpstreamConnectionOptions {
         tcp_keepalive,
         set_local_interface_name_on_upstream_connections,
         happy_eyeballs_config,
     } = value;
     refuse_set!(at; set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
-    Some(tcp_keepalive.map(|ProtoKeepalive { keepalive_probes, keepalive_time, keepalive_interval }| {
+    tcp_keepalive.map(|ProtoKeepalive { keepalive_probes, keepalive_time, keepalive_interval }| {
         let seconds = |value: u32| Duration::from_secs(u64::from(value));
         TcpKeepalive {
             probes: keepalive_probes.map(|probes| probes.value),
             time: keepalive_time.map(|time| seconds(time.value)),
             interval: keepalive_interval.map(|interval| seconds(interval.value)),
         }
-    }))
+    })
 }
 
 fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<Option<std::net::IpAddr>> {

@@ -6,6 +6,10 @@
 //! `None` has recorded a problem.
 
 #![expect(deprecated, reason = "a control plane may still set what the protocol discourages")]
+#![expect(
+    clippy::option_option,
+    reason = "the outer None is a field that was refused, the inner one a field left out"
+)]
 
 mod access_log;
 mod at;

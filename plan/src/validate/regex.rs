@@ -58,7 +58,7 @@ fn replacement(substitution: &str, groups: usize) -> Option<String> {
                     if usize::try_from(group).ok()? >= groups {
                         return None;
                     }
-                    out.push_str(&format!("${{{group}}}"));
+                    out.extend(['$', '{', digit, '}']);
                 }
             },
             other => out.push(other),

@@ -109,7 +109,7 @@ fn route_match(value: ProtoMatch, at: &At<'_>) -> Option<RouteMatch> {
     let query_parameters = at.field("query_parameters").each(query_parameters, query_parameter);
     let fraction = match runtime_fraction {
         None => Some(None),
-        Some(fraction) => per_million(fraction, &at.field("runtime_fraction")).map(Some),
+        Some(fraction) => per_million(&fraction, &at.field("runtime_fraction")).map(Some),
     };
     Some(RouteMatch {
         path: path?,

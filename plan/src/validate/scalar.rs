@@ -91,9 +91,9 @@ pub(super) fn cidr(value: CidrRange, at: &At<'_>) -> Option<IpNet> {
 }
 
 /// The default of a runtime fraction in parts per million; no runtime overrides it here.
-pub(super) fn per_million(value: RuntimeFractionalPercent, at: &At<'_>) -> Option<u32> {
+pub(super) fn per_million(value: &RuntimeFractionalPercent, at: &At<'_>) -> Option<u32> {
     let RuntimeFractionalPercent { default_value, runtime_key: _ } = value;
-    let FractionalPercent { numerator, denominator } = default_value.unwrap_or_default();
+    let FractionalPercent { numerator, denominator } = (*default_value).unwrap_or_default();
     let factor = match DenominatorType::try_from(denominator) {
         Ok(DenominatorType::Hundred) => 10_000,
         Ok(DenominatorType::TenThousand) => 100,

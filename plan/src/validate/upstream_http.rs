@@ -20,7 +20,7 @@ use super::scalar::timeout;
 use crate::resource::cluster::UpstreamProtocol;
 
 /// Envoy's idle timeout of a connection.
-pub(super) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What was found.
 pub(super) struct UpstreamHttp {
@@ -31,9 +31,12 @@ pub(super) struct UpstreamHttp {
 
 /// Fields of `Cluster` that `HttpProtocolOptions` has taken the place of.
 pub(super) struct Legacy {
-    pub(super) common_http_protocol_options: Option<CommonOptions>,
-    pub(super) http_protocol_options: Option<Http1ProtocolOptions>,
-    pub(super) http2_protocol_options: Option<Http2ProtocolOptions>,
+    /// `common_http_protocol_options`
+    pub(super) common: Option<CommonOptions>,
+    /// `http_protocol_options`
+    pub(super) http1: Option<Http1ProtocolOptions>,
+    /// `http2_protocol_options`
+    pub(super) http2: Option<Http2ProtocolOptions>,
 }
 
 pub(super) fn upstream_http(
@@ -51,13 +54,12 @@ pub(super) fn upstream_http(
             return extension.refuse("protocol options", &key, &at);
         }
     }
-    let Legacy { common_http_protocol_options, http_protocol_options: http1, http2_protocol_options: http2 } =
-        legacy;
-    refuse_http1(http1.unwrap_or_default(), &at.field("http_protocol_options"));
+    let Legacy { common: common_options, http1, http2 } = legacy;
+    refuse_http1(&http1.unwrap_or_default(), &at.field("http_protocol_options"));
     let is_http2 = http2.is_some();
     refuse_http2(http2.unwrap_or_default(), &at.field("http2_protocol_options"));
     let (idle_timeout, max_requests_per_connection) =
-        common(common_http_protocol_options, &at.field("common_http_protocol_options"))?;
+        common(common_options, &at.field("common_http_protocol_options"))?;
     let protocol = if is_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
     Some(found.unwrap_or(UpstreamHttp { protocol, idle_timeout, max_requests_per_connection }))
 }
@@ -90,7 +92,7 @@ fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<Upstr
             match protocol_config {
                 None => Some(UpstreamProtocol::Http1),
                 Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-                    refuse_http1(options, &at.field("http_protocol_options"));
+                    refuse_http1(&options, &at.field("http_protocol_options"));
                     Some(UpstreamProtocol::Http1)
                 }
                 Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
@@ -110,7 +112,7 @@ fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<Upstr
                 http3_protocol_options,
             } = config;
             refuse_set!(at; http3_protocol_options);
-            refuse_http1(http_protocol_options.unwrap_or_default(), &at.field("http_protocol_options"));
+            refuse_http1(&http_protocol_options.unwrap_or_default(), &at.field("http_protocol_options"));
             refuse_http2(http2_protocol_options.unwrap_or_default(), &at.field("http2_protocol_options"));
             Some(UpstreamProtocol::Downstream)
         }
@@ -139,8 +141,8 @@ fn common(value: Option<CommonOptions>, at: &At<'_>) -> Option<(Option<Duration>
 }
 
 /// None of the settings of HTTP/1 is honoured towards endpoints.
-fn refuse_http1(value: Http1ProtocolOptions, at: &At<'_>) {
-    if is_set(&value) {
+fn refuse_http1(value: &Http1ProtocolOptions, at: &At<'_>) {
+    if is_set(value) {
         let _: Option<()> = at.refuse("settings of HTTP/1 are not supported");
     }
 }
