@@ -1,5 +1,6 @@
-//! The three `bpf(2)` commands on pinned links that aya has for XDP and tc only: open, look at, and put another program
-//! in, atomically (`BPF_LINK_UPDATE`, Linux 5.7 for cgroups, 5.9 for `sk_lookup`).
+//! The `bpf(2)` commands on pinned links that aya has for XDP and tc only, or not at all: open, look at, put another
+//! program in atomically (`BPF_LINK_UPDATE`, Linux 5.7 for cgroups, 5.9 for `sk_lookup`), and detach at once
+//! (`BPF_LINK_DETACH`, Linux 5.9).
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper for these commands")]
 
 use std::ffi::CString;
@@ -11,6 +12,7 @@ use std::path::Path;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
 
@@ -54,6 +56,12 @@ struct LinkUpdate {
     new_prog_fd: i32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+/// `union bpf_attr` for `BPF_LINK_DETACH`.
+#[repr(C)]
+struct LinkDetach {
+    link_fd: i32,
 }
 
 /// The head of `struct bpf_link_info`. `target` is `cgroup.cgroup_id`, or in its first half `netns.netns_ino`.
@@ -108,6 +116,13 @@ impl PinnedLink {
         };
         // SAFETY: the command takes two file descriptors, both open for the length of the call.
         unsafe { bpf(BPF_LINK_UPDATE, &attr) }.map(drop)
+    }
+
+    /// Detaches the program before it returns; to close the last reference would detach it some time later.
+    pub(crate) fn detach(&self) -> io::Result<()> {
+        let attr = LinkDetach { link_fd: self.fd.as_raw_fd() };
+        // SAFETY: the command takes a file descriptor, open for the length of the call.
+        unsafe { bpf(BPF_LINK_DETACH, &attr) }.map(drop)
     }
 }
 

@@ -19,6 +19,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::error::Error;
 use crate::hook::Hook;
+use crate::link::PinnedLink;
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u32 = 0xcafe_4a11;
@@ -109,13 +110,14 @@ impl WorkloadPins {
         fs::read_link(self.dir.join(record.name())).ok()
     }
 
-    /// Unpins the links, which nothing else holds: the programs are detached.
+    /// Detaches the programs and unpins their links.
     pub(crate) fn detach(&self) -> Result<(), Error> {
         for hook in Hook::ALL {
             let path = self.hook(hook);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
-                _ => {}
+            match PinnedLink::open(&path).and_then(|link| link.detach()) {
+                Ok(()) => fs::remove_file(&path).map_err(at(&path))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(at(&path)(error)),
             }
         }
         Ok(())
