@@ -111,3 +111,66 @@ fn is_method(word: &[u8]) -> bool {
 fn is_line_byte(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\r'
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_line_tells_its_version() {
+        assert_eq!(inspect(b"GET / HTTP/1.1\r\n"), HttpInspection::Http11);
+        assert_eq!(inspect(b"M-SEARCH * HTTP/1.1\nhost: a"), HttpInspection::Http11);
+        assert_eq!(inspect(b"POST http://a/b?c=d%20e HTTP/1.0\r\nhost"), HttpInspection::Http10);
+    }
+
+    #[test]
+    fn the_preface_is_http2() {
+        assert_eq!(inspect(HTTP2_PREFACE), HttpInspection::Http2);
+        assert_eq!(inspect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"), HttpInspection::Http2);
+    }
+
+    #[test]
+    fn other_protocols_are_told_by_their_first_bytes() {
+        for bytes in [
+            &b"\x16\x03\x01"[..],
+            b"SSH-2.0-OpenSSH",
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+            b"*1\r\n$4\r\nPING\r\n",
+            b"get / HTTP/1.1\r\n",
+            b"GETX",
+            b"GET\t/ HTTP/1.1\r\n",
+            b"GET / HTTP/1.1 \r\n",
+            b"GET  HTTP/1.1\r\n",
+            b"GET /\x01",
+            b"GET / HTTP/2.0\r\n",
+            b"GET /\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nXX",
+            b"\n",
+        ] {
+            assert_eq!(inspect(bytes), HttpInspection::NotHttp, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    fn first_bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(HTTP2_PREFACE.to_vec()),
+            ("(GET|PUT|PURGE|PATCH|UNSUBSCRIBE)", "/[a-z0-9?&=%]{0,40}", "1\\.[0-2]", "\r?\n").prop_map(
+                |(method, target, version, end)| format!("{method} {target} HTTP/{version}{end}x: y").into()
+            ),
+            "[A-Z]{1,12}[ -~]{0,30}".prop_map(String::into_bytes),
+            proptest::collection::vec(any::<u8>(), 0..64),
+        ]
+    }
+
+    proptest! {
+        /// However the bytes arrive, the verdict is the same, and once there it stays.
+        #[test]
+        fn the_verdict_does_not_depend_on_how_the_bytes_arrive(bytes in first_bytes()) {
+            let verdicts: Vec<_> = (0..=bytes.len()).map(|split| inspect(&bytes[..split])).collect();
+            let first = verdicts.iter().position(|verdict| *verdict != HttpInspection::NeedMore);
+            let first = first.unwrap_or(verdicts.len());
+            prop_assert!(verdicts[first..].windows(2).all(|pair| pair[0] == pair[1]), "{verdicts:?}");
+        }
+    }
+}

@@ -2,12 +2,12 @@
 //!
 //! Reads nothing when the choice does not depend on it: then protocols in which the server speaks first work at once.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use orlop_plan::resource::listener::{FilterChainMatch, Listener, TransportProtocol};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,6 +19,9 @@ use crate::stats::Refusal;
 
 /// The most that is held while inspecting, as Envoy's inspectors have it.
 const MAX_INSPECTED: usize = 64 * 1024;
+
+/// Room for one read: a request with its headers, or a ClientHello, mostly fits.
+const READ_SIZE: usize = 4096;
 
 /// What the listener filters found.
 #[derive(Debug)]
@@ -49,16 +52,18 @@ struct Wanted {
     http: bool,
 }
 
+const NOTHING: Wanted = Wanted { tls: false, http: false };
+
 /// Inspects a connection to `destination`, as far as the listener's chains need it.
 pub(super) async fn inspect(
     listener: &Listener,
     destination: SocketAddr,
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     drain: &Drain,
 ) -> Result<Findings, Uninspected> {
     let wanted = Wanted::by(listener, destination);
     let mut bytes = BytesMut::new();
-    if wanted == (Wanted { tls: false, http: false }) {
+    if wanted == NOTHING {
         return Ok(Findings::unknown(bytes));
     }
     let reading = read_until_known(wanted, stream, &mut bytes, drain);
@@ -76,7 +81,7 @@ pub(super) async fn inspect(
 
 /// What a connection manager that detects its codec is spoken to in: HTTP/2 where the client begins with the preface.
 pub(super) async fn detect_codec(
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     prefix: Bytes,
     idle_timeout: Option<Duration>,
     drain: &Drain,
@@ -106,7 +111,7 @@ pub(super) async fn detect_codec(
 
 async fn read_until_known(
     wanted: Wanted,
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     bytes: &mut BytesMut,
     drain: &Drain,
 ) -> Result<Findings, Uninspected> {
@@ -125,23 +130,26 @@ async fn read_until_known(
 }
 
 /// Reads what is there, at least a byte; 0 is the end of the client's half after some bytes.
-async fn read_more(
-    stream: &mut TcpStream,
-    bytes: &mut BytesMut,
-    drain: &Drain,
-) -> Result<usize, Uninspected> {
-    if bytes.is_empty() {
-        // Holds no buffer while the client has said nothing, and may be told to leave.
-        tokio::select! {
-            readable = stream.readable() => readable.map_err(|_| Uninspected::Closed)?,
-            () = drain.started() => return Err(Uninspected::Closed),
+async fn read_more(stream: &TcpStream, bytes: &mut BytesMut, drain: &Drain) -> Result<usize, Uninspected> {
+    loop {
+        if bytes.is_empty() {
+            // Holds no buffer while the client has said nothing, and may be told to leave.
+            *bytes = BytesMut::new();
+            tokio::select! {
+                readable = stream.readable() => readable.map_err(|_| Uninspected::Closed)?,
+                () = drain.started() => return Err(Uninspected::Closed),
+            }
+        } else {
+            stream.readable().await.map_err(|_| Uninspected::Closed)?;
         }
-    }
-    bytes.reserve(4096);
-    match stream.read_buf(bytes).await {
-        Ok(0) if bytes.is_empty() => Err(Uninspected::Closed),
-        Ok(n) => Ok(n),
-        Err(_) => Err(Uninspected::Closed),
+        bytes.reserve(READ_SIZE);
+        match stream.try_read_buf(bytes) {
+            Ok(0) if bytes.is_empty() => return Err(Uninspected::Closed),
+            Ok(n) => return Ok(n),
+            // Readiness may be a false alarm.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Uninspected::Closed),
+        }
     }
 }
 
@@ -149,8 +157,9 @@ impl Wanted {
     /// Inspectors that the listener has, and on whose findings its choice for `destination` depends.
     fn by(listener: &Listener, destination: SocketAddr) -> Self {
         let filters = &listener.listener_filters;
-        let (tls, http) = (filters.inspects_tls(destination.port()), filters.inspects_http(destination.port()));
-        let mut wanted = Self { tls: false, http: false };
+        let (tls, http) =
+            (filters.inspects_tls(destination.port()), filters.inspects_http(destination.port()));
+        let mut wanted = NOTHING;
         if !tls && !http {
             return wanted;
         }

@@ -18,11 +18,11 @@ use crate::{http, tcp};
 
 /// Carries one accepted connection to its end.
 pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
-    let Accepted { mut stream, peer, direction } = accepted;
+    let Accepted { stream, peer, direction } = accepted;
     // Fails when the client has reset the connection already.
     let Ok(local) = stream.local_addr() else { return };
     let cx = Rc::new(ConnectionContext { pod, direction, peer, local });
-    let (chain, prefix) = match choose_chain(&mut stream, &cx).await {
+    let (chain, prefix) = match choose_chain(&stream, &cx).await {
         Ok(chosen) => chosen,
         Err(unserved) => return turn_away(stream, unserved, &cx),
     };
@@ -35,7 +35,7 @@ pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
             let detected = match hcm.codec {
                 CodecType::Http1 => Ok((HttpProtocol::Http1, prefix)),
                 CodecType::Http2 => Ok((HttpProtocol::Http2, prefix)),
-                CodecType::Auto => detect_codec(&mut stream, prefix, hcm.idle_timeout, &cx.pod.drain).await,
+                CodecType::Auto => detect_codec(&stream, prefix, hcm.idle_timeout, &cx.pod.drain).await,
             };
             match detected {
                 Ok((protocol, prefix)) => {
@@ -49,7 +49,7 @@ pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
 
 /// The chain that takes the connection, and what was read to choose it.
 async fn choose_chain(
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     cx: &ConnectionContext,
 ) -> Result<(Arc<FilterChain>, Bytes), Uninspected> {
     if is_own_listener(cx.local) {

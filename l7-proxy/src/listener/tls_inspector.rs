@@ -153,3 +153,134 @@ impl<'b> Reader<'b> {
         self.take(usize::from(length))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn vector8(content: &[u8]) -> Vec<u8> {
+        [&[u8::try_from(content.len()).unwrap()], content].concat()
+    }
+
+    fn vector16(content: &[u8]) -> Vec<u8> {
+        [&u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    }
+
+    fn extension(kind: u16, content: &[u8]) -> Vec<u8> {
+        [&kind.to_be_bytes()[..], &vector16(content)].concat()
+    }
+
+    /// A handshake message with these extensions, between two that nobody knows.
+    fn message(extensions: &[Vec<u8>]) -> Vec<u8> {
+        let grease = extension(0x0a0a, b"grease");
+        let extensions = [&grease[..], &extensions.concat(), &grease].concat();
+        let body = [
+            &[3, 3][..],
+            &[7; 32],
+            &vector8(&[9; 32]),
+            &vector16(&[0x13, 0x01]),
+            &vector8(&[0]),
+            &vector16(&extensions),
+        ]
+        .concat();
+        [&[1, 0][..], &vector16(&body)].concat()
+    }
+
+    /// In records of at most `size` bytes.
+    fn records(message: &[u8], size: usize) -> Vec<u8> {
+        message.chunks(size).flat_map(|fragment| [&[22, 3, 1][..], &vector16(fragment)].concat()).collect()
+    }
+
+    fn server_name(name: &str) -> Vec<u8> {
+        extension(0, &vector16(&[&[0][..], &vector16(name.as_bytes())].concat()))
+    }
+
+    fn alpn(protocols: &[&str]) -> Vec<u8> {
+        let list: Vec<u8> = protocols.iter().flat_map(|name| vector8(name.as_bytes())).collect();
+        extension(16, &vector16(&list))
+    }
+
+    #[test]
+    fn server_name_and_protocols_are_read() {
+        let bytes = records(&message(&[server_name("Backend.Default"), alpn(&["istio", "h2"])]), MAX_RECORD);
+        let hello = ClientHello {
+            server_name: Some("backend.default".to_owned()),
+            application_protocols: vec!["istio".to_owned(), "h2".to_owned()],
+        };
+        assert_eq!(inspect(&bytes), TlsInspection::ClientHello(hello));
+    }
+
+    #[test]
+    fn a_hello_without_extensions_names_nothing() {
+        let bytes = records(&message(&[]), MAX_RECORD);
+        assert_eq!(inspect(&bytes), TlsInspection::ClientHello(ClientHello::default()));
+    }
+
+    #[test]
+    fn other_protocols_are_told_by_their_first_bytes() {
+        for bytes in [
+            &b"GET"[..],
+            b"\x16\x02",
+            b"\x16\x03\x05",
+            b"\x16\x03\x01\0\0",
+            b"\x16\x03\x01\x40\x01",
+            b"\x16\x03\x01\0\x04\x02",
+        ] {
+            assert_eq!(inspect(bytes), TlsInspection::NotTls, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_hello_whose_lengths_disagree_is_not_tls() {
+        let mut message = message(&[server_name("a")]);
+        // The server name extension says it is longer than the message.
+        let at = message.windows(6).position(|w| w == [0, 0, 0, 6, 0, 4]).unwrap();
+        message[at + 2] = 0xff;
+        assert_eq!(inspect(&records(&message, MAX_RECORD)), TlsInspection::NotTls);
+    }
+
+    proptest! {
+        /// A hello is found once it is all there, not before, in records of any size, whatever follows it.
+        #[test]
+        fn a_hello_is_found_at_its_last_byte(
+            name in "[a-z]{1,20}(\\.[a-z]{1,20}){0,4}",
+            protocols in proptest::collection::vec("[a-z0-9/.-]{1,20}", 0..5),
+            size in 1_usize..600,
+            rest in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let offered: Vec<&str> = protocols.iter().map(String::as_str).collect();
+            let mut bytes = records(&message(&[server_name(&name), alpn(&offered)]), size);
+            for split in 0..bytes.len() {
+                prop_assert_eq!(inspect(&bytes[..split]), TlsInspection::NeedMore);
+            }
+            bytes.extend(rest);
+            let hello = ClientHello { server_name: Some(name), application_protocols: protocols };
+            prop_assert_eq!(inspect(&bytes), TlsInspection::ClientHello(hello));
+        }
+
+        /// Anything can be inspected, and a verdict stays.
+        #[test]
+        fn foreign_bytes_do_no_harm(bytes in hostile_bytes()) {
+            let verdicts: Vec<_> = (0..=bytes.len()).map(|split| inspect(&bytes[..split])).collect();
+            let first = verdicts.iter().position(|verdict| *verdict != TlsInspection::NeedMore);
+            let first = first.unwrap_or(verdicts.len());
+            prop_assert!(verdicts[first..].windows(2).all(|pair| pair[0] == pair[1]), "{verdicts:?}");
+        }
+    }
+
+    /// Noise, and a hello with some bytes changed.
+    fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let noise = proptest::collection::vec(any::<u8>(), 0..200);
+        let changes = proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4);
+        let changed = (changes, 1_usize..300).prop_map(|(changes, size)| {
+            let mut bytes = records(&message(&[server_name("a.b"), alpn(&["h2"])]), size);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        });
+        prop_oneof![noise, changed]
+    }
+}

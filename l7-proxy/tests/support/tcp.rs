@@ -1,0 +1,90 @@
+//! Small servers and what a client sees of a connection.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::Socket;
+
+/// No test waits longer for one byte.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn with_timeouts(socket: &Socket) {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+}
+
+/// Serves each connection on a thread of its own until the test ends.
+pub fn serve(
+    listener: TcpListener,
+    handler: impl Fn(TcpStream, SocketAddr) + Clone + Send + 'static,
+) -> SocketAddr {
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((stream, peer)) = listener.accept() {
+            let handler = handler.clone();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            thread::spawn(move || handler(stream, peer));
+        }
+    });
+    address
+}
+
+/// Sends back what it gets, and ends its half when the client does.
+pub fn serve_echo(listener: TcpListener) -> SocketAddr {
+    serve(listener, |mut stream, _| {
+        let mut out = stream.try_clone().unwrap();
+        let _ended = io::copy(&mut stream, &mut out);
+        let _closed = out.shutdown(Shutdown::Write);
+    })
+}
+
+/// Says its name, ends, and takes what the client says: closing with unread bytes would be a reset.
+pub fn serve_name(listener: TcpListener, name: &'static str) -> SocketAddr {
+    serve(listener, move |mut stream, _| {
+        let _written = stream.write_all(name.as_bytes());
+        let _closed = stream.shutdown(Shutdown::Write);
+        let _drained = io::copy(&mut stream, &mut io::sink());
+    })
+}
+
+/// Says who it sees as its client, and what it was dialled at, and ends.
+pub fn serve_addresses(listener: TcpListener) -> SocketAddr {
+    serve(listener, |mut stream, peer| {
+        let text = format!("{} {}", peer.ip(), stream.local_addr().unwrap());
+        let _written = stream.write_all(text.as_bytes());
+    })
+}
+
+/// Hands each accepted connection to the test.
+pub fn accepted(listener: TcpListener) -> mpsc::Receiver<TcpStream> {
+    let (send, receive) = mpsc::channel();
+    serve(listener, move |stream, _| drop(send.send(stream)));
+    receive
+}
+
+/// Everything until the end.
+pub fn read_all(stream: &mut TcpStream) -> io::Result<String> {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map(|_| text)
+}
+
+/// Sends `text` and reads as many bytes back.
+pub fn round_trip(stream: &mut TcpStream, text: &str) -> String {
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut back = vec![0; text.len()];
+    stream.read_exact(&mut back).unwrap();
+    String::from_utf8(back).unwrap()
+}
+
+/// Whether the connection ends by a reset.
+pub fn is_reset(stream: &mut TcpStream) -> bool {
+    read_all(stream).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+/// Ends the connection by a reset.
+pub fn reset(stream: TcpStream) {
+    Socket::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
