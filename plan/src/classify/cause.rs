@@ -104,7 +104,7 @@ pub enum Cause {
         /// The route's name.
         route: String,
         /// What it does.
-        what: &'static str,
+        what: String,
     },
     /// A filter or setting of the connection manager or of a TCP proxy.
     #[error("filter chain `{chain}` {what}")]

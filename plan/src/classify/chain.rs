@@ -72,7 +72,7 @@ pub(super) fn chain_finding<'a>(
                 return at.asks(field, what);
             }
             let Some(routes) = routes(proxy, manager) else {
-                return at.asks("rds", "waits for its routes");
+                return at.asks("rds", "names routes that have not come or were refused");
             };
             http_finding(proxy, routes, &hosts(routes))
         }

@@ -28,18 +28,19 @@ pub(super) fn hop(proxy: &ProxyPlan, name: &Arc<str>, layer: Layer) -> Finding {
         let path = if layer == Layer::Http { Path::L7Proxy } else { Path::Blocked };
         return finding(path, "", Cause::UnknownCluster { cluster: cluster_name });
     };
-    if let Some((field, what)) = asks_for_proxy(cluster, layer) {
-        return finding(layer.proxy(), field, Cause::Cluster { cluster: cluster_name, what });
-    }
+    let asks = || {
+        let (field, what) = asks_for_proxy(cluster, layer)?;
+        Some(finding(layer.proxy(), field, Cause::Cluster { cluster: Arc::clone(name), what }))
+    };
     match (&cluster.discovery, load_assignment) {
-        (ClusterDiscovery::OriginalDst { .. }, _) => match &cluster.transport_socket {
-            UpstreamTransportSocket::RawBuffer | UpstreamTransportSocket::TlsForEndpointsWith { .. } => {
-                finding(Path::Passthrough, "type", Cause::OriginalDestination { cluster: cluster_name })
-            }
-            UpstreamTransportSocket::Tls => {
-                finding(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: cluster_name })
-            }
-        },
+        (ClusterDiscovery::OriginalDst { .. }, _)
+            if cluster.transport_socket == UpstreamTransportSocket::Tls =>
+        {
+            finding(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: cluster_name })
+        }
+        (ClusterDiscovery::OriginalDst { .. }, _) => asks().unwrap_or_else(|| {
+            finding(Path::Passthrough, "type", Cause::OriginalDestination { cluster: cluster_name })
+        }),
         (ClusterDiscovery::Dns { .. }, _) => {
             finding(Path::Blocked, "type", Cause::DnsCluster { cluster: cluster_name })
         }
@@ -50,33 +51,46 @@ pub(super) fn hop(proxy: &ProxyPlan, name: &Arc<str>, layer: Layer) -> Finding {
             finding(Path::Blocked, "load_assignment", Cause::BlackHole { cluster: cluster_name })
         }
         (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), Some(assignment)) => {
-            balanced(name, cluster, assignment, layer)
+            balanced(name, cluster, assignment, layer, asks)
         }
     }
 }
 
-fn balanced(name: &Arc<str>, cluster: &Cluster, assignment: &ClusterLoadAssignment, layer: Layer) -> Finding {
+fn balanced(
+    name: &Arc<str>,
+    cluster: &Cluster,
+    assignment: &ClusterLoadAssignment,
+    layer: Layer,
+    asks: impl FnOnce() -> Option<Finding>,
+) -> Finding {
     let resource = match &cluster.discovery {
         ClusterDiscovery::Eds { service_name } => format!("load assignment `{service_name}`"),
         _ => format!("cluster `{name}`"),
     };
     let finding = |path, field, cause| Finding::new(path, &resource, field, cause).of_cluster(name);
     let cluster_name = Arc::clone(name);
-    match tls_owed(cluster, assignment) {
-        TlsOwed::Nobody => {}
-        TlsOwed::Everybody => {
-            return finding(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: cluster_name });
-        }
-        TlsOwed::Some(field, endpoint) => {
-            let cause = Cause::TlsOwedToSome { cluster: cluster_name, endpoint };
-            return finding(layer.proxy(), field, cause);
-        }
+    let owed = tls_owed(cluster, assignment);
+    if owed == TlsOwed::Everybody {
+        return finding(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: cluster_name });
     }
-    match backends(cluster, assignment) {
+    let backends = backends(cluster, assignment);
+    if backends == Err(NotByWeight::NoEndpoint) {
+        return finding(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: cluster_name });
+    }
+    if let TlsOwed::Some(field, endpoint) = owed {
+        return finding(layer.proxy(), field, Cause::TlsOwedToSome { cluster: cluster_name, endpoint });
+    }
+    if let Some(finding) = asks() {
+        return finding;
+    }
+    match backends {
         Ok(backends) => {
             let proofs = vec![
-                format!("{} healthy endpoints of one priority", backends.backends.len()),
-                "plaintext to all of them".to_owned(),
+                match backends.backends.len() {
+                    1 => "one healthy endpoint".to_owned(),
+                    count => format!("{count} healthy endpoints of one priority"),
+                },
+                "plaintext on the hop".to_owned(),
                 "no outlier detection, finite limit or connection setting".to_owned(),
             ];
             let cause = Cause::L4IsEnough { cluster: cluster_name, proofs };

@@ -23,8 +23,8 @@ pub(super) fn refused(snapshot: &Snapshot, classified: &mut Classified) {
 }
 
 fn block(listener: &RefusedListener, finding: &Finding, classified: &mut Classified) {
-    let RefusedListener { addresses, use_original_dst, direction } = listener;
-    match (use_original_dst, direction) {
+    let RefusedListener { addresses, takes_original_dst, direction } = listener;
+    match (takes_original_dst, direction) {
         (true, TrafficDirection::Inbound) => classified.inbound_elsewhere(finding),
         (true, _) => classified.outbound_elsewhere(finding),
         (false, TrafficDirection::Inbound) => {}

@@ -40,16 +40,26 @@ pub(super) fn only_cluster(virtual_host: &VirtualHost) -> Result<&Arc<str>, (Fie
     if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
         return asks("retry_policy", "has a retry policy of its own");
     }
-    let [route] = routes.as_slice() else {
-        return asks("routes", if routes.is_empty() { "has no route" } else { "has several routes" });
-    };
-    route_cluster(route).map_err(|(field, what)| {
-        let cause = Cause::Route { virtual_host: name.clone(), route: route.name.clone(), what };
-        (FieldPath::root().field("routes").index(0).field(field), cause)
-    })
+    let mut only = None;
+    for (index, route) in routes.iter().enumerate() {
+        let cluster = route_cluster(route).map_err(|(field, what)| {
+            let cause = Cause::Route { virtual_host: name.clone(), route: route.name.clone(), what };
+            (FieldPath::root().field("routes").index(index).field(field), cause)
+        })?;
+        // The first one takes everything: those behind it are never reached.
+        only = only.or(Some(cluster));
+    }
+    only.map_or_else(|| asks("routes", "has no route"), Ok)
 }
 
-fn route_cluster(route: &Route) -> Result<&Arc<str>, (&'static str, &'static str)> {
+/// A field of a route, and what it does.
+type Asks = (&'static str, String);
+
+fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
+    Err((field, what.into()))
+}
+
+fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
     let Route { name: _, route_match, action, headers, decorator: _ } = route;
     let RouteMatch {
         path,
@@ -60,32 +70,33 @@ fn route_cluster(route: &Route) -> Result<&Arc<str>, (&'static str, &'static str
         grpc,
         runtime_fraction_per_million,
     } = route_match;
+    if let Some(header) = header_matchers.first() {
+        return asks("match.headers[0]", format!("matches on headers[0] `{}`", header.name));
+    }
+    if let Some(parameter) = query_parameters.first() {
+        let what = format!("matches on query_parameters[0] `{}`", parameter.name);
+        return asks("match.query_parameters[0]", what);
+    }
     if !matches!(path, PathMatch::Prefix(prefix) if prefix == "/") {
-        return Err(("match", "matches on the path"));
-    }
-    if !header_matchers.is_empty() {
-        return Err(("match.headers[0]", "matches on headers"));
-    }
-    if !query_parameters.is_empty() {
-        return Err(("match.query_parameters[0]", "matches on query parameters"));
+        return asks("match", "matches on the path");
     }
     if *grpc {
-        return Err(("match.grpc", "takes gRPC only"));
+        return asks("match.grpc", "takes gRPC only");
     }
     if runtime_fraction_per_million.is_some() {
-        return Err(("match.runtime_fraction", "takes a fraction of requests"));
+        return asks("match.runtime_fraction", "takes a fraction of requests");
     }
     if !headers.is_empty() {
-        return Err(("request_headers_to_add", "changes headers"));
+        return asks("request_headers_to_add", "changes headers");
     }
     match action {
         Action::Route(action) => action_cluster(action),
-        Action::Redirect(_) => Err(("redirect", "redirects")),
-        Action::DirectResponse(_) => Err(("direct_response", "answers by itself")),
+        Action::Redirect(_) => asks("redirect", "redirects"),
+        Action::DirectResponse(_) => asks("direct_response", "answers by itself"),
     }
 }
 
-fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, (&'static str, &'static str)> {
+fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, Asks> {
     let RouteAction {
         cluster,
         cluster_not_found_response: _,
@@ -100,35 +111,33 @@ fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, (&'static str, &'st
         upgrades,
     } = action;
     if path_rewrite.is_some() {
-        return Err(("route.prefix_rewrite", "rewrites the path"));
+        return asks("route.prefix_rewrite", "rewrites the path");
     }
     if host_rewrite.is_some() || *append_x_forwarded_host {
-        return Err(("route.host_rewrite_literal", "rewrites the host"));
+        return asks("route.host_rewrite_literal", "rewrites the host");
     }
     if timeout.is_some() {
-        return Err(("route.timeout", "has a timeout"));
+        return asks("route.timeout", "has a timeout");
     }
     if idle_timeout.is_some_and(|timeout| !timeout.is_zero()) {
-        return Err(("route.idle_timeout", "has an idle timeout"));
+        return asks("route.idle_timeout", "has an idle timeout");
     }
     if max_stream_duration.is_some_and(|limit| !limit.is_zero()) {
-        return Err(("route.max_stream_duration", "limits a request's duration"));
+        return asks("route.max_stream_duration", "limits a request's duration");
     }
     if grpc_timeout_header_max.is_some_and(|limit| !limit.is_zero()) {
-        return Err(("route.max_stream_duration.grpc_timeout_header_max", "limits a gRPC call's duration"));
+        return asks("route.max_stream_duration.grpc_timeout_header_max", "limits a gRPC call's duration");
     }
     if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
-        return Err(("route.retry_policy", "has a retry policy of its own"));
+        return asks("route.retry_policy", "has a retry policy of its own");
     }
     if !upgrades.is_empty() {
-        return Err(("route.upgrade_configs", "allows upgrades of its own"));
+        return asks("route.upgrade_configs", "allows upgrades of its own");
     }
     match cluster {
         ClusterSpecifier::Cluster(name) => Ok(name),
-        ClusterSpecifier::Weighted(_) => Err(("route.weighted_clusters", "draws among weighted clusters")),
-        ClusterSpecifier::ClusterHeader(_) => {
-            Err(("route.cluster_header", "takes the cluster from a header"))
-        }
+        ClusterSpecifier::Weighted(_) => asks("route.weighted_clusters", "draws among weighted clusters"),
+        ClusterSpecifier::ClusterHeader(_) => asks("route.cluster_header", "takes the cluster from a header"),
     }
 }
 

@@ -180,12 +180,15 @@ fn route_clusters(routes: &RouteConfiguration) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `virtualOutbound` and `virtualInbound` are those with `use_original_dst`; they hand connections to the others.
+/// `virtualOutbound` and `virtualInbound` take connections by their original destination; the others have theirs by
+/// address from virtualOutbound. In the order of names, so that the same listeners always make the same plan.
 fn by_destination(listeners: &HashMap<String, Arc<Listener>>) -> (OutboundListeners, Option<Arc<Listener>>) {
     let mut outbound = OutboundListeners::default();
     let mut inbound = None;
-    for listener in listeners.values() {
-        match (listener.use_original_dst, listener.direction) {
+    let mut sorted: Vec<_> = listeners.values().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    for listener in sorted {
+        match (listener.takes_original_dst(), listener.direction) {
             (true, TrafficDirection::Inbound) => inbound = Some(Arc::clone(listener)),
             (true, _) => outbound.default = Some(Arc::clone(listener)),
             (false, TrafficDirection::Inbound) => {}

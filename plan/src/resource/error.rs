@@ -38,13 +38,21 @@ impl fmt::Display for FieldPath {
 }
 
 /// One field that keeps a resource from being served.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     /// Where.
     pub path: FieldPath,
     /// What is wrong, and what would be right.
     pub reason: String,
+}
+
+impl std::error::Error for FieldError {}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, reason } = self;
+        if path.0.is_empty() { f.write_str(reason) } else { write!(f, "{path}: {reason}") }
+    }
 }
 
 /// A resource that is refused, with every offending field.

@@ -1,5 +1,7 @@
 //! Header matching and header mutation.
 
+use std::fmt;
+
 use http::{HeaderName, HeaderValue};
 
 use super::matcher::StringMatcher;
@@ -30,6 +32,18 @@ pub enum HeaderSource {
     Authority,
     /// `:scheme`
     Scheme,
+}
+
+impl fmt::Display for HeaderSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name(name) => name.as_str(),
+            Self::Method => ":method",
+            Self::Path => ":path",
+            Self::Authority => ":authority",
+            Self::Scheme => ":scheme",
+        })
+    }
 }
 
 /// `header_match_specifier`.

@@ -19,7 +19,7 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// `bind_to_port`: false for the listeners that virtualOutbound hands connections to.
     pub bind_to_port: bool,
-    /// `use_original_dst`: true for virtualOutbound and virtualInbound.
+    /// `use_original_dst`: true for virtualOutbound; virtualInbound has a listener filter for it.
     pub use_original_dst: bool,
     /// `traffic_direction`.
     pub direction: TrafficDirection,
@@ -33,6 +33,13 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// Where no chain matches; otherwise the connection is closed.
     pub default_filter_chain: Option<Arc<FilterChain>>,
+}
+
+impl Listener {
+    /// Whether it takes connections by their original destination, as virtualOutbound and virtualInbound do.
+    pub fn takes_original_dst(&self) -> bool {
+        self.use_original_dst || self.listener_filters.original_dst
+    }
 }
 
 /// `core.v3.TrafficDirection`.

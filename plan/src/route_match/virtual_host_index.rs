@@ -71,8 +71,11 @@ impl VirtualHostIndex {
         self.exact
             .get(&*host)
             .copied()
-            .or_else(|| self.suffixes.find(|length| host.get(host.len().checked_sub(length)?..)))
-            .or_else(|| self.prefixes.find(|length| (length < host.len()).then(|| host.get(..length))?))
+            .or_else(|| {
+                self.suffixes
+                    .find(&host, |length| host.len().checked_sub(length).and_then(|at| host.get(at..)))
+            })
+            .or_else(|| self.prefixes.find(&host, |length| host.get(..length)))
             .or(self.any)
     }
 }
@@ -106,8 +109,9 @@ impl Wildcards {
         }
     }
 
-    /// `part` cuts the host to a length; the star stands for at least one character, so it refuses the whole host.
-    fn find<'h>(&self, part: impl Fn(usize) -> Option<&'h str>) -> Option<usize> {
-        self.0.iter().find_map(|(length, hosts)| hosts.get(part(*length)?).copied())
+    /// `part` cuts the host to a length. The star stands for at least one character.
+    fn find<'h>(&self, host: &str, part: impl Fn(usize) -> Option<&'h str>) -> Option<usize> {
+        let mut shorter = self.0.iter().filter(|(length, _)| *length < host.len());
+        shorter.find_map(|(length, positions)| positions.get(part(*length)?).copied())
     }
 }

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::http_connection_manager::RouteSpecifier;
@@ -53,8 +52,8 @@ pub struct Rejection {
 pub struct RefusedListener {
     /// Its addresses, as far as they are understood.
     pub addresses: Vec<SocketAddr>,
-    /// `use_original_dst`: `virtualOutbound` or `virtualInbound`.
-    pub use_original_dst: bool,
+    /// It is `virtualOutbound` or `virtualInbound`.
+    pub takes_original_dst: bool,
     /// `traffic_direction`.
     pub direction: TrafficDirection,
 }

@@ -21,7 +21,8 @@ use crate::resource::http_connection_manager::HttpFilter;
 /// The filters in order; the router must be the last.
 pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFilter>> {
     let filters: Vec<HttpFilter> = at.each(values, http_filter)?.into_iter().flatten().collect();
-    if filters.iter().position(|filter| *filter == HttpFilter::Router) != filters.len().checked_sub(1) {
+    let router = filters.iter().position(|filter| *filter == HttpFilter::Router);
+    if router.is_none_or(|position| position + 1 != filters.len()) {
         return at.refuse("does not have the router as its last filter, and nowhere else");
     }
     Some(filters)

@@ -75,14 +75,16 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
     let others = at.field("additional_addresses").each(additional_addresses, additional_address);
     let use_original_dst = use_original_dst.is_some_and(|flag| flag.value);
     let bind_to_port = bind_to_port.is_none_or(|flag| flag.value);
-    if bind_to_port && !use_original_dst {
+    let direction = direction(traffic_direction, &at.field("traffic_direction"));
+    refuse_access_logs(access_log, &at.field("access_log"));
+    let listener_filters = listener_filters(filters, &at.field("listener_filters"));
+    let takes_original_dst =
+        use_original_dst || listener_filters.as_ref().is_some_and(|filters| filters.original_dst);
+    if bind_to_port && !takes_original_dst {
         let _: Option<()> = at
             .field("bind_to_port")
             .refuse("is not supported: only virtualOutbound and virtualInbound have a socket of their own");
     }
-    let direction = direction(traffic_direction, &at.field("traffic_direction"));
-    refuse_access_logs(access_log, &at.field("access_log"));
-    let listener_filters = listener_filters(filters, &at.field("listener_filters"));
     let listener_filters_timeout = timeout(
         listener_filters_timeout,
         Some(DEFAULT_LISTENER_FILTERS_TIMEOUT),
@@ -159,7 +161,11 @@ pub(crate) fn refused_listener(bytes: &[u8]) -> Option<RefusedListener> {
     let addresses = value.address.into_iter().chain(additional);
     Some(RefusedListener {
         addresses: addresses.filter_map(|address| socket_addr(address, &at)).collect(),
-        use_original_dst: value.use_original_dst.is_some_and(|flag| flag.value),
+        takes_original_dst: value.use_original_dst.is_some_and(|flag| flag.value)
+            || value
+                .listener_filters
+                .iter()
+                .any(|filter| filter.name == "envoy.filters.listener.original_dst"),
         direction: direction(value.traffic_direction, &at).unwrap_or(TrafficDirection::Unspecified),
     })
 }

@@ -207,6 +207,17 @@ fn a_redirect() {
 }
 
 #[test]
+fn empty_text_is_text_that_is_not_set() {
+    // What istiod writes for a redirect to another port.
+    let route =
+        route(&json!({ "redirect": { "port_redirect": 8443, "path_redirect": "", "scheme_redirect": "" } }));
+    let Action::Redirect(redirect) = &route.action else { panic!("{:?}", route.action) };
+    assert!(redirect.path.is_none() && redirect.scheme.is_none() && redirect.host.is_none());
+
+    action(&json!({ "host_rewrite_literal": "" }), |action| assert!(action.host_rewrite.is_none()));
+}
+
+#[test]
 fn a_direct_response_has_a_status_and_a_body_of_limited_size() {
     let answer = |status: u16, length: usize| json!({ "direct_response": { "status": status, "body": { "inline_string": "x".repeat(length) } } });
 

@@ -1,0 +1,68 @@
+//! What becomes of a real istiod's configuration: every destination's path and reason, as a reviewer would read them.
+
+use std::fmt::Write;
+
+use orlop_plan::compile::explain;
+use orlop_plan::snapshot::Interner;
+
+use crate::capture::{self, Capture};
+
+fn verdicts(capture: &Capture) -> String {
+    let plans = capture::plans(capture);
+    assert!(plans.ready, "everything that the configuration names is in the capture");
+    assert_eq!(plans.held, []);
+    let mut text = String::new();
+    for (destination, verdict) in &plans.verdicts {
+        writeln!(text, "{destination} — {}\n    {}", verdict.path, verdict.reason).unwrap();
+    }
+    text
+}
+
+#[test]
+fn nothing_of_an_ordinary_configuration_is_refused() {
+    for name in ["shop", "strict"] {
+        assert_eq!(capture::load(name, &mut Interner::new()).errors, [], "{name}");
+    }
+}
+
+#[test]
+fn every_kind_of_service_has_its_path() {
+    insta::assert_snapshot!(verdicts(&capture::load("shop", &mut Interner::new())));
+}
+
+#[test]
+fn strict_mutual_tls_drops_inbound_plaintext() {
+    let text = verdicts(&capture::load("strict", &mut Interner::new()));
+    let inbound: Vec<_> = text.lines().skip_while(|line| !line.starts_with("in at")).collect();
+    insta::assert_snapshot!(inbound.join("\n"));
+}
+
+#[test]
+fn the_kernel_is_told_weights_and_addresses() {
+    let plans = capture::plans(&capture::load("shop", &mut Interner::new()));
+    let frontends: Vec<_> =
+        plans.kernel.frontends.iter().map(|(frontend, action)| format!("{frontend:?} {action:?}")).collect();
+    insta::assert_snapshot!(frontends.join("\n"));
+}
+
+#[test]
+fn a_service_is_explained_by_name_and_by_address() {
+    let plans = capture::plans(&capture::load("shop", &mut Interner::new()));
+    let by_name = explain(&plans, "reviews.shop.svc.cluster.local", 8080);
+    assert_eq!(by_name, explain(&plans, "10.96.1.3", 8080));
+    assert_eq!(by_name.len(), 1);
+    let unknown = explain(&plans, "192.0.2.1", 5000);
+    assert_eq!(unknown[0].destination.to_string(), "to anywhere else");
+}
+
+#[test]
+fn two_workloads_share_equal_resources() {
+    let mut interner = Interner::new();
+    let one = capture::load("shop", &mut interner);
+    let alive = interner.len();
+    let other = capture::load("shop", &mut interner);
+    assert_eq!(interner.len(), alive);
+    for (name, stored) in one.snapshot.clusters().iter() {
+        assert!(std::sync::Arc::ptr_eq(&stored.resource, other.snapshot.clusters().get(name).unwrap()));
+    }
+}

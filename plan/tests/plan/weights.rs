@@ -1,0 +1,173 @@
+//! Which endpoints the kernel balances over, and with which weights.
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{CommonLbConfig, LbPolicy};
+use envoy_types::pb::envoy::config::core::v3::HealthStatus;
+use envoy_types::pb::envoy::config::endpoint::v3::{LbEndpoint, LocalityLbEndpoints};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use orlop_plan::classify::{Destination, Path, Verdict};
+use orlop_plan::kernel::{Frontend, OutboundAction};
+
+use crate::build::{
+    World, assignment, chain, eds_cluster, endpoint, listener, locality, mtls_endpoint, number, tcp_proxy,
+};
+
+fn weighted(address: &str, weight: u32) -> LbEndpoint {
+    LbEndpoint { load_balancing_weight: number(weight), ..endpoint(address) }
+}
+
+fn with_health(address: &str, health: HealthStatus) -> LbEndpoint {
+    LbEndpoint { health_status: health.into(), ..endpoint(address) }
+}
+
+fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, Vec<(String, u32)>) {
+    let mut world = World::default();
+    world.clusters(&[cluster]);
+    world.endpoints(&[assignment("a", localities)]);
+    world.listeners(&[listener("tcp", "10.96.0.1:9000", vec![chain(vec![tcp_proxy("a")])])]);
+    let plans = world.compile(None);
+    let frontend = Frontend { addr: Some("10.96.0.1".parse().unwrap()), port: 9000 };
+    let backends = match &plans.kernel.frontends[&frontend] {
+        OutboundAction::Balance(set) => {
+            set.backends.iter().map(|backend| (backend.address.to_string(), backend.weight)).collect()
+        }
+        _ => Vec::new(),
+    };
+    (plans.verdicts[&Destination::Outbound(frontend)].clone(), backends)
+}
+
+fn locality_weighted() -> Cluster {
+    Cluster {
+        common_lb_config: Some(CommonLbConfig {
+            healthy_panic_threshold: Some(Percent::default()),
+            locality_config_specifier: Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(
+                envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityWeightedLbConfig {},
+            )),
+            ..CommonLbConfig::default()
+        }),
+        ..eds_cluster("a")
+    }
+}
+
+fn of_weight(weight: u32, endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
+    LocalityLbEndpoints { load_balancing_weight: number(weight), ..locality(endpoints) }
+}
+
+fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
+    expected.iter().map(|(address, weight)| ((*address).to_owned(), *weight)).collect()
+}
+
+#[test]
+fn endpoints_have_their_own_weights() {
+    let localities = vec![
+        of_weight(7, vec![weighted("10.0.0.1:1", 1), weighted("10.0.0.2:1", 3)]),
+        of_weight(9, vec![weighted("10.0.0.3:1", 2)]),
+    ];
+    let (verdict, backends) = judged(eds_cluster("a"), localities);
+    assert_eq!(verdict.path, Path::Kernel);
+    assert_eq!(backends, pairs(&[("10.0.0.1:1", 1), ("10.0.0.2:1", 3), ("10.0.0.3:1", 2)]));
+}
+
+#[test]
+fn locality_weights_are_multiplied_out_exactly() {
+    // A: 1/3, shared 1:1; B: 2/3, shared 1:2. In twelfths: 1/6, 1/6, 2/9, 4/9 = 3:3:4:8.
+    let localities = vec![
+        of_weight(1, vec![weighted("10.0.0.1:1", 5), weighted("10.0.0.2:1", 5)]),
+        of_weight(2, vec![weighted("10.0.0.3:1", 1), weighted("10.0.0.4:1", 2)]),
+        locality(vec![endpoint("10.0.0.5:1")]),
+    ];
+    let (verdict, backends) = judged(locality_weighted(), localities);
+    assert_eq!(verdict.path, Path::Kernel);
+    assert_eq!(
+        backends,
+        pairs(&[("10.0.0.1:1", 3), ("10.0.0.2:1", 3), ("10.0.0.3:1", 4), ("10.0.0.4:1", 8)])
+    );
+}
+
+#[test]
+fn random_takes_no_notice_of_weights() {
+    let random = Cluster { lb_policy: LbPolicy::Random.into(), ..eds_cluster("a") };
+    let (_, backends) =
+        judged(random, vec![locality(vec![weighted("10.0.0.1:1", 9), endpoint("10.0.0.2:1")])]);
+    assert_eq!(backends, pairs(&[("10.0.0.1:1", 1), ("10.0.0.2:1", 1)]));
+}
+
+#[test]
+fn unfit_endpoints_get_nothing() {
+    let endpoints = vec![
+        endpoint("10.0.0.1:1"),
+        with_health("10.0.0.2:1", HealthStatus::Unhealthy),
+        with_health("10.0.0.3:1", HealthStatus::Draining),
+    ];
+    let (_, backends) = judged(eds_cluster("a"), vec![locality(endpoints)]);
+    assert_eq!(backends, pairs(&[("10.0.0.1:1", 1)]));
+}
+
+#[test]
+fn without_a_fit_endpoint_connections_are_refused_at_once() {
+    let sick = vec![locality(vec![with_health("10.0.0.2:1", HealthStatus::Unhealthy)])];
+    for localities in [vec![], vec![locality(vec![])], sick] {
+        assert_eq!(judged(eds_cluster("a"), localities).0.path, Path::Blocked);
+    }
+}
+
+#[test]
+fn what_weights_cannot_tell_goes_to_the_proxy() {
+    let panicking = Cluster { common_lb_config: None, ..eds_cluster("a") };
+    let second = LocalityLbEndpoints { priority: 1, ..locality(vec![endpoint("10.0.0.2:1")]) };
+    let unfit = || vec![endpoint("10.0.0.1:1"), with_health("10.0.0.2:1", HealthStatus::Unhealthy)];
+    for (cluster, localities, field) in [
+        (eds_cluster("a"), vec![locality(vec![endpoint("10.0.0.1:1")]), second], "endpoints[1].priority"),
+        (panicking, vec![locality(unfit())], "endpoints[0].lb_endpoints[1].health_status"),
+        (locality_weighted(), vec![of_weight(1, unfit())], "endpoints[0].lb_endpoints[1].health_status"),
+        (
+            eds_cluster("a"),
+            vec![locality(vec![with_health("10.0.0.1:1", HealthStatus::Degraded)])],
+            "endpoints[0].lb_endpoints[0].health_status",
+        ),
+        (
+            locality_weighted(),
+            vec![
+                of_weight(u32::MAX, vec![weighted("10.0.0.1:1", u32::MAX - 4), endpoint("10.0.0.2:1")]),
+                of_weight(1, vec![weighted("10.0.0.3:1", u32::MAX - 6), weighted("10.0.0.4:1", 1)]),
+            ],
+            "endpoints",
+        ),
+    ] {
+        let (verdict, _) = judged(cluster, localities);
+        assert_eq!((verdict.path, verdict.reason.field.to_string()), (Path::TcpProxy, field.to_owned()));
+    }
+}
+
+#[test]
+fn plaintext_never_goes_where_tls_is_owed() {
+    use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+    use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+    use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+
+    let tls = TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(crate::build::any(
+            &UpstreamTlsContext::default(),
+        ))),
+    };
+    let mode = Value { kind: Some(Kind::StringValue("istio".to_owned())) };
+    let by_metadata = Cluster {
+        transport_socket_matches: vec![TransportSocketMatch {
+            name: "tlsMode-istio".to_owned(),
+            r#match: Some(Struct { fields: [("tlsMode".to_owned(), mode)].into() }),
+            transport_socket: Some(tls.clone()),
+        }],
+        ..eds_cluster("a")
+    };
+    let for_all = Cluster { transport_socket: Some(tls), ..eds_cluster("a") };
+    let path = |cluster: &Cluster, endpoints: Vec<LbEndpoint>| {
+        judged(cluster.clone(), vec![locality(endpoints)]).0.path
+    };
+    assert_eq!(path(&by_metadata, vec![endpoint("10.0.0.1:1")]), Path::Kernel);
+    assert_eq!(path(&by_metadata, vec![mtls_endpoint("10.0.0.1:1")]), Path::Blocked);
+    assert_eq!(path(&by_metadata, vec![endpoint("10.0.0.1:1"), mtls_endpoint("10.0.0.2:1")]), Path::TcpProxy);
+    assert_eq!(path(&for_all, vec![endpoint("10.0.0.1:1")]), Path::Blocked);
+}
