@@ -17,7 +17,7 @@ use super::matcher::string_matcher;
 use super::regex::{full_match, substitution};
 use super::route_action::route_action;
 use super::route_configuration::refuse_per_filter_config;
-use super::scalar::{per_million, port};
+use super::scalar::{optional_text, per_million, port};
 use crate::resource::route::{
     Action, DirectResponseAction, PathMatch, QueryParameterMatcher, RedirectAction, RedirectPath, Route,
     RouteMatch,
@@ -160,12 +160,14 @@ fn redirect(value: ProtoRedirect, at: &At<'_>) -> Option<RedirectAction> {
     let scheme = match scheme_rewrite_specifier {
         None | Some(SchemeRewriteSpecifier::HttpsRedirect(false)) => None,
         Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
-        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => Some(scheme),
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => optional_text(scheme),
     };
     let path = match path_rewrite_specifier {
         None => Some(None),
-        Some(PathRewriteSpecifier::PathRedirect(path)) => Some(Some(RedirectPath::Full(path))),
-        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => Some(Some(RedirectPath::Prefix(prefix))),
+        Some(PathRewriteSpecifier::PathRedirect(path)) => Some(optional_text(path).map(RedirectPath::Full)),
+        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
+            Some(optional_text(prefix).map(RedirectPath::Prefix))
+        }
         Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
             substitution(rewrite, &at.field("regex_rewrite"))
                 .map(|(pattern, substitution)| Some(RedirectPath::Regex { pattern, substitution }))
@@ -174,7 +176,7 @@ fn redirect(value: ProtoRedirect, at: &At<'_>) -> Option<RedirectAction> {
     };
     Some(RedirectAction {
         scheme,
-        host: (!host_redirect.is_empty()).then_some(host_redirect),
+        host: optional_text(host_redirect),
         port: port?,
         path: path?,
         status: status?,

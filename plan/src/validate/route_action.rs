@@ -15,7 +15,7 @@ use super::header::{Mutations, header_name};
 use super::regex::substitution;
 use super::retry::retry_policy;
 use super::route_configuration::refuse_per_filter_config;
-use super::scalar::{optional_duration, timeout};
+use super::scalar::{optional_duration, optional_text, timeout};
 use crate::resource::route::{
     ClusterSpecifier, HostRewrite, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,
 };
@@ -113,7 +113,9 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
 fn host_rewrite(value: Option<HostRewriteSpecifier>, at: &At<'_>) -> Option<Option<HostRewrite>> {
     match value {
         None => Some(None),
-        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(Some(HostRewrite::Literal(host))),
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => {
+            Some(optional_text(host).map(HostRewrite::Literal))
+        }
         Some(HostRewriteSpecifier::AutoHostRewrite(flag)) => Some(flag.value.then_some(HostRewrite::Auto)),
         Some(HostRewriteSpecifier::HostRewriteHeader(name)) => {
             header_name(&name, &at.field("host_rewrite_header")).map(|name| Some(HostRewrite::Header(name)))
@@ -194,8 +196,8 @@ fn weighted_cluster(value: ClusterWeight, at: &At<'_>) -> Option<WeightedCluster
         response_headers_to_remove,
     }
     .convert(at);
-    let host_rewrite =
-        host_rewrite_specifier.map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| host);
+    let host_rewrite = host_rewrite_specifier
+        .and_then(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| optional_text(host));
     Some(WeightedCluster {
         name: name.into(),
         weight: weight.map_or(0, |weight| weight.value),

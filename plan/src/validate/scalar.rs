@@ -13,6 +13,11 @@ use ipnet::IpNet;
 
 use super::at::{At, is_set, refuse_set};
 
+/// Text that may be left out. Envoy takes empty text for none inside of a `oneof` too; istiod writes `path_redirect: ""`.
+pub(super) fn optional_text(value: String) -> Option<String> {
+    (!value.is_empty()).then_some(value)
+}
+
 /// A duration, not negative.
 pub(super) fn duration(value: protobuf::Duration, at: &At<'_>) -> Option<Duration> {
     let protobuf::Duration { seconds, nanos } = value;
