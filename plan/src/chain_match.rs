@@ -56,7 +56,7 @@ impl Candidates<'_> {
 }
 
 /// An exact value is more specific than none.
-fn exact<T: PartialEq>(wanted: Option<T>, actual: T) -> Option<bool> {
+fn exact<T: Copy + PartialEq>(wanted: Option<T>, actual: T) -> Option<bool> {
     match wanted {
         Some(wanted) => (wanted == actual).then_some(true),
         None => Some(false),
@@ -90,11 +90,10 @@ fn server_name(wanted: &[String], actual: Option<&str>) -> Option<usize> {
         .max()
 }
 
-/// The client's earliest protocol that a chain lists wins.
-fn first_protocol(wanted: &[String], offered: &[&str]) -> Option<Option<Reverse<usize>>> {
+/// The client's earliest protocol that a chain lists wins; none at all comes last.
+fn first_protocol(wanted: &[String], offered: &[&str]) -> Option<Reverse<usize>> {
     if wanted.is_empty() {
-        return Some(None);
+        return Some(Reverse(offered.len()));
     }
-    let position = offered.iter().position(|offer| wanted.iter().any(|name| name == offer))?;
-    Some(Some(Reverse(position)))
+    offered.iter().position(|offer| wanted.iter().any(|name| name == offer)).map(Reverse)
 }

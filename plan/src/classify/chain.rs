@@ -15,7 +15,7 @@ use crate::resource::route::{RouteConfiguration, VirtualHost};
 use crate::resource::tcp_proxy::{TcpClusterSpecifier, TcpProxy};
 
 /// Envoy's idle timeout of a TCP proxy where none is asked for.
-const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_secs(3600));
+const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_hours(1));
 
 /// A chain, and where it stands, for reasons.
 #[derive(Clone, Copy)]
@@ -129,11 +129,9 @@ fn http_finding(proxy: &ProxyPlan, routes: &RouteConfiguration, virtual_hosts: &
             _ => only = Some(cluster),
         }
     }
-    match only {
-        Some(cluster) => hop(proxy, cluster, Layer::Http),
-        None => {
-            let cause = Cause::VirtualHost { virtual_host: "*".to_owned(), what: "is not there" };
-            l7(FieldPath::root().field("virtual_hosts"), cause)
-        }
+    if let Some(cluster) = only {
+        return hop(proxy, cluster, Layer::Http);
     }
+    let cause = Cause::VirtualHost { virtual_host: "*".to_owned(), what: "is not there" };
+    l7(FieldPath::root().field("virtual_hosts"), cause)
 }

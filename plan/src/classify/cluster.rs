@@ -14,7 +14,7 @@ use crate::resource::cluster::{
 use crate::resource::endpoint::ClusterLoadAssignment;
 
 /// Envoy's idle timeout of upstream connections where none is asked for.
-const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_secs(3600));
+const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_hours(1));
 
 /// What happens to a connection or request that is sent to cluster `name`.
 pub(super) fn hop(proxy: &ProxyPlan, name: &Arc<str>, layer: Layer) -> Finding {

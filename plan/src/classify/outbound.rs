@@ -80,15 +80,12 @@ fn listener_finding(proxy: &ProxyPlan, listener: &Listener, port: Option<u16>, s
         }
     }
     if !catch_all {
-        match &listener.default_filter_chain {
-            Some(chain) => {
-                let field = FieldPath::root().field("default_filter_chain");
-                findings.push(one_chain(proxy, chain, &resource, &field, scope));
-            }
-            None => {
-                let finding = Finding::new(Path::Blocked, &resource, FieldPath::root(), Cause::NoChain);
-                findings.push((Layer::Tcp, finding));
-            }
+        if let Some(chain) = &listener.default_filter_chain {
+            let field = FieldPath::root().field("default_filter_chain");
+            findings.push(one_chain(proxy, chain, &resource, &field, scope));
+        } else {
+            let finding = Finding::new(Path::Blocked, &resource, FieldPath::root(), Cause::NoChain);
+            findings.push((Layer::Tcp, finding));
         }
     }
     if matches!(scope, Scope::HostOf(_)) && findings.iter().any(|(layer, _)| *layer == Layer::Http) {

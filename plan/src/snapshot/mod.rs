@@ -200,7 +200,7 @@ impl Snapshot {
         self.listeners
             .iter()
             .flat_map(|(_, stored)| rds_names(&stored.resource))
-            .map(|name| name.to_string())
+            .map(ToString::to_string)
             .collect()
     }
 }

@@ -31,10 +31,11 @@ const DEFAULT_MAX_HEADERS_KB: u32 = 60;
 /// Envoy's limit of the number of headers.
 const DEFAULT_MAX_HEADERS_COUNT: u32 = 100;
 /// Envoy's limit of a stream's silence.
-const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// What Envoy calls itself.
 const DEFAULT_SERVER_NAME: &str = "envoy";
 
+#[expect(clippy::too_many_lines, reason = "it takes one message apart, field by field")]
 pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpConnectionManager> {
     let Proto {
         codec_type,
@@ -160,7 +161,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         stream_idle_timeout: stream_idle_timeout?,
         request_timeout: request_timeout?,
         request_headers_timeout: request_headers_timeout?,
-        accept_http_10: accept_http_10?,
+        accept_http_10,
         use_remote_address: use_remote_address.is_some_and(|flag| flag.value),
         skip_xff_append,
         xff_num_trusted_hops,
@@ -220,7 +221,7 @@ fn common(
 }
 
 /// `accept_http_10`.
-fn http1(value: Http1ProtocolOptions, at: &At<'_>) -> Option<bool> {
+fn http1(value: Http1ProtocolOptions, at: &At<'_>) -> bool {
     let Http1ProtocolOptions {
         allow_absolute_url,
         accept_http_10,
@@ -241,7 +242,7 @@ fn http1(value: Http1ProtocolOptions, at: &At<'_>) -> Option<bool> {
         override_stream_error_on_invalid_http_message, send_fully_qualified_url, allow_custom_methods,
         ignore_http_11_upgrade
     );
-    Some(accept_http_10)
+    accept_http_10
 }
 
 /// The upgrade's type where it is enabled.

@@ -53,9 +53,15 @@ fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
 
 fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
     match extension.type_name() {
-        known if known == Router::full_name() => router(extension.message(at)?, at),
+        known if known == Router::full_name() => {
+            refuse_router(extension.message(at)?, at);
+            Some(HttpFilter::Router)
+        }
         known if known == PluginConfig::full_name() => stats(extension, at).map(|()| HttpFilter::Stats),
-        known if known == HttpFault::full_name() => fault(extension.message(at)?, at),
+        known if known == HttpFault::full_name() => {
+            refuse_fault(extension.message(at)?, at);
+            Some(HttpFilter::Fault)
+        }
         known if known == Cors::full_name() => {
             let Cors {} = extension.message(at)?;
             Some(HttpFilter::Cors)
@@ -85,7 +91,7 @@ fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
     }
 }
 
-fn router(value: Router, at: &At<'_>) -> Option<HttpFilter> {
+fn refuse_router(value: Router, at: &At<'_>) {
     let Router {
         // Statistics and traces.
         dynamic_stats: _,
@@ -104,11 +110,10 @@ fn router(value: Router, at: &At<'_>) -> Option<HttpFilter> {
         at; upstream_log, suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout,
         upstream_http_filters
     );
-    Some(HttpFilter::Router)
 }
 
 /// The filter stands in every chain for routes to configure; a fault of its own is refused.
-fn fault(value: HttpFault, at: &At<'_>) -> Option<HttpFilter> {
+fn refuse_fault(value: HttpFault, at: &At<'_>) {
     let HttpFault {
         delay,
         abort,
@@ -133,5 +138,4 @@ fn fault(value: HttpFault, at: &At<'_>) -> Option<HttpFilter> {
         delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
         max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime, filter_metadata
     );
-    Some(HttpFilter::Fault)
 }

@@ -1,5 +1,11 @@
 //! From protobuf to plans, by way of the public interface.
 #![expect(deprecated, reason = "a control plane may still set what the protocol discourages")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unnecessary_wraps,
+    clippy::needless_pass_by_value,
+    reason = "fields of protobuf messages are Options"
+)]
 
 mod build;
 mod capture;
@@ -7,6 +13,7 @@ mod captured_verdicts;
 mod chain_matching;
 mod chain_properties;
 mod header_matching;
+mod kernel_equals_proxy;
 mod refused_fields;
 mod regular_expressions;
 mod route_matching;

@@ -117,7 +117,7 @@ fn what_weights_cannot_tell_goes_to_the_proxy() {
     let panicking = Cluster { common_lb_config: None, ..eds_cluster("a") };
     let second = LocalityLbEndpoints { priority: 1, ..locality(vec![endpoint("10.0.0.2:1")]) };
     let unfit = || vec![endpoint("10.0.0.1:1"), with_health("10.0.0.2:1", HealthStatus::Unhealthy)];
-    for (cluster, localities, field) in [
+    let cases = vec![
         (eds_cluster("a"), vec![locality(vec![endpoint("10.0.0.1:1")]), second], "endpoints[1].priority"),
         (panicking, vec![locality(unfit())], "endpoints[0].lb_endpoints[1].health_status"),
         (locality_weighted(), vec![of_weight(1, unfit())], "endpoints[0].lb_endpoints[1].health_status"),
@@ -134,7 +134,8 @@ fn what_weights_cannot_tell_goes_to_the_proxy() {
             ],
             "endpoints",
         ),
-    ] {
+    ];
+    for (cluster, localities, field) in cases {
         let (verdict, _) = judged(cluster, localities);
         assert_eq!((verdict.path, verdict.reason.field.to_string()), (Path::TcpProxy, field.to_owned()));
     }

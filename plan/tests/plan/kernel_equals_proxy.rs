@@ -1,0 +1,287 @@
+//! Whatever the kernel does is what the proxy would do.
+//!
+//! Configurations are generated from parts that ask for L7 and parts that do not. For each frontend of the kernel plan, a
+//! connection is then walked through the proxy plan as Envoy would walk it: listener, chain, route, cluster, endpoints.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use envoy_types::pb::envoy::config::core::v3::{
+    HealthStatus as ProtoHealth, TransportSocket, transport_socket,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::Route;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+use http::HeaderMap;
+use orlop_plan::chain_match::{ConnectionFacts, select_chain};
+use orlop_plan::compile::Plans;
+use orlop_plan::kernel::{BackendSet, Frontend, OutboundAction};
+use orlop_plan::resource::cluster::{ClusterDiscovery, UpstreamTransportSocket};
+use orlop_plan::resource::endpoint::HealthStatus;
+use orlop_plan::resource::http_connection_manager::RouteSpecifier;
+use orlop_plan::resource::listener::{TerminalFilter, TransportProtocol};
+use orlop_plan::resource::route::{Action, ClusterSpecifier};
+use orlop_plan::resource::tcp_proxy::TcpClusterSpecifier;
+use orlop_plan::route_match::RequestHead;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::build::{
+    World, action_to, any, assignment, chain, eds_cluster, endpoint, http_chain, http_listener, listener,
+    locality, manager, mtls_endpoint, number, passthrough_cluster, prefix, route_configuration, route_to,
+    seconds, tcp_proxy, virtual_host,
+};
+
+const CLUSTERS: [&str; 3] = ["a", "b", "c"];
+
+fn tls_by_metadata() -> TransportSocketMatch {
+    let mode = Value { kind: Some(Kind::StringValue("istio".to_owned())) };
+    TransportSocketMatch {
+        name: "tlsMode-istio".to_owned(),
+        r#match: Some(Struct { fields: [("tlsMode".to_owned(), mode)].into() }),
+        transport_socket: Some(TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            config_type: Some(transport_socket::ConfigType::TypedConfig(any(&UpstreamTlsContext::default()))),
+        }),
+    }
+}
+
+fn cluster() -> impl Strategy<Value = Cluster> {
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.5)).prop_map(|(ejects, tls)| Cluster {
+        outlier_detection: ejects.then(OutlierDetection::default),
+        transport_socket_matches: if tls { vec![tls_by_metadata()] } else { vec![] },
+        ..eds_cluster("")
+    })
+}
+
+fn lb_endpoint() -> impl Strategy<Value = LbEndpoint> {
+    (
+        1..20_u8,
+        1..4_u32,
+        prop::bool::weighted(0.2),
+        select(vec![ProtoHealth::Healthy, ProtoHealth::Healthy, ProtoHealth::Unhealthy]),
+    )
+        .prop_map(|(last, weight, mtls, health)| {
+            let address = format!("10.1.0.{last}:80");
+            let endpoint = if mtls { mtls_endpoint(&address) } else { endpoint(&address) };
+            LbEndpoint { load_balancing_weight: number(weight), health_status: health.into(), ..endpoint }
+        })
+}
+
+fn to_cluster() -> impl Strategy<Value = &'static str> {
+    select(vec!["a", "b", "c", "missing", "PassthroughCluster"])
+}
+
+fn routes() -> impl Strategy<Value = Vec<Route>> {
+    let route = (to_cluster(), select(vec!["/", "/", "/", "/api"]), prop::bool::weighted(0.2)).prop_map(
+        |(cluster, path, timeout)| {
+            let mut action = action_to(cluster);
+            if timeout {
+                action.timeout = seconds(3);
+            }
+            Route {
+                r#match: Some(prefix(path)),
+                action: Some(envoy_types::pb::envoy::config::route::v3::route::Action::Route(action)),
+                ..route_to(cluster)
+            }
+        },
+    );
+    vec(route, 1..3)
+}
+
+/// A listener of one service: TCP, or HTTP told by its first bytes.
+fn own_listener(index: usize, tcp: &str, http: Option<&[Route]>) -> (Listener, Option<Vec<Route>>) {
+    let address = format!("10.96.1.{index}:80");
+    let name = format!("10.96.1.{index}_80");
+    let tcp_chain = chain(vec![tcp_proxy(tcp)]);
+    match http {
+        None => (listener(&name, &address, vec![tcp_chain]), None),
+        Some(routes) => {
+            let mut auto = listener(&name, &address, vec![http_chain(&manager(&name))]);
+            auto.default_filter_chain = Some(tcp_chain);
+            (auto, Some(routes.to_vec()))
+        }
+    }
+}
+
+fn world(
+    clusters: &[(Cluster, Vec<LbEndpoint>)],
+    shared: &[Vec<Route>],
+    allow_any: bool,
+    own: &[(&str, Option<Vec<Route>>)],
+) -> World {
+    let mut world = World::default();
+    let named = CLUSTERS.iter().zip(clusters);
+    let mut all: Vec<_> = named
+        .clone()
+        .map(|(name, (cluster, _))| Cluster { name: (*name).to_owned(), ..cluster.clone() })
+        .collect();
+    all.push(passthrough_cluster());
+    world.clusters(&all);
+    let assignments: Vec<_> =
+        named.map(|(name, (_, endpoints))| assignment(name, vec![locality(endpoints.clone())])).collect();
+    world.endpoints(&assignments);
+    let mut hosts: Vec<_> = shared
+        .iter()
+        .enumerate()
+        .map(|(i, routes)| {
+            let domains = [format!("svc-{i}"), format!("10.96.0.{i}")];
+            virtual_host(&format!("svc-{i}"), &[&domains[0], &domains[1]], routes.clone())
+        })
+        .collect();
+    if allow_any {
+        hosts.push(virtual_host("allow_any", &["*"], vec![route_to("PassthroughCluster")]));
+    }
+    let mut route_configurations = vec![route_configuration("8080", hosts)];
+    let mut listeners = vec![http_listener(8080)];
+    for (i, (tcp, http)) in own.iter().enumerate() {
+        let (listener, routes) = own_listener(i, tcp, http.as_deref());
+        if let Some(routes) = routes {
+            route_configurations
+                .push(route_configuration(&listener.name, vec![virtual_host("own", &["*"], routes)]));
+        }
+        listeners.push(listener);
+    }
+    let outcome = world.routes(&route_configurations);
+    assert_eq!(outcome.errors, []);
+    let outcome = world.listeners(&listeners);
+    assert_eq!(outcome.errors, []);
+    world
+}
+
+/// What a proxy does with a connection, as far as the kernel could do it too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// Sent to one of these, by weight, in plaintext.
+    Balanced(BTreeMap<SocketAddr, u32>),
+    /// Sent to where it was going.
+    OriginalDestination,
+    /// Nobody may be sent to.
+    Refused,
+    /// Something that only a proxy does.
+    Other,
+}
+
+fn through_cluster(plans: &Plans, name: &str) -> Outcome {
+    let Some(plan) = plans.proxy.clusters.get(name) else { return Outcome::Refused };
+    if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
+        return Outcome::OriginalDestination;
+    }
+    let endpoints: Vec<_> =
+        plan.load_assignment.iter().flat_map(|one| &one.localities).flat_map(|one| &one.endpoints).collect();
+    let healthy: Vec<_> =
+        endpoints.into_iter().filter(|endpoint| endpoint.health == HealthStatus::Healthy).collect();
+    let owed = |endpoint: &&&orlop_plan::resource::endpoint::LbEndpoint| match &plan.cluster.transport_socket
+    {
+        UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
+            endpoint.transport_socket_match.contains(&(key.clone(), value.clone()))
+        }
+        UpstreamTransportSocket::Tls => true,
+        UpstreamTransportSocket::RawBuffer => false,
+    };
+    match healthy.iter().filter(owed).count() {
+        count if count == healthy.len() => Outcome::Refused,
+        _ if plan.cluster.outlier_detection => Outcome::Other,
+        0 => {
+            let mut weights = BTreeMap::new();
+            for endpoint in healthy {
+                *weights.entry(endpoint.address).or_default() += endpoint.weight;
+            }
+            Outcome::Balanced(weights)
+        }
+        _ => Outcome::Other,
+    }
+}
+
+/// A request for `authority` and `path`, or bytes that are no HTTP.
+fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, &str)>) -> Outcome {
+    let Some(listener) = plans.proxy.outbound.select(destination.ip(), destination.port()) else {
+        return Outcome::OriginalDestination;
+    };
+    let protocols: &[&str] = if request.is_some() { &["http/1.1"] } else { &[] };
+    let facts = ConnectionFacts {
+        destination,
+        source: SocketAddr::from(([10, 0, 0, 1], 40_000)),
+        transport: TransportProtocol::RawBuffer,
+        application_protocols: protocols,
+        server_name: None,
+    };
+    let Some(chain) = select_chain(listener, &facts) else { return Outcome::Refused };
+    match (&chain.terminal, request) {
+        (TerminalFilter::TcpProxy(tcp_proxy), _) => match &tcp_proxy.cluster {
+            TcpClusterSpecifier::Cluster(name) => through_cluster(plans, name),
+            TcpClusterSpecifier::Weighted { .. } => Outcome::Other,
+        },
+        (TerminalFilter::HttpConnectionManager(manager), Some((authority, path_and_query))) => {
+            let RouteSpecifier::Rds(name) = &manager.routes else { return Outcome::Other };
+            let headers = HeaderMap::new();
+            let head =
+                RequestHead { method: "GET", path_and_query, authority, scheme: "http", headers: &headers };
+            let Some(selection) = plans.proxy.routes[name].select(&head, 0) else { return Outcome::Other };
+            let Action::Route(action) = &selection.route.action else { return Outcome::Other };
+            match &action.cluster {
+                ClusterSpecifier::Cluster(name) if action.timeout.is_none() => through_cluster(plans, name),
+                _ => Outcome::Other,
+            }
+        }
+        (TerminalFilter::HttpConnectionManager(_), None) => Outcome::Other,
+    }
+}
+
+fn balanced(set: &BackendSet) -> Outcome {
+    let mut weights = BTreeMap::new();
+    for backend in &set.backends {
+        *weights.entry(backend.address).or_default() += backend.weight;
+    }
+    Outcome::Balanced(weights)
+}
+
+/// What an application may send to a frontend. The host of a request to a service's address is the service's.
+fn requests(frontend: Frontend) -> Vec<(SocketAddr, Option<(String, &'static str)>)> {
+    let paths = ["/", "/api/x", "/other"];
+    let anywhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let destination = SocketAddr::new(frontend.addr.unwrap_or(anywhere), frontend.port);
+    let hosts = match (frontend.addr, frontend.port) {
+        (Some(IpAddr::V4(vip)), 8080) => vec![format!("svc-{}", vip.octets()[3]), vip.to_string()],
+        (Some(_), _) => vec!["own".to_owned()],
+        (None, _) => vec!["unknown".to_owned()],
+    };
+    let http = hosts.into_iter().flat_map(|host| paths.map(|path| Some((host.clone(), path))));
+    // What is no HTTP goes to the address of a shared listener's service itself, which the kernel may balance instead.
+    let raw = (frontend.port != 8080).then_some(None);
+    http.chain(raw).map(|request| (destination, request)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn the_kernel_does_what_the_proxy_would_do(
+        clusters in vec((cluster(), vec(lb_endpoint(), 0..4)), 3..=3),
+        shared in vec(routes(), 0..3),
+        allow_any: bool,
+        own in vec((to_cluster(), prop::option::of(routes())), 0..3),
+    ) {
+        let plans = world(&clusters, &shared, allow_any, &own).compile(None);
+        prop_assert!(plans.ready);
+        prop_assert_eq!(&plans.held, &[]);
+        for (frontend, action) in &plans.kernel.frontends {
+            for (destination, request) in requests(*frontend) {
+                let request = request.as_ref().map(|(host, path)| (host.as_str(), *path));
+                let proxied = through_proxy(&plans, destination, request);
+                match action {
+                    OutboundAction::Balance(set) => prop_assert_eq!(balanced(set), proxied, "{:?} {:?}", frontend, request),
+                    OutboundAction::Passthrough => {
+                        prop_assert_eq!(Outcome::OriginalDestination, proxied, "{:?} {:?}", frontend, request);
+                    }
+                    OutboundAction::Block => prop_assert_eq!(Outcome::Refused, proxied, "{:?} {:?}", frontend, request),
+                    OutboundAction::Proxy => {}
+                }
+            }
+        }
+    }
+}
