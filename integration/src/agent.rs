@@ -52,8 +52,10 @@ pub struct Explanation {
     pub path: String,
     /// Why, in words.
     pub reason: String,
-    /// The field of the configuration that decided.
-    pub field: Option<String>,
+    /// The resource of the configuration that decided.
+    pub resource: String,
+    /// And its field; empty for the whole resource.
+    pub field: String,
 }
 
 /// What `orlop status` says.
@@ -82,12 +84,10 @@ pub struct WorkloadStatus {
     /// The state of the stream to the control plane.
     #[serde(default)]
     pub xds: Value,
-    /// The kernel's counters.
-    #[serde(default)]
-    pub kernel: KernelCounters,
-    /// The proxy's counters.
-    #[serde(default)]
-    pub proxy: ProxyCounters,
+    /// The kernel's counters, while it is carried.
+    pub kernel: Option<KernelCounters>,
+    /// The proxy's counters, while it is carried.
+    pub proxy: Option<ProxyCounters>,
 }
 
 /// What the kernel has counted for a workload.
@@ -118,6 +118,8 @@ pub struct ProxyCounters {
     pub accepted_inbound: u64,
     /// Answered requests by class, `2xx`.
     pub requests: BTreeMap<String, u64>,
+    /// Envoy's response flags that occurred.
+    pub response_flags: BTreeMap<String, u64>,
 }
 
 impl Status {
@@ -224,7 +226,7 @@ impl Agent {
     pub fn counters(&self, pod: &Pod) -> Result<(KernelCounters, ProxyCounters)> {
         let status = self.status()?;
         let workload = status.workload(pod.name())?;
-        Ok((workload.kernel, workload.proxy.clone()))
+        Ok((workload.kernel.unwrap_or_default(), workload.proxy.clone().unwrap_or_default()))
     }
 
     /// Waits until `explain` names this path.

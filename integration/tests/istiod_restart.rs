@@ -31,8 +31,8 @@ fn istiod_is_killed_and_restarted_under_load_without_a_failed_request() -> Resul
     mesh.istiod.restart()?;
 
     // The agent has come back when an edit takes effect.
-    mesh.istiod
-        .apply("routing.yaml", &mesh.web.http_routes(&json!([{"directResponse": {"status": 418}}])))?;
+    let teapot = mesh.web.http_routes(&json!([{"directResponse": {"status": 418}}]));
+    mesh.istiod.apply("routing.yaml", &(mesh.web.subsets_by_version(&["v1", "v2"]) + &teapot))?;
     until("the agent to follow the new istiod", Duration::from_secs(30), || {
         let reply = mesh.client.http(Mesh::WEB).host(&mesh.web.host()).send()?;
         Ok((reply.status == 418).then_some(()))

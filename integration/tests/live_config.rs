@@ -33,7 +33,8 @@ fn an_edit_moves_traffic_from_the_kernel_to_the_proxy_and_back_without_a_failed_
     sleep(Duration::from_millis(300));
 
     let report = load.stop()?;
-    assert_eq!(report.failures(), 0, "{report:?}");
+    let (_, proxy) = mesh.agent.counters(&mesh.client)?;
+    assert_eq!(report.failures(), 0, "{report:?} {:?}", proxy.response_flags);
     assert!(report.ok > 200, "{report:?}");
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use orlop_integration::agent::Explanation;
+
 use super::traffic::{Latency, Outcome, Traffic};
 
 const TRAFFIC: usize = 30;
@@ -87,8 +89,8 @@ fn against(p50: u64, direct: u64) -> String {
 /// Why each path was taken, as `orlop explain` says.
 pub(super) fn reasons(outcomes: &[(&Traffic, Outcome)]) -> String {
     let lines = outcomes.iter().map(|(traffic, outcome)| {
-        let field = outcome.explanation.field.as_ref().map(|field| format!(" ({field})")).unwrap_or_default();
-        format!("{:TRAFFIC$} {}{field}\n", traffic.name, outcome.explanation.reason)
+        let Explanation { reason, resource, field, .. } = &outcome.explanation;
+        format!("{:TRAFFIC$} {reason}\n{:TRAFFIC$} {}\n", traffic.name, "", paint("2", &format!("{resource} {field}")))
     });
     format!("\n{}\n{}", paint("2", "WHY (orlop explain)"), lines.collect::<String>())
 }
