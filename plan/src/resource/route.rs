@@ -147,7 +147,7 @@ pub enum Action {
 pub struct RouteAction {
     /// Where to.
     pub cluster: ClusterSpecifier,
-    /// Status when the cluster is unknown: 503 or 404.
+    /// `cluster_not_found_response_code`: 503, 404, or 500 (what istiod asks for behind a Gateway API route).
     pub cluster_not_found_response: StatusCode,
     /// How the path changes.
     pub path_rewrite: Option<PathRewrite>,

@@ -47,3 +47,36 @@ fn fields(mut rest: &[u8], depth: u32) -> Option<usize> {
     }
     Some(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::google::protobuf::Struct;
+
+    use super::*;
+
+    /// Bytes of `fields` that a `Struct` does not keep; `entry` is the only entry of its map.
+    fn unknown_in(entry: &[u8]) -> usize {
+        let mut bytes = vec![0x0a, u8::try_from(entry.len()).unwrap()];
+        bytes.extend(entry);
+        unknown_bytes(&Struct::decode(bytes.as_slice()).unwrap(), &bytes)
+    }
+
+    #[test]
+    fn a_map_entry_without_a_value_holds_no_unknown_field() {
+        assert_eq!(unknown_in(b"\x0a\x01k\x12\x00"), 0);
+        assert_eq!(unknown_in(b"\x0a\x01k"), 0);
+    }
+
+    #[test]
+    fn an_unknown_field_is_found_at_any_depth() {
+        // Field 3 of the entry, then field 9 of the value beside a known one, each with the number 1.
+        assert_eq!(unknown_in(b"\x0a\x01k\x12\x00\x18\x01"), 2);
+        assert_eq!(unknown_in(b"\x0a\x01k\x12\x04\x20\x01\x48\x01"), 2);
+    }
+
+    #[test]
+    fn text_that_looks_like_a_message_is_known() {
+        // The key is itself an encoded entry.
+        assert_eq!(unknown_in(b"\x0a\x04\x12\x02\x48\x01\x12\x00"), 0);
+    }
+}

@@ -46,7 +46,7 @@ fn fields_that_are_left_out_have_the_defaults_of_envoy() {
     assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
     assert_eq!(cluster.protocol, UpstreamProtocol::Http1);
     assert_eq!(cluster.transport_socket, UpstreamTransportSocket::RawBuffer);
-    assert_eq!(cluster.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(cluster.idle_timeout, Some(Duration::from_hours(1)));
     assert_eq!(cluster.healthy_panic_threshold, 50);
     assert_eq!(
         cluster.circuit_breakers,

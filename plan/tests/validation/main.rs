@@ -1,5 +1,13 @@
 //! What becomes of resources when they are validated: what is taken from them, and what is refused by name.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test"
+)]
+
 mod cluster;
 mod endpoint;
 mod header;

@@ -29,6 +29,15 @@ fn both_fields_for_the_timeout_that_grpc_clients_ask_for_are_read() {
 }
 
 #[test]
+fn a_route_without_its_cluster_answers_as_it_is_told() {
+    let status = |fields| action(&fields, |action| action.cluster_not_found_response);
+
+    assert_eq!(status(json!({})), 503);
+    assert_eq!(status(json!({ "cluster_not_found_response_code": "NOT_FOUND" })), 404);
+    assert_eq!(status(json!({ "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR" })), 500);
+}
+
+#[test]
 fn a_negative_duration_is_refused() {
     let refusals = action_refusals(&json!({ "timeout": "-1s" }));
 
