@@ -235,14 +235,3 @@ fn the_service_of_a_cluster_is_the_first_of_its_metadata() {
     };
     assert_eq!(cluster.service, Some(service));
 }
-
-#[test]
-fn a_field_of_a_newer_protocol_is_refused() {
-    let mut body = any(ResourceType::Cluster, &json!({ "name": "backend" }));
-    // Field 1000 as a varint.
-    body.value.extend([0xc0, 0x3e, 0x01]);
-
-    let (_, outcome) = deliver(ResourceType::Cluster, [("backend".to_owned(), body)]);
-
-    assert!(outcome.errors[0].to_string().contains("does not know"), "{}", outcome.errors[0]);
-}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orlop_plan::resource::route::{
-    Action, ClusterSpecifier, HostRewrite, PathMatch, PathRewrite, RedirectPath, WeightedClusters,
+    Action, ClusterSpecifier, HostRewrite, PathMatch, RedirectPath, WeightedClusters,
 };
 use serde_json::json;
 
@@ -156,30 +156,6 @@ fn weighted_clusters() {
 
     let nothing = route_refusals(&action(json!([{ "name": "v1", "weight": 0 }])));
     assert!(nothing[0].starts_with("route.weighted_clusters.clusters: "), "{nothing:?}");
-}
-
-#[test]
-fn the_groups_of_a_regular_expression_are_filled_in_as_by_re2() {
-    let rewrite =
-        json!({ "regex_rewrite": { "pattern": { "regex": "^/r/([0-9]+)$" }, "substitution": "/x$/\\1" } });
-
-    let path = action(&rewrite, |action| match &action.path_rewrite {
-        Some(PathRewrite::Regex { pattern, substitution }) => {
-            pattern.replace_all("/r/42", substitution.as_str()).into_owned()
-        }
-        other => panic!("{other:?}"),
-    });
-
-    assert_eq!(path, "/x$/42");
-}
-
-#[test]
-fn a_substitution_names_only_groups_of_the_pattern() {
-    let refusals = action_refusals(
-        &json!({ "regex_rewrite": { "pattern": { "regex": "/(a)" }, "substitution": "\\2" } }),
-    );
-
-    assert!(refusals[0].starts_with("regex_rewrite.substitution: "), "{refusals:?}");
 }
 
 #[test]

@@ -27,18 +27,6 @@ fn domains_are_told_apart_and_lower_case() {
 }
 
 #[test]
-fn a_domain_belongs_to_one_virtual_host() {
-    let refusals = routes_refusals(
-        &json!({ "virtual_hosts": [host("first", &["a.example"]), host("second", &["A.example"])] }),
-    );
-
-    assert_eq!(refusals.len(), 1);
-    for part in ["virtual_hosts: ", "\"a.example\"", "\"first\"", "\"second\""] {
-        assert!(refusals[0].contains(part), "{refusals:?}");
-    }
-}
-
-#[test]
 fn a_virtual_host_has_a_domain() {
     let refusals = routes_refusals(&json!({ "virtual_hosts": [host("none", &[]), host("empty", &[""])] }));
 
