@@ -1,17 +1,18 @@
 //! Upstream connections, made inside a pod's network namespace.
 //!
-//! The socket belongs to the pod's namespace, so that its source address is the pod's and NetworkPolicy applies as it
+//! The socket belongs to the pod's namespace, so that its source address is the pod's and `NetworkPolicy` applies as it
 //! would to the application. Towards the application itself (inbound) the source is the real client's address.
 
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use orlop_plan::resource::cluster::{Cluster, TcpKeepalive};
-use orlop_podnet::{NetNs, NetNsError, connect_socket};
+use orlop_podnet::{HomeNs, NetNs, NetNsError, connect_socket};
 use rustix::io::Errno;
 use socket2::Socket;
 use tokio::net::TcpStream;
@@ -28,14 +29,16 @@ const SOURCE_PORT_ATTEMPTS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Dialer {
     netns: Arc<NetNs>,
+    home: Rc<HomeNs>,
     mark: u32,
     next_port: Cell<u16>,
 }
 
 impl Dialer {
-    /// For a pod. `mark` brings connections with a foreign source over the pod's loopback.
-    pub(crate) fn new(netns: Arc<NetNs>, mark: u32) -> Self {
-        Self { netns, mark, next_port: Cell::new(fastrand::u16(SOURCE_PORTS)) }
+    /// For a pod, on the thread whose namespace `home` is. `mark` brings connections with a foreign source over the pod's
+    /// loopback.
+    pub(crate) fn new(netns: Arc<NetNs>, home: Rc<HomeNs>, mark: u32) -> Self {
+        Self { netns, home, mark, next_port: Cell::new(fastrand::u16(SOURCE_PORTS)) }
     }
 
     /// Opens a connection to `to`, from the pod's own address or, where it is given, from `source` by `IP_TRANSPARENT`.
@@ -67,7 +70,7 @@ impl Dialer {
         from: Option<(SocketAddr, u32)>,
         options: DialOptions,
     ) -> Result<TcpStream, DialError> {
-        let socket = self.netns.run(|| connect_socket(to, from))?;
+        let socket = self.netns.run_from(&self.home, || connect_socket(to, from))?;
         let socket = socket.map_err(|source| DialError::Socket { to, source })?;
         if let Some(keepalive) = options.keepalive {
             set_keepalive(&socket, keepalive).map_err(|source| DialError::Socket { to, source })?;

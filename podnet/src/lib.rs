@@ -8,5 +8,5 @@
 mod netns;
 mod socket;
 
-pub use netns::{NetNs, NetNsError, NetNsId};
+pub use netns::{HomeNs, NetNs, NetNsError, NetNsId};
 pub use socket::{connect_socket, listen_transparent};

@@ -13,6 +13,8 @@ pub fn listen_transparent(addr: SocketAddr, backlog: i32) -> io::Result<TcpListe
     let socket = stream_socket(addr)?;
     socket.set_reuse_address(true)?;
     set_transparent(&socket, addr)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
@@ -20,7 +22,7 @@ pub fn listen_transparent(addr: SocketAddr, backlog: i32) -> io::Result<TcpListe
 
 /// A non-blocking TCP socket towards `to`, not yet connected.
 ///
-/// `from` is `None` for the pod's own address; `Some((client, mark))` binds a foreign address with a free port and sets
+/// `from` is `None` for the pod's own address; `Some((client, mark))` binds a foreign address and sets
 /// the mark that routes it over loopback, so that the application sees its real client. It is bound to `lo` as well:
 /// otherwise the route to the pod's own address names the pod's interface, and for `sk_lookup` the connection would look
 /// like one that arrives from outside (`FIB_RES_OIF` in `ip_route_output_key_hash_rcu`).
@@ -31,6 +33,8 @@ pub fn connect_socket(to: SocketAddr, from: Option<(SocketAddr, u32)>) -> io::Re
         set_transparent(&socket, to)?;
         socket.set_mark(mark)?;
         socket.bind_device(Some(b"lo"))?;
+        // A port may serve several destinations; connect(2) still refuses the same four numbers twice.
+        socket.set_reuse_address(true)?;
         socket.bind(&client.into())?;
     }
     Ok(socket)

@@ -20,13 +20,13 @@ use crate::stats::Refusal;
 /// The most that is held while inspecting, as Envoy's inspectors have it.
 const MAX_INSPECTED: usize = 64 * 1024;
 
-/// Room for one read: a request with its headers, or a ClientHello, mostly fits.
+/// Room for one read: a request with its headers, or a `ClientHello`, mostly fits.
 const READ_SIZE: usize = 4096;
 
 /// What the listener filters found.
 #[derive(Debug)]
 pub(super) struct Findings {
-    /// `RawBuffer` where no ClientHello was found.
+    /// `RawBuffer` where no `ClientHello` was found.
     pub(super) transport: TransportProtocol,
     /// SNI, lower-case.
     pub(super) server_name: Option<String>,

@@ -101,4 +101,5 @@ fn turn_away(stream: TcpStream, unserved: Uninspected, cx: &ConnectionContext) {
 pub(crate) fn reset(stream: TcpStream) {
     // Fails on a connection that is gone, which needs no reset.
     let _set = stream.set_zero_linger();
+    drop(stream);
 }

@@ -1,4 +1,4 @@
-//! `envoy.filters.listener.tls_inspector`: whether the first bytes are a TLS ClientHello, its server name and ALPN.
+//! `envoy.filters.listener.tls_inspector`: whether the first bytes are a TLS `ClientHello`, its server name and ALPN.
 //!
 //! Pure: in are all bytes so far, out is what they are or that more are needed. Reads the records' headers and the
 //! handshake message (RFC 8446 §5.1, §4.1.2) and nothing else; the message may be spread over any number of records.
@@ -6,11 +6,11 @@
 /// What the first bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TlsInspection {
-    /// A prefix of something that may still be a ClientHello.
+    /// A prefix of something that may still be a `ClientHello`.
     NeedMore,
     /// Something else.
     NotTls,
-    /// A whole ClientHello.
+    /// A whole `ClientHello`.
     ClientHello(ClientHello),
 }
 
@@ -45,17 +45,19 @@ pub(super) fn inspect(bytes: &[u8]) -> TlsInspection {
         if message.first().is_some_and(|kind| *kind != HANDSHAKE_CLIENT_HELLO) {
             return TlsInspection::NotTls;
         }
-        let mut handshake = Reader(&message);
-        if let (Some(_kind), Some(wanted)) = (handshake.u8(), handshake.u24()) {
-            if let Some(body) = handshake.take(wanted) {
-                return read_client_hello(Reader(body))
-                    .map_or(TlsInspection::NotTls, TlsInspection::ClientHello);
-            }
+        if let Some(body) = whole_message(Reader(&message)) {
+            return read_client_hello(Reader(body)).map_or(TlsInspection::NotTls, TlsInspection::ClientHello);
         }
         if fragment.len() < length {
             return TlsInspection::NeedMore;
         }
     }
+}
+
+/// The body of the handshake message, once all of it is there.
+fn whole_message(mut handshake: Reader<'_>) -> Option<&[u8]> {
+    let (_kind, length) = (handshake.u8()?, handshake.u24()?);
+    handshake.take(length)
 }
 
 /// `type handshake, version 3.x, length`, as far as it is there.
@@ -90,7 +92,10 @@ fn read_client_hello(mut body: Reader<'_>) -> Option<ClientHello> {
     while !extensions.0.is_empty() {
         let (kind, content) = (extensions.u16()?, Reader(extensions.vector16()?));
         match kind {
-            EXTENSION_SERVER_NAME => hello.server_name = read_server_name(content)?,
+            EXTENSION_SERVER_NAME => {
+                let name = std::str::from_utf8(read_server_name(content)?).ok();
+                hello.server_name = name.filter(|name| !name.is_empty()).map(str::to_ascii_lowercase);
+            }
             EXTENSION_ALPN => hello.application_protocols = read_protocols(content)?,
             _ => {}
         }
@@ -98,16 +103,16 @@ fn read_client_hello(mut body: Reader<'_>) -> Option<ClientHello> {
     Some(hello)
 }
 
-/// RFC 6066 §3.
-fn read_server_name(mut content: Reader<'_>) -> Option<Option<String>> {
+/// RFC 6066 §3: the first host name. Empty where there is none.
+fn read_server_name(mut content: Reader<'_>) -> Option<&[u8]> {
     let mut names = Reader(content.vector16()?);
     while !names.0.is_empty() {
         let (kind, name) = (names.u8()?, names.vector16()?);
         if kind == NAME_TYPE_HOST {
-            return Some(std::str::from_utf8(name).ok().map(str::to_ascii_lowercase));
+            return Some(name);
         }
     }
-    Some(None)
+    Some(&[])
 }
 
 /// RFC 7301 §3.1.
@@ -273,7 +278,7 @@ mod tests {
     fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
         let noise = proptest::collection::vec(any::<u8>(), 0..200);
         let changes = proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4);
-        let changed = (changes, 1_usize..300).prop_map(|(changes, size)| {
+        let hello = (changes, 1_usize..300).prop_map(|(changes, size)| {
             let mut bytes = records(&message(&[server_name("a.b"), alpn(&["h2"])]), size);
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
@@ -281,6 +286,6 @@ mod tests {
             }
             bytes
         });
-        prop_oneof![noise, changed]
+        prop_oneof![noise, hello]
     }
 }

@@ -6,16 +6,17 @@
 
 mod pod_task;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use orlop_plan::proxy::ProxyPlan;
-use orlop_podnet::NetNs;
+use orlop_podnet::{HomeNs, NetNs};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
@@ -29,7 +30,7 @@ use self::pod_task::{Mail, PodTask};
 /// The traffic threads. Dropping them ends the threads, and whatever connections they still have.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    workers: Vec<Worker>,
+    threads: Vec<Worker>,
     mark: u32,
     /// Open connections of each worker, for choosing the next one's.
     loads: Arc<[AtomicUsize]>,
@@ -80,11 +81,11 @@ pub(crate) struct PodHandle {
 impl Workers {
     /// Starts `config.workers` threads.
     pub(crate) fn start(config: ProxyConfig) -> Result<Self, ProxyError> {
-        let workers = (0..config.workers)
+        let threads = (0..config.workers)
             .map(|worker| Worker::start(worker).map_err(|source| ProxyError::Worker { worker, source }))
             .collect::<Result<Vec<_>, _>>()?;
-        let loads = workers.iter().map(|_| AtomicUsize::new(0)).collect();
-        Ok(Self { workers, mark: config.mark, loads })
+        let loads = threads.iter().map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { threads, mark: config.mark, loads })
     }
 
     /// Makes every worker carry the pod; the one at `acceptor` (modulo their number) accepts.
@@ -96,19 +97,19 @@ impl Workers {
         listeners: PodListeners,
         acceptor: usize,
     ) -> PodHandle {
-        let acceptor = acceptor.checked_rem(self.workers.len()).unwrap_or_default();
+        let acceptor = acceptor.checked_rem(self.threads.len()).unwrap_or_default();
         let (mailboxes, mails): (Vec<_>, Vec<_>) =
-            self.workers.iter().map(|_| mpsc::unbounded_channel()).unzip();
+            self.threads.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let pod = Arc::new(PodShared {
             name: name.into(),
             netns,
             mark: self.mark,
             plan: Arc::new(ArcSwap::new(plan)),
             mailboxes,
-            counters: self.workers.iter().map(|_| Arc::default()).collect(),
+            counters: self.threads.iter().map(|_| Arc::default()).collect(),
             loads: Arc::clone(&self.loads),
         });
-        for (worker, (thread, mail)) in self.workers.iter().zip(mails).enumerate() {
+        for (worker, (thread, mail)) in self.threads.iter().zip(mails).enumerate() {
             let listeners = (worker == acceptor).then(|| listeners.clone());
             thread.enrol(Enrolment { pod: Arc::clone(&pod), worker, listeners, mail });
         }
@@ -117,21 +118,28 @@ impl Workers {
 }
 
 impl Worker {
-    /// The runtime is made here, so that its failure is the caller's to see.
-    fn start(worker: usize) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Returns when the thread is ready, so that what it lacks is the caller's to see.
+    fn start(worker: usize) -> io::Result<Self> {
         let (enrolments, inbox) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name(format!("orlop-proxy-{worker}")).spawn(move || {
-            let carried = catch_unwind(AssertUnwindSafe(|| {
-                LocalSet::new().block_on(&runtime, carry_pods(inbox));
-            }));
-            if carried.is_err() {
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name(format!("orlop-proxy-{worker}")).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (runtime, home) = match runtime.and_then(|runtime| Ok((runtime, HomeNs::of_this_thread()?))) {
+                Ok(made) => made,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            if ready.send(Ok(())).is_err() {
+                return;
+            }
+            let carry = || LocalSet::new().block_on(&runtime, carry_pods(home, inbox));
+            if catch_unwind(AssertUnwindSafe(carry)).is_err() {
                 // Tasks cannot bring a worker down, so this is a broken runtime. Its listeners would go on taking
                 // connections that nobody serves; ending the process makes them fail fast and gets it restarted.
                 tracing::error!(worker, "traffic worker is lost, ending the process");
                 std::process::abort();
             }
         })?;
+        started.recv().map_err(io::Error::other)??;
         Ok(Self { enrolments: Some(enrolments), thread: Some(thread) })
     }
 
@@ -152,12 +160,18 @@ impl Drop for Worker {
     }
 }
 
+/// What a worker has once, for all of its pods.
+struct Own {
+    home: Rc<HomeNs>,
+    buffers: Rc<BufferPool>,
+}
+
 /// A worker's life: carries each pod that it is given, until the proxy goes.
-async fn carry_pods(mut inbox: mpsc::UnboundedReceiver<Enrolment>) {
-    let buffers = Rc::<BufferPool>::default();
+async fn carry_pods(home: HomeNs, mut inbox: mpsc::UnboundedReceiver<Enrolment>) {
+    let own = Own { home: Rc::new(home), buffers: Rc::default() };
     while let Some(enrolment) = inbox.recv().await {
         // Ends by itself when the pod is released and drained.
-        tokio::task::spawn_local(PodTask::new(enrolment, Rc::clone(&buffers)).run());
+        tokio::task::spawn_local(PodTask::new(enrolment, &own).run());
     }
 }
 

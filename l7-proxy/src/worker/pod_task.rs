@@ -18,10 +18,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use crate::dialer::Dialer;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, PodContext};
-use crate::tcp::BufferPool;
+use crate::proxy::PodListeners;
 use crate::upstream::Upstreams;
 
-use super::{Enrolment, PodShared};
+use super::{Enrolment, Own, PodShared};
 
 /// How often pooled upstream connections are looked at: those idle for too long or closed by the peer go.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,11 +64,11 @@ enum Event {
 
 impl PodTask {
     /// Called on the worker's own thread.
-    pub(super) fn new(enrolment: Enrolment, buffers: Rc<BufferPool>) -> Self {
+    pub(super) fn new(enrolment: Enrolment, own: &Own) -> Self {
         let Enrolment { pod: shared, worker, listeners, mail } = enrolment;
         let counters = shared.counters.get(worker).cloned().unwrap_or_default();
         let (start_drain, drain) = Drain::new();
-        let acceptors = listeners.iter().flat_map(|listeners| listeners.iter());
+        let acceptors = listeners.iter().flat_map(PodListeners::iter);
         let acceptors = acceptors.filter_map(|(direction, listener)| {
             Acceptor::new(listener, direction)
                 .inspect_err(|error| tracing::error!(pod = %shared.name, ?direction, %error, "cannot accept"))
@@ -78,9 +78,9 @@ impl PodTask {
         let pod = Rc::new(PodContext {
             name: Arc::clone(&shared.name),
             plan: Arc::clone(&shared.plan),
-            dialer: Dialer::new(Arc::clone(&shared.netns), shared.mark),
+            dialer: Dialer::new(Arc::clone(&shared.netns), Rc::clone(&own.home), shared.mark),
             upstreams: Upstreams::new(Arc::clone(&counters)),
-            buffers,
+            buffers: Rc::clone(&own.buffers),
             counters,
             drain,
         });

@@ -3,9 +3,11 @@
 //! A [`Pod`] is routed as the datapath routes one: connections with the mark loop over `lo`. What `sk_lookup` does in
 //! production, choosing the listener, `TPROXY` does here. Needs root; without it every test fails at once.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed that cannot be built fails the test")]
 
+pub mod http;
+pub mod http_plan;
 pub mod plan;
 pub mod tcp;
 
