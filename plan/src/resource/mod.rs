@@ -1,7 +1,7 @@
 //! Validated xDS resources, under Envoy's own names.
 //!
-//! The only room where protobuf becomes anything else: `TryFrom` conversions live beside each type, in `*_from_proto`.
-//! A value of these types is fit to serve; a proto that is not becomes a [`ResourceError`] naming each offending field.
+//! `validate` is the only room where protobuf becomes one of them. A value of these types is fit to serve; a proto that is
+//! not becomes a [`ResourceError`] naming each offending field.
 
 pub mod cluster;
 pub mod endpoint;
