@@ -23,6 +23,7 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// In the order of attaching: what is marked at connect must find the new `steer`.
     pub(crate) const ALL: [Self; 3] = [Self::Steer, Self::Connect4, Self::Connect6];
 
     /// The program's name in the object, and its link's in the pin folder.

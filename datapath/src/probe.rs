@@ -84,6 +84,7 @@ pub async fn probe(pin_root: &Path) -> Vec<Feature> {
             "2.2",
             policy_routing().await,
         ),
+        optional("IPv6", "pods with an IPv6 address", "2.2", ipv6()),
         required(
             "net.ipv4.tcp_fwmark_accept",
             "the client's address at the application",
@@ -122,6 +123,15 @@ fn required(
     let present = finding.is_ok();
     let detail = finding.unwrap_or_else(|wrong| wrong);
     Feature { name, needed_for, kernel_since, required: true, present, detail }
+}
+
+fn optional(
+    name: &'static str,
+    needed_for: &'static str,
+    kernel_since: &'static str,
+    finding: Finding,
+) -> Feature {
+    Feature { required: false, ..required(name, needed_for, kernel_since, finding) }
 }
 
 fn capability(wanted: CapabilitySet) -> Finding {
@@ -193,6 +203,12 @@ async fn policy_routing() -> Finding {
 fn fwmark_accept() -> Finding {
     let path = netns::SYSCTL_PATH;
     fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(path.to_owned())
+}
+
+fn ipv6() -> Finding {
+    let path = "/proc/net/if_inet6";
+    fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
     Ok(path.to_owned())
 }
 

@@ -6,7 +6,7 @@ use orlop_plan::kernel::OutboundAction;
 use support::Node;
 use support::plan::{PlanExt, balance, nothing};
 use support::pod::{Pod, WORLD4, pod_and_world};
-use support::process::{Process, ip};
+use support::process::{Ask, Process, Reply, ip};
 
 const VIP: &str = "10.96.0.1:80";
 
@@ -130,4 +130,20 @@ async fn processes_outside_the_cgroup_are_not_touched() {
     let connected =
         pod.netns.run(|| std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(1)));
     connected.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn multipath_tcp_is_balanced_too() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _servers = two_backends(&world);
+    let mut client = Process::start(&pod);
+    let mut datapath = node.open().await;
+    datapath.enrol(pod.spec()).await.unwrap();
+    datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[("10.77.0.3:8080", 1)]))).unwrap();
+
+    match client.ask(&Ask::ConnectMptcp { to: VIP.parse().unwrap() }) {
+        Reply::Connected(connected) => assert_eq!(connected.greeting, "b"),
+        other => panic!("{other:?}"),
+    }
 }

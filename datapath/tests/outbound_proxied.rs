@@ -148,3 +148,17 @@ async fn an_edit_of_the_plan_moves_new_connections_between_the_paths() {
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[("10.77.0.2:8080", 1)]))).unwrap();
     assert_eq!(client.connect(VIP).greeting, "kernel");
 }
+
+#[tokio::test]
+async fn multipath_tcp_is_carried_by_plain_tcp() {
+    let node = Node::new();
+    let (pod, _world) = pod_and_world();
+    let mut client = Process::start(&pod);
+    let mut datapath = proxied(&node, &pod).await;
+    attach_proxy(&mut datapath, &pod);
+
+    match client.ask(&Ask::ConnectMptcp { to: VIP.parse().unwrap() }) {
+        Reply::Connected(connected) => assert_eq!(connected.greeting, "outbound"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -28,7 +28,7 @@ const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
 
 /// How often a value that was replaced while it was read is read again before the connect is refused.
-const READ_ATTEMPTS: u32 = 4;
+const READ_ATTEMPTS: u32 = 2;
 
 /// What becomes of a connect.
 enum Verdict {

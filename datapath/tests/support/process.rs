@@ -13,9 +13,13 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use orlop_podnet::NetNs;
+use rustix::net::{AddressFamily, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::pod::Pod;
+
+/// Tells the process what it is for, in its environment.
+const STARTED_BY_A_TEST: &str = "ORLOP_TEST_INSIDE_A_POD";
 
 /// What a process in a pod can be asked.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +28,8 @@ pub(crate) enum Ask {
     Listen { at: SocketAddr, greeting: String },
     /// Connect once.
     Connect { to: SocketAddr },
+    /// Connect once, by Multipath TCP.
+    ConnectMptcp { to: SocketAddr },
     /// Connect this often, one after the other.
     ConnectMany { to: SocketAddr, times: u32 },
     /// Connect to the first with a socket that is dissolved (`AF_UNSPEC`) and then connected to the second.
@@ -32,8 +38,6 @@ pub(crate) enum Ask {
     StartConnecting { to: SocketAddr },
     /// Stop that, and say how it went.
     StopConnecting,
-    /// A connect, a line each way and a close, this often: how long all that took.
-    Churn { to: SocketAddr, times: u32 },
 }
 
 /// What it answers.
@@ -44,7 +48,6 @@ pub(crate) enum Reply {
     Refused { error: String, after: Duration },
     Greeted { by: BTreeMap<String, u32>, failures: Vec<String> },
     Connecting,
-    Took(Duration),
 }
 
 /// A connection as both its ends see it.
@@ -73,6 +76,7 @@ impl Process {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "support::process::inside_a_pod", "--nocapture"])
+            .env(STARTED_BY_A_TEST, "1")
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()
@@ -158,9 +162,12 @@ fn receive<T: for<'a> Deserialize<'a>>(socket: &mut BufReader<UnixStream>) -> Op
 #[test]
 #[ignore = "the other tests start it inside a pod"]
 fn inside_a_pod() {
+    if std::env::var_os(STARTED_BY_A_TEST).is_none() {
+        return;
+    }
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let mut socket = BufReader::new(UnixStream::from(stdin));
-    let Some(netns) = receive::<std::path::PathBuf>(&mut socket) else { return };
+    let netns = receive::<std::path::PathBuf>(&mut socket).unwrap();
     // Threads that are started inside stay inside.
     NetNs::open(&netns).unwrap().run(|| obey(&mut socket)).unwrap();
 }
@@ -176,6 +183,7 @@ fn obey(socket: &mut BufReader<UnixStream>) {
             Ask::Connect { to } => connect(to),
             Ask::ConnectMany { to, times } => connect_while(to, |done| done < times),
             Ask::Reconnect { first, then } => reconnect(first, then),
+            Ask::ConnectMptcp { to } => connect_with(socket_for(to, Some(rustix::net::ipproto::MPTCP)), to),
             Ask::StartConnecting { to } => {
                 let go_on = Arc::new(AtomicBool::new(true));
                 let flag = Arc::clone(&go_on);
@@ -188,7 +196,6 @@ fn obey(socket: &mut BufReader<UnixStream>) {
                 go_on.store(false, Ordering::Relaxed);
                 thread.join().unwrap()
             }
-            Ask::Churn { to, times } => churn(to, times),
         };
         send(socket.get_mut(), &reply);
     }
@@ -249,24 +256,23 @@ fn connect_while(to: SocketAddr, go_on: impl Fn(u32) -> bool) -> Reply {
 }
 
 fn reconnect(first: SocketAddr, then: SocketAddr) -> Reply {
-    let domain =
-        if then.is_ipv4() { rustix::net::AddressFamily::INET } else { rustix::net::AddressFamily::INET6 };
-    let socket = rustix::net::socket(domain, rustix::net::SocketType::STREAM, None).unwrap();
+    let socket = socket_for(then, None);
     rustix::net::connect(&socket, &first).unwrap();
     rustix::net::connect_unspec(&socket).unwrap();
-    match rustix::net::connect(&socket, &then).map_err(Into::into).and_then(|()| read_greeting(socket.into()))
-    {
-        Ok(connected) => Reply::Connected(connected),
-        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: Duration::ZERO },
-    }
+    connect_with(socket, then)
 }
 
-fn churn(to: SocketAddr, times: u32) -> Reply {
+fn socket_for(to: SocketAddr, protocol: Option<rustix::net::Protocol>) -> OwnedFd {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    rustix::net::socket(family, SocketType::STREAM, protocol).unwrap()
+}
+
+fn connect_with(socket: OwnedFd, to: SocketAddr) -> Reply {
     let start = Instant::now();
-    for _ in 0..times {
-        try_connect(to).unwrap();
+    match rustix::net::connect(&socket, &to).map_err(Into::into).and_then(|()| read_greeting(socket.into())) {
+        Ok(connected) => Reply::Connected(connected),
+        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: start.elapsed() },
     }
-    Reply::Took(start.elapsed())
 }
 
 /// An address that is compared without its port.
