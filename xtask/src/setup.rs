@@ -185,9 +185,7 @@ fn istiod() -> Result<(PathBuf, PathBuf)> {
         if binary.is_file() {
             continue;
         }
-        say(&format!(
-            "building {name} with Go: the tests run a real istiod (the first time takes ten minutes)"
-        ));
+        say(&format!("building {name} with Go, for a real istiod (ten minutes on a machine that never did)"));
         fs::create_dir_all(&bin)?;
         let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
         let mut build = Command::new(go()?);

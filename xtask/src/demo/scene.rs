@@ -51,6 +51,7 @@ impl Scene {
             servers.push(pod);
         }
         let bystander = bed.plain_pod("bystander")?;
+        bystander.serve_tcp(7000)?;
         let (istiod, config, control_plane) = if let Some(program) = istiod {
             let istiod = Istiod::start_program(&bed, program, &[("demo.yaml", &istio_config(&servers)?)])?;
             let control_plane = ControlPlane::from(&istiod);

@@ -6,11 +6,14 @@ use orlop_integration::agent::Explanation;
 
 use super::traffic::{Latency, Outcome, Traffic};
 
-const TRAFFIC: usize = 30;
+const TRAFFIC: usize = 31;
 const PATH: usize = 11;
-const ANSWERED: usize = 27;
+const ANSWERED: usize = 28;
 const KERNEL: usize = 15;
-const PROXY: usize = 22;
+const PROXY: usize = 21;
+
+const DESTINATION: usize = 16;
+const REASON: usize = 110;
 
 pub(super) const LEGEND: &str = "\
 Paths    kernel       the endpoint is chosen at connect, then nothing stands in between
@@ -76,9 +79,13 @@ pub(super) fn row(traffic: &Traffic, outcome: &Outcome) -> String {
 }
 
 fn answer(who: &str, share: u32) -> String {
-    // What is no pod's name is an error's text.
-    let who = if who.contains("refused") { "nobody: refused" } else { who };
-    if share == 100 { who.to_owned() } else { format!("{who} {share} %") }
+    // What is no pod's name is a status or an error's text.
+    let who = match who.parse::<u16>() {
+        Ok(status) => format!("the proxy itself: {status}"),
+        Err(_) if who.contains("refused") => "nobody: refused".to_owned(),
+        Err(_) => who.to_owned(),
+    };
+    if share == 100 { who } else { format!("{who} {share} %") }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of a round trip are far below 2^52")]
@@ -86,13 +93,40 @@ fn against(p50: u64, direct: u64) -> String {
     format!("{direct:>7} {:>5.2}×", p50 as f64 / direct.max(1) as f64)
 }
 
-/// Why each path was taken, as `orlop explain` says.
+/// Why each path was taken, as `orlop explain` says: once for each destination.
 pub(super) fn reasons(outcomes: &[(&Traffic, Outcome)]) -> String {
-    let lines = outcomes.iter().map(|(traffic, outcome)| {
+    let mut lines = vec![String::new(), paint("2", "WHY, as `orlop explain client DESTINATION` says")];
+    for (i, (traffic, outcome)) in outcomes.iter().enumerate() {
+        if outcomes.iter().take(i).any(|(earlier, _)| earlier.to == traffic.to) {
+            continue;
+        }
         let Explanation { reason, resource, field, .. } = &outcome.explanation;
-        format!("{:TRAFFIC$} {reason}\n{:TRAFFIC$} {}\n", traffic.name, "", paint("2", &format!("{resource} {field}")))
-    });
-    format!("\n{}\n{}", paint("2", "WHY (orlop explain)"), lines.collect::<String>())
+        let text = wrap(reason).into_iter().chain([paint("2", &place(resource, field))]);
+        let firsts = std::iter::once(traffic.to).chain(std::iter::repeat(""));
+        lines.extend(firsts.zip(text).map(|(first, line)| format!("{first:DESTINATION$} {line}")));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn place(resource: &str, field: &str) -> String {
+    if field.is_empty() { format!("in {resource}") } else { format!("in {resource}, {field}") }
+}
+
+/// Lines of words, none longer than fits beside the destination unless a single word is.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => word.clone_into(line),
+            Some(line) if line.len() + word.len() < REASON => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// For a terminal only.

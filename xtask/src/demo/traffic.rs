@@ -22,7 +22,8 @@ const TURNS: u32 = 4;
 pub(super) struct Traffic {
     /// What it is, for a reader.
     pub(super) name: &'static str,
-    to: &'static str,
+    /// Where to.
+    pub(super) to: &'static str,
     kind: Kind,
     /// The path that it must take.
     expected: &'static str,
@@ -217,5 +218,14 @@ impl Latency {
 fn shares(replies: &[Reply]) -> Vec<(String, u32)> {
     let counts = tally(replies);
     let all: u32 = counts.values().sum();
-    counts.into_iter().map(|(who, n)| (who, (n * 100 + all / 2) / all.max(1))).collect()
+    let mut left = 100;
+    let last = counts.len().saturating_sub(1);
+    let share = |(i, (who, n)): (usize, (String, u32))| {
+        let rounded = (n * 100 + all / 2) / all.max(1);
+        // The last one gets what makes it a hundred.
+        let share = if i == last { left } else { rounded.min(left) };
+        left -= share;
+        (who, share)
+    };
+    counts.into_iter().enumerate().map(share).collect()
 }
