@@ -8,16 +8,18 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use orlop_plan::resource::cluster::UpstreamProtocol;
 use tokio::net::TcpStream;
 
 use super::body::{BodyError, RequestBody, ResponseSource};
 use super::h1::{Exchange, ExchangeError};
-use super::head::{RequestHead, ResponseHead};
+use super::h2::{self, SendError, Upload};
+use super::head::{RequestHead, ResponseHead, Version};
 use super::retry::ResetReason;
 use super::stream::StreamGuard;
 use crate::dialer::{DialError, DialOptions};
 use crate::pod::ConnectionContext;
-use crate::upstream::{Http1Connection, Membership, Picked, Pools, UpstreamCluster};
+use crate::upstream::{Http1Connection, Http2Connection, Membership, Picked, Pools, UpstreamCluster};
 
 /// Why an attempt brought no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +113,30 @@ pub(crate) struct Answer {
     pub(crate) at: Instant,
 }
 
-/// Sends a request over HTTP/1.1.
-pub(crate) async fn http1(
+/// Sends a request as the cluster speaks.
+pub(crate) async fn send(
+    cluster: &UpstreamCluster,
+    picked: &Picked,
+    head: &RequestHead,
+    body: RequestBody,
+    deadlines: &mut Deadlines,
+    guard: &StreamGuard,
+) -> Result<Answer, Failure> {
+    let over_http2 = match cluster.cluster().protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Downstream => head.version == Version::Http2,
+    };
+    cluster.counters().requests.inc();
+    if over_http2 {
+        // Boxed, so that HTTP/1.1 connections do not carry the larger state of HTTP/2 with them.
+        Box::pin(http2(cluster, picked, head, body, deadlines, guard)).await
+    } else {
+        http1(cluster, picked, head, body, deadlines, guard).await
+    }
+}
+
+async fn http1(
     cluster: &UpstreamCluster,
     picked: &Picked,
     head: &RequestHead,
@@ -128,9 +152,8 @@ pub(crate) async fn http1(
     let pools = picked.host().state().pools(guard.connection().upstream_source());
     let connection = match pools.http1.take() {
         Some(connection) => connection,
-        None => connect_in_time(cluster, picked, &pools, deadlines, guard).await?,
+        None => in_time(deadlines, guard, connect(cluster, picked, &pools, guard.connection())).await?,
     };
-    cluster.counters().requests.inc();
     let mut exchange = Exchange::new(connection, head, body);
     let (head, framing) = poll_fn(|cx| {
         if let Poll::Ready(response) = exchange.poll_head(cx) {
@@ -159,19 +182,86 @@ pub(crate) async fn http1(
     Ok(Answer { head, source, at })
 }
 
-async fn connect_in_time(
+async fn http2(
+    cluster: &UpstreamCluster,
+    picked: &Picked,
+    head: &RequestHead,
+    body: RequestBody,
+    deadlines: &mut Deadlines,
+    guard: &StreamGuard,
+) -> Result<Answer, Failure> {
+    let (mut upload, watch) = Upload::new(body);
+    let mut received = !deadlines.is_set();
+    let pools = picked.host().state().pools(guard.connection().upstream_source());
+    loop {
+        let connecting = connect_http2(cluster, picked, &pools, guard.connection());
+        let connection = in_time(deadlines, guard, connecting).await?;
+        let mut responding = pin!(h2::respond(&connection, head, upload));
+        let responded = poll_fn(|cx| {
+            if let Poll::Ready(responded) = responding.as_mut().poll(cx) {
+                return Poll::Ready(Ok(responded));
+            }
+            if !received && watch.poll_ended(cx).is_ready() {
+                received = true;
+                deadlines.start(guard);
+            }
+            guard.poll_expired(cx).map(|()| Err(deadlines.expired()))
+        })
+        .await?;
+        match responded {
+            Ok((head, body, stream)) => {
+                let source = ResponseSource::Http2(body, stream);
+                return Ok(Answer { head, source, at: Instant::now() });
+            }
+            Err(SendError::Unsent(unsent)) => {
+                pools.http2.retire(&connection);
+                upload = unsent;
+            }
+            Err(SendError::Reset(reason)) => {
+                return Err(match watch.error() {
+                    Some(error) => Failure::Request(error),
+                    None => Failure::Reset { reason, sent: true },
+                });
+            }
+        }
+    }
+}
+
+/// Runs what comes before the request until the deadline.
+async fn in_time<T>(
+    deadlines: &Deadlines,
+    guard: &StreamGuard,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Pending => guard.poll_expired(cx).map(|()| Err(deadlines.expired())),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
+}
+
+/// A connection with room for another stream: one that is open, or a new one.
+async fn connect_http2(
     cluster: &UpstreamCluster,
     picked: &Picked,
     pools: &Rc<Pools>,
-    deadlines: &Deadlines,
-    guard: &StreamGuard,
-) -> Result<Box<Http1Connection>, Failure> {
-    let mut connecting = pin!(connect(cluster, picked, pools, guard.connection()));
-    poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Pending => guard.poll_expired(cx).map(|()| Err(deadlines.expired())),
-        ready => ready,
-    })
-    .await
+    connection: &ConnectionContext,
+) -> Result<Rc<Http2Connection>, Failure> {
+    if let Some(open) = pools.http2.get() {
+        return Ok(open);
+    }
+    let _pending = cluster.try_pending().ok_or(Failure::unsent(ResetReason::Overflow))?;
+    let _opening = pools.http2.opening.lock().await;
+    if let Some(open) = pools.http2.get() {
+        return Ok(open);
+    }
+    let host = picked.host().state();
+    let permit = cluster.try_connection_to(host).ok_or(Failure::unsent(ResetReason::Overflow))?;
+    let io = dial(cluster, picked.address(), connection).await?;
+    let membership = Membership::new(host, pools, cluster.counters(), permit);
+    let opened = h2::connect(io, cluster.cluster(), membership).await.map_err(Failure::unsent)?;
+    Ok(pools.http2.add(opened))
 }
 
 /// A connection that is not in the pool: a new one, or, where there may be no more, one that another request gives back.

@@ -12,7 +12,7 @@ use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
 use super::stream::StreamGuard;
 use crate::stats::ResponseFlag;
-use crate::upstream::Http1Connection;
+use crate::upstream::{Http1Connection, Http2Stream};
 
 /// Why a body broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -85,19 +85,6 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
-        self.poll_next(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_empty()
-    }
-}
-
 /// The body of a response, and what ends with it.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
@@ -114,8 +101,8 @@ pub(crate) enum ResponseSource {
     Local(Bytes),
     /// From an HTTP/1.1 upstream.
     Http1(Box<Http1ResponseBody>),
-    /// From an HTTP/2 upstream.
-    Http2(Incoming),
+    /// From an HTTP/2 upstream, on a connection that is kept open for it.
+    Http2(Incoming, #[expect(dead_code, reason = "held, not read")] Http2Stream),
     /// The upstream switched protocols: what follows is not HTTP.
     Tunnel(Box<Http1Connection>),
 }
@@ -155,7 +142,7 @@ impl ResponseBody {
             ResponseSource::Empty => true,
             ResponseSource::Local(_) | ResponseSource::Tunnel(_) => false,
             ResponseSource::Http1(body) => body.is_end(),
-            ResponseSource::Http2(body) => body.is_end_stream(),
+            ResponseSource::Http2(body, _) => body.is_end_stream(),
         }
     }
 
@@ -176,7 +163,7 @@ impl ResponseBody {
             ResponseSource::Http1(body) => {
                 body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
             }
-            ResponseSource::Http2(body) => {
+            ResponseSource::Http2(body, _) => {
                 Pin::new(body).poll_frame(cx).map_err(|_| BodyError::UpstreamReset)
             }
         };

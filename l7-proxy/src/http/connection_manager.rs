@@ -10,6 +10,7 @@ use http::header::{DATE, SERVER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
+use orlop_plan::resource::listener::TerminalFilter;
 use orlop_plan::resource::route::{Action, RouteConfiguration};
 
 use super::body::{RequestBody, ResponseBody};
@@ -24,7 +25,7 @@ use super::stream::StreamGuard;
 use super::timer::Timer;
 use super::{redirect, router};
 use crate::pod::{ConnectionContext, PodContext};
-use crate::stats::ResponseFlag;
+use crate::stats::{Direction, ResponseFlag};
 use crate::upstream::UpstreamCluster;
 
 /// An answer, ready to be encoded.
@@ -54,6 +55,8 @@ pub(crate) struct ConnectionManager {
 struct Routing {
     plan: Arc<ProxyPlan>,
     routes: Option<Arc<RouteConfiguration>>,
+    /// Whether the plan has another listener in the place of the connection's.
+    replaced: bool,
     /// The cluster that was used last.
     cluster: Option<(Arc<str>, Rc<UpstreamCluster>)>,
 }
@@ -150,6 +153,12 @@ impl ConnectionManager {
         self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now())
     }
 
+    /// Whether the connection is to end when it can: the pod is released, or its listener was replaced.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.pod().drain.is_draining()
+            || self.routing.borrow().as_ref().is_some_and(|routing| routing.replaced)
+    }
+
     /// What every answer gets on its way out: `server`, `date`, and the request id where it is asked for.
     pub(crate) fn finish(
         &self,
@@ -217,8 +226,25 @@ impl ConnectionManager {
             RouteSpecifier::Inline(routes) => Some(Arc::clone(routes)),
             RouteSpecifier::Rds(name) => plan.routes.get(name).cloned(),
         };
-        *routing = Some(Routing { plan: Arc::clone(&plan), routes: routes.clone(), cluster: None });
+        let replaced = !self.is_served_by(&plan);
+        *routing = Some(Routing { plan: Arc::clone(&plan), routes: routes.clone(), replaced, cluster: None });
         (plan, routes)
+    }
+
+    /// Whether a connection like this one would still come to this connection manager.
+    fn is_served_by(&self, plan: &ProxyPlan) -> bool {
+        let ConnectionContext { direction, local, .. } = &*self.connection;
+        let listener = match direction {
+            Direction::Outbound => plan.outbound.select(local.ip(), local.port()),
+            Direction::Inbound => plan.inbound.as_ref(),
+        };
+        let chains = listener
+            .into_iter()
+            .flat_map(|listener| listener.filter_chains.iter().chain(&listener.default_filter_chain));
+        chains.into_iter().any(|chain| match &chain.terminal {
+            TerminalFilter::HttpConnectionManager(config) => Arc::ptr_eq(config, &self.config),
+            TerminalFilter::TcpProxy(_) => false,
+        })
     }
 
     fn mutate(

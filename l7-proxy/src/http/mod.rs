@@ -11,6 +11,7 @@ mod connection_manager;
 mod date;
 mod format;
 mod h1;
+mod h2;
 mod head;
 mod header_mutation;
 mod local_reply;
@@ -35,6 +36,7 @@ use crate::pod::ConnectionContext;
 use connection_manager::ConnectionManager;
 
 pub(crate) use h1::WriteBuffer;
+pub(crate) use h2::Upload;
 
 /// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.
 pub(crate) async fn serve_connection(
@@ -46,6 +48,6 @@ pub(crate) async fn serve_connection(
     let manager = ConnectionManager::new(hcm, cx);
     match protocol {
         HttpProtocol::Http1 => h1::serve(io, &manager).await,
-        HttpProtocol::Http2 => {}
+        HttpProtocol::Http2 => h2::serve(io, manager).await,
     }
 }

@@ -146,3 +146,6 @@ pub(crate) fn back_off(policy: &RetryPolicy, attempt: u32, random: f64) -> Durat
     let longest = policy.base_interval.saturating_mul(1 << doublings).min(policy.max_interval);
     longest.mul_f64(random)
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,7 +204,7 @@ impl<'a> Routed<'a> {
                 Source::Replay(replay) => RequestBody::Replay(replay.body()),
             };
             let Attempts { cluster, deadlines, guard, .. } = &mut *attempts;
-            let outcome = attempt::http1(cluster, &picked, head, body, deadlines, guard).await;
+            let outcome = attempt::send(cluster, &picked, head, body, deadlines, guard).await;
             let address = picked.address();
             let last = match outcome {
                 Ok(answer) => Last::Answer(Box::new(answer), picked, permit),

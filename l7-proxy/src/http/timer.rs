@@ -46,3 +46,61 @@ impl Timer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Under paused time, in which the runtime's clock moves on when nothing else can happen.
+
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The standard clock does not stand still under paused time, so deadlines are taken from the runtime's.
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    /// How long it takes to expire.
+    async fn expiry(timer: &Timer) -> Duration {
+        let begun = now();
+        poll_fn(|cx| timer.poll_expired(cx)).await;
+        now() - begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_expires_at_its_deadline() {
+        let timer = Timer::default();
+        timer.set(Some(now() + 5 * SECOND));
+        assert!(expiry(&timer).await.abs_diff(5 * SECOND) <= Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_deadline_replaces_one_that_was_registered() {
+        let timer = Timer::default();
+        timer.set(Some(now() + SECOND));
+        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        timer.set(Some(now() + 5 * SECOND));
+        assert!(expiry(&timer).await.abs_diff(5 * SECOND) <= Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_deadline_replaces_one_that_was_registered() {
+        let timer = Timer::default();
+        timer.set(Some(now() + 5 * SECOND));
+        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        timer.set(Some(now() + SECOND));
+        assert!(expiry(&timer).await.abs_diff(SECOND) <= Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_it_does_not_expire() {
+        let timer = Timer::default();
+        timer.set(Some(now() + SECOND));
+        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        timer.set(None);
+        assert!(tokio::time::timeout(60 * SECOND, expiry(&timer)).await.is_err());
+    }
+}

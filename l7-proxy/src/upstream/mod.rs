@@ -25,6 +25,7 @@ pub(crate) use circuit_breaker::{ConnectionPermit, RequestPermit};
 pub(crate) use cluster::UpstreamCluster;
 pub(crate) use host::{Membership, Pools};
 pub(crate) use http1_pool::Http1Connection;
+pub(crate) use http2_pool::{Http2Connection, Http2Stream};
 pub(crate) use pick::{PickContext, PickError, Picked};
 
 /// Every cluster of one pod that this worker has used.

@@ -172,11 +172,7 @@ async fn exchange(
     let empty = response.body.is_end();
     let unread = !downstream.0.borrow().body.is_done();
     let undelimited = to_http_10 && !empty && !response.headers.contains_key(CONTENT_LENGTH);
-    let close = !persistence.keep_alive
-        || unread
-        || undelimited
-        || response.close
-        || manager.pod().drain.is_draining();
+    let close = !persistence.keep_alive || unread || undelimited || response.close || manager.is_draining();
     let context = ResponseContext { to_head, to_http_10, empty, close };
     downstream.send(response, context).await.ok()?;
     let unread = !downstream.0.borrow().body.is_done();

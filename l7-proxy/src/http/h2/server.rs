@@ -1,0 +1,105 @@
+//! A downstream HTTP/2 connection: each stream is a request of its own.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::header::{COOKIE, HOST};
+use http::{HeaderMap, HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::tasks::ConnectionTasks;
+use super::{CONNECTION_WINDOW, MAX_CONCURRENT_STREAMS, STREAM_WINDOW};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::connection_manager::ConnectionManager;
+use crate::http::head::{RequestHead, Version};
+use crate::http::timer::Timer;
+use crate::listener::PrefixedStream;
+
+/// Serves a connection to its end. On drain it takes no new streams and ends with the last one.
+pub(crate) async fn serve(io: PrefixedStream, manager: ConnectionManager) {
+    let manager = Rc::new(manager);
+    let tasks = ConnectionTasks::default();
+    let config = manager.config();
+    let header_limit = u32::try_from(config.max_request_headers_bytes).unwrap_or(u32::MAX);
+    let service = service_fn({
+        let manager = Rc::clone(&manager);
+        move |request| respond(Rc::clone(&manager), request)
+    });
+    let mut connection = pin!(
+        http2::Builder::new(tasks.clone())
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .max_header_list_size(header_limit)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    let mut released = pin!(manager.pod().drain.started());
+    let mut draining = false;
+    let ended = poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        if ended.is_pending() && !draining && (manager.is_draining() || released.as_mut().poll(cx).is_ready())
+        {
+            draining = true;
+            connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(cx);
+        }
+        ended
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(pod = %manager.pod().name, %error, "downstream HTTP/2 connection broke off");
+    }
+}
+
+async fn respond(
+    manager: Rc<ConnectionManager>,
+    request: Request<Incoming>,
+) -> Result<http::Response<ResponseBody>, Infallible> {
+    let (mut head, body) = convert(request);
+    let timer = Rc::new(Timer::default());
+    let response = manager.handle(&mut head, body, &timer).await;
+    let mut message = http::Response::new(response.body);
+    *message.status_mut() = response.status;
+    *message.headers_mut() = response.headers;
+    Ok(message)
+}
+
+fn convert(request: Request<Incoming>) -> (RequestHead, RequestBody) {
+    let (parts, body) = request.into_parts();
+    let mut head = RequestHead {
+        method: parts.method,
+        scheme: if parts.uri.scheme_str() == Some("https") { "https" } else { "http" },
+        path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        headers: parts.headers,
+        version: Version::Http2,
+        ..RequestHead::default()
+    };
+    let host = head.headers.remove(HOST);
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    if let Some(authority) = authority.or_else(|| host.as_ref()?.to_str().ok()) {
+        head.authority.push_str(authority);
+        head.has_authority = true;
+    }
+    head.has_envoy_headers = head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
+    join_cookies(&mut head.headers);
+    let body = RequestBody::Http2(body);
+    (head, if body.is_empty() { RequestBody::Empty } else { body })
+}
+
+/// HTTP/2 clients may split `cookie`; whoever does not speak it wants one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
