@@ -12,7 +12,7 @@ use orlop_integration::Pod;
 use orlop_integration::tools::{ENVOY_ENV, prepared};
 use serde_json::{Value, json};
 
-use super::xds::{routes, socket_address, tcp_proxy};
+use super::xds::{no_limits, routes, socket_address, tcp_proxy};
 use super::{BACKEND_PORT as HTTP_BACKEND_PORT, L4_PORT, L7_PORT};
 use crate::bench::placement::{Placement, Seat};
 
@@ -126,6 +126,7 @@ fn cluster(name: &str, upstream: SocketAddr) -> Value {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
+        "circuit_breakers": no_limits(),
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(upstream)}}]}],

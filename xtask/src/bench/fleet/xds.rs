@@ -64,6 +64,7 @@ impl Service {
             "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}},
             "connect_timeout": "10s",
             "lb_policy": "LEAST_REQUEST",
+            "circuit_breakers": no_limits(),
         })
     }
 
@@ -172,6 +173,16 @@ pub(super) fn routes(cluster: &str) -> Value {
         },
         {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}},
     ])
+}
+
+/// The circuit breakers that istiod sends when nobody asked for any: Envoy's own defaults are limits.
+pub(super) fn no_limits() -> Value {
+    json!({"thresholds": [{
+        "max_connections": u32::MAX,
+        "max_pending_requests": u32::MAX,
+        "max_requests": u32::MAX,
+        "max_retries": u32::MAX,
+    }]})
 }
 
 /// An `envoy.config.core.v3.Address`.
