@@ -103,6 +103,7 @@ fn measure(args: &Args) -> Result<()> {
         measured: Duration::from_secs_f64(seconds),
     };
     let machine = Machine::here()?;
+    let memory = if args.measures_memory() { Some(memory::measure()?) } else { None };
     let fleet = Fleet::start(&programme.subjects(), args.placement)?;
     let rows = programme.run(&fleet, |row| {
         eprintln!(
@@ -111,7 +112,6 @@ fn measure(args: &Args) -> Result<()> {
         );
     })?;
     drop(fleet);
-    let memory = if args.measures_memory() { Some(memory::measure()?) } else { None };
     let results = Results { machine, placement: args.placement, seconds, rows, memory };
     results.print();
     let workspace = setup::workspace()?;
