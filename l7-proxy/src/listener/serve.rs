@@ -39,7 +39,9 @@ pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
             };
             match detected {
                 Ok((protocol, prefix)) => {
-                    http::serve_connection(PrefixedStream::new(prefix, stream), protocol, hcm, cx).await;
+                    let io = PrefixedStream::new(prefix, stream);
+                    // On its own, so that a TCP connection does not take the space of an HTTP one.
+                    Box::pin(http::serve_connection(io, protocol, hcm, cx)).await;
                 }
                 Err(unserved) => turn_away(stream, unserved, &cx),
             }
@@ -102,4 +104,19 @@ pub(crate) fn reset(stream: TcpStream) {
     // Fails on a connection that is gone, which needs no reset.
     let _set = stream.set_zero_linger();
     drop(stream);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F: Future>(_serve: impl Fn(Accepted, Rc<PodContext>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_tcp_connection_takes_less_than_a_kilobyte() {
+        let size = size_of_future(serve);
+        assert!(size <= 1024, "{size} bytes");
+    }
 }

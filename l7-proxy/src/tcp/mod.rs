@@ -24,7 +24,8 @@ use self::relay::{Ended, Relay};
 /// Serves one downstream connection until it ends.
 pub(crate) async fn proxy(downstream: PrefixedStream, config: Arc<TcpProxy>, cx: Rc<ConnectionContext>) {
     let counters = &cx.pod.counters;
-    let upstream = match connect::connect(&config, &cx).await {
+    // On its own: its space is free again once connected.
+    let upstream = match Box::pin(connect::connect(&config, &cx)).await {
         Ok(upstream) => upstream,
         Err(failure) => {
             failure.count(counters);
