@@ -1,6 +1,6 @@
 //! Verdicts for connections that leave the workload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::chain::{ChainAt, all_hosts, chain_finding, routes};
@@ -14,6 +14,7 @@ use crate::resource::FieldPath;
 use crate::resource::listener::{FilterChain, FilterChainMatch, Listener, TerminalFilter};
 use crate::resource::route::{Domain, RouteConfiguration, VirtualHost};
 use crate::resource::tcp_proxy::TcpClusterSpecifier;
+use crate::snapshot::chains;
 
 /// Every outbound listener's verdicts.
 pub(super) fn outbound(proxy: &ProxyPlan, classified: &mut Classified) {
@@ -23,12 +24,12 @@ pub(super) fn outbound(proxy: &ProxyPlan, classified: &mut Classified) {
         classified.outbound(frontend, &finding, hosts_of(proxy, listener, Scope::AllHosts));
     }
     for (port, listener) in &proxy.outbound.by_port {
-        for vip in vips(proxy, listener, *port) {
+        for (vip, virtual_host) in vips(proxy, listener, *port) {
             let frontend = Frontend { addr: Some(vip), port: *port };
             if proxy.outbound.exact.contains_key(&(vip, *port)) {
                 continue;
             }
-            let scope = Scope::HostOf(SocketAddr::new(vip, *port));
+            let scope = Scope::Host(virtual_host);
             let finding = listener_finding(proxy, listener, Some(*port), scope);
             classified.outbound(frontend, &finding, hosts_of(proxy, listener, scope));
         }
@@ -55,17 +56,29 @@ pub(super) fn outbound(proxy: &ProxyPlan, classified: &mut Classified) {
 
 /// Which virtual hosts a destination stands for.
 #[derive(Debug, Clone, Copy)]
-enum Scope {
+enum Scope<'a> {
     /// All that the listener has: it is one service's own.
     AllHosts,
     /// The one that has the address among its domains.
-    HostOf(SocketAddr),
+    Host(&'a VirtualHost),
     /// An address that no virtual host has.
     AnyHost,
 }
 
+impl<'a> Scope<'a> {
+    /// The virtual hosts of a route configuration that it stands for, where unknown ones are left out.
+    fn hosts(self, routes: &'a RouteConfiguration) -> Vec<&'a VirtualHost> {
+        let all = all_hosts(routes).into_iter();
+        match self {
+            Self::AllHosts => all.collect(),
+            Self::Host(host) => all.filter(|other| std::ptr::eq(*other, host)).collect(),
+            Self::AnyHost => all.filter(|host| host.domains.contains(&Domain::Any)).collect(),
+        }
+    }
+}
+
 /// What a listener does with connections to a port; `None` is a port that none of its chains names.
-fn listener_finding(proxy: &ProxyPlan, listener: &Listener, port: Option<u16>, scope: Scope) -> Finding {
+fn listener_finding(proxy: &ProxyPlan, listener: &Listener, port: Option<u16>, scope: Scope<'_>) -> Finding {
     let resource = format!("listener `{}`", listener.name);
     let named = port.filter(|port| {
         listener.filter_chains.iter().any(|chain| chain.filter_chain_match.destination_port == Some(*port))
@@ -88,7 +101,7 @@ fn listener_finding(proxy: &ProxyPlan, listener: &Listener, port: Option<u16>, s
             findings.push((Layer::Tcp, finding));
         }
     }
-    if matches!(scope, Scope::HostOf(_)) && findings.iter().any(|(layer, _)| *layer == Layer::Http) {
+    if matches!(scope, Scope::Host(_)) && findings.iter().any(|(layer, _)| *layer == Layer::Http) {
         // What is not HTTP goes on to the address itself, which is the service's too.
         findings.retain(|(layer, finding)| *layer == Layer::Http || finding.path != Path::Passthrough);
     }
@@ -101,14 +114,11 @@ fn one_chain(
     chain: &FilterChain,
     resource: &str,
     field: &FieldPath,
-    scope: Scope,
+    scope: Scope<'_>,
 ) -> (Layer, Finding) {
     let at = ChainAt { chain, resource, field };
     let finding = match scope {
-        Scope::AllHosts => chain_finding(proxy, at, |routes| all_hosts(routes)),
-        Scope::HostOf(vip) => {
-            chain_finding(proxy, at, move |routes| host_of(routes, vip).into_iter().collect())
-        }
+        Scope::AllHosts | Scope::Host(_) => chain_finding(proxy, at, |routes| scope.hosts(routes)),
         Scope::AnyHost => any_host(proxy, at),
     };
     (at.layer(), finding)
@@ -117,9 +127,7 @@ fn one_chain(
 /// A request to an address of no virtual host may still name any of them. It is left alone only where an unknown host
 /// is, and where every other host is served in plaintext by nothing more than L4.
 fn any_host(proxy: &ProxyPlan, at: ChainAt<'_>) -> Finding {
-    let unknown = chain_finding(proxy, at, |routes| {
-        all_hosts(routes).into_iter().filter(|host| host.domains.contains(&Domain::Any)).collect()
-    });
+    let unknown = chain_finding(proxy, at, |routes| Scope::AnyHost.hosts(routes));
     let TerminalFilter::HttpConnectionManager(manager) = &at.chain.terminal else {
         return unknown;
     };
@@ -151,12 +159,6 @@ fn takes_all(chain_match: &FilterChainMatch) -> bool {
 }
 
 /// istiod lists a service's addresses among the domains of its virtual host, with or without the port.
-fn host_of(routes: &RouteConfiguration, vip: SocketAddr) -> Option<&VirtualHost> {
-    all_hosts(routes)
-        .into_iter()
-        .find(|host| host.domains.iter().any(|domain| address_of(domain, vip.port()) == Some(vip.ip())))
-}
-
 fn address_of(domain: &Domain, port: u16) -> Option<IpAddr> {
     let Domain::Exact(host) = domain else { return None };
     if let Ok(with_port) = host.parse::<SocketAddr>() {
@@ -169,37 +171,39 @@ fn route_configurations<'a>(
     proxy: &'a ProxyPlan,
     listener: &'a Listener,
 ) -> impl Iterator<Item = &'a RouteConfiguration> {
-    crate::snapshot::chains(listener).filter_map(|chain| match &chain.terminal {
+    chains(listener).filter_map(|chain| match &chain.terminal {
         TerminalFilter::HttpConnectionManager(manager) => routes(proxy, manager),
         TerminalFilter::TcpProxy(_) => None,
     })
 }
 
 /// The addresses that a shared listener's virtual hosts have.
-fn vips(proxy: &ProxyPlan, listener: &Listener, port: u16) -> BTreeSet<IpAddr> {
-    route_configurations(proxy, listener)
-        .flat_map(|routes| &routes.virtual_hosts)
-        .flat_map(|host| &host.domains)
-        .filter_map(|domain| address_of(domain, port))
-        .collect()
+fn vips<'a>(proxy: &'a ProxyPlan, listener: &'a Listener, port: u16) -> BTreeMap<IpAddr, &'a VirtualHost> {
+    let mut vips = BTreeMap::new();
+    for host in route_configurations(proxy, listener).flat_map(all_hosts) {
+        for vip in host.domains.iter().filter_map(|domain| address_of(domain, port)) {
+            vips.entry(vip).or_insert(host);
+        }
+    }
+    vips
 }
 
 /// The names that a destination goes by.
-fn hosts_of(proxy: &ProxyPlan, listener: &Listener, scope: Scope) -> Vec<String> {
+fn hosts_of(proxy: &ProxyPlan, listener: &Listener, scope: Scope<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for routes in route_configurations(proxy, listener) {
         let hosts = match scope {
-            Scope::AllHosts => all_hosts(routes),
-            Scope::HostOf(vip) => host_of(routes, vip).into_iter().collect(),
-            Scope::AnyHost => all_hosts(routes)
-                .into_iter()
-                .filter(|host| host.domains.iter().all(|domain| address_of(domain, 0).is_none()))
-                .collect(),
+            Scope::AllHosts | Scope::Host(_) => scope.hosts(routes),
+            Scope::AnyHost => {
+                let without_address =
+                    |host: &&VirtualHost| host.domains.iter().all(|domain| address_of(domain, 0).is_none());
+                all_hosts(routes).into_iter().filter(without_address).collect()
+            }
         };
         let domains = hosts.into_iter().flat_map(|host| &host.domains);
         names.extend(domains.filter(|domain| **domain != Domain::Any).map(ToString::to_string));
     }
-    for chain in crate::snapshot::chains(listener) {
+    for chain in chains(listener) {
         if let TerminalFilter::TcpProxy(tcp_proxy) = &chain.terminal
             && let TcpClusterSpecifier::Cluster(name) = &tcp_proxy.cluster
             && let Some(service) = proxy.clusters.get(name).and_then(|plan| plan.cluster.service.as_ref())

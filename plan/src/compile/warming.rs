@@ -7,14 +7,12 @@ use std::sync::Arc;
 use super::Plans;
 use crate::proxy::{ClusterPlan, OutboundListeners, ProxyPlan};
 use crate::resource::cluster::ClusterDiscovery;
-use crate::resource::http_connection_manager::RouteSpecifier;
-use crate::resource::listener::{Listener, TerminalFilter, TrafficDirection};
-use crate::resource::route::{Action, ClusterSpecifier, RouteConfiguration};
-use crate::resource::tcp_proxy::TcpClusterSpecifier;
-use crate::snapshot::{ResourceType, Snapshot, chains, rds_names};
+use crate::resource::listener::{Listener, TrafficDirection};
+use crate::resource::route::RouteConfiguration;
+use crate::snapshot::{ResourceType, Snapshot, listener_clusters, rds_names, route_clusters};
 
 /// A resource that was accepted and is not served yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Held {
     /// Its kind.
     pub resource_type: ResourceType,
@@ -40,13 +38,62 @@ pub(super) struct Served {
 }
 
 pub(super) fn served(snapshot: &Snapshot, previous: Option<&Plans>) -> Served {
-    let clusters = clusters(snapshot, previous);
+    let mut clusters = clusters(snapshot, previous);
     let mut held = Vec::new();
-    let routes = routes(snapshot, previous, &clusters, &mut held);
+    let mut routes = routes(snapshot, previous, &clusters, &mut held);
     let listeners = listeners(snapshot, previous, &clusters, &routes, &mut held);
-    held.sort_by(|a, b| (a.resource_type, &a.name).cmp(&(b.resource_type, &b.name)));
+    if let Some(previous) = previous {
+        keep_routes(&listeners, previous, &mut routes);
+        keep_clusters(snapshot, &listeners, &routes, previous, &mut clusters, &mut held);
+    }
+    held.sort();
     let (outbound, inbound) = by_destination(&listeners);
     Served { listeners, proxy: ProxyPlan { outbound, inbound, routes, clusters }, held }
+}
+
+/// A listener that is served in an older version keeps the routes of that version.
+fn keep_routes(
+    listeners: &HashMap<String, Arc<Listener>>,
+    previous: &Plans,
+    routes: &mut HashMap<Arc<str>, Arc<RouteConfiguration>>,
+) {
+    for name in listeners.values().flat_map(|listener| rds_names(listener)) {
+        if let (false, Some(before)) = (routes.contains_key(name), previous.proxy.routes.get(name)) {
+            routes.insert(Arc::clone(name), Arc::clone(before));
+        }
+    }
+}
+
+/// istiod takes a cluster away before it sends the listeners and routes that do without it. Until those have come, or
+/// until another delivery of clusters says that they will not, the cluster that they name stays.
+fn keep_clusters(
+    snapshot: &Snapshot,
+    listeners: &HashMap<String, Arc<Listener>>,
+    routes: &HashMap<Arc<str>, Arc<RouteConfiguration>>,
+    previous: &Plans,
+    clusters: &mut HashMap<Arc<str>, ClusterPlan>,
+    held: &mut Vec<Held>,
+) {
+    let of_listeners = listeners.values().flat_map(|listener| {
+        listener_clusters(listener).map(|name| (ResourceType::Listener, listener.name.as_str(), name))
+    });
+    let of_routes = routes.values().flat_map(|routes| {
+        route_clusters(routes).map(|name| (ResourceType::RouteConfiguration, routes.name.as_str(), name))
+    });
+    for (resource_type, name, cluster) in of_listeners.chain(of_routes) {
+        if clusters.contains_key(cluster) || !snapshot.was_just_removed(cluster) {
+            continue;
+        }
+        if let Some(before) = previous.proxy.clusters.get(cluster) {
+            clusters.insert(Arc::clone(cluster), before.clone());
+            held.push(Held {
+                resource_type,
+                name: name.to_owned(),
+                waiting_for_type: ResourceType::Cluster,
+                waiting_for: cluster.to_string(),
+            });
+        }
+    }
 }
 
 /// A cluster's endpoints stay in force while those of its next version are on their way.
@@ -113,7 +160,7 @@ fn listeners(
             })
             .map(|name| (ResourceType::RouteConfiguration, name.to_string()));
         let waiting = missing_route.or_else(|| {
-            let name = own_clusters(listener)
+            let name = listener_clusters(listener)
                 .find_map(|cluster| missing_endpoints(snapshot, clusters.get(cluster)?))?;
             Some((ResourceType::ClusterLoadAssignment, name))
         });
@@ -145,39 +192,6 @@ fn missing_endpoints(snapshot: &Snapshot, plan: &ClusterPlan) -> Option<String> 
         }
         _ => None,
     }
-}
-
-/// Clusters that a listener names without RDS.
-fn own_clusters(listener: &Listener) -> impl Iterator<Item = &str> {
-    chains(listener).flat_map(|chain| match &chain.terminal {
-        TerminalFilter::TcpProxy(tcp_proxy) => tcp_clusters(&tcp_proxy.cluster),
-        TerminalFilter::HttpConnectionManager(manager) => match &manager.routes {
-            RouteSpecifier::Inline(routes) => route_clusters(routes).collect(),
-            RouteSpecifier::Rds(_) => Vec::new(),
-        },
-    })
-}
-
-fn tcp_clusters(specifier: &TcpClusterSpecifier) -> Vec<&str> {
-    match specifier {
-        TcpClusterSpecifier::Cluster(name) => vec![name],
-        TcpClusterSpecifier::Weighted { clusters, .. } => clusters.iter().map(|(name, _)| &**name).collect(),
-    }
-}
-
-/// Clusters that a route configuration names.
-fn route_clusters(routes: &RouteConfiguration) -> impl Iterator<Item = &str> {
-    let routes = routes.virtual_hosts.iter().flat_map(|virtual_host| &virtual_host.routes);
-    routes.flat_map(|route| match &route.action {
-        Action::Route(action) => match &action.cluster {
-            ClusterSpecifier::Cluster(name) => vec![&**name],
-            ClusterSpecifier::Weighted(weighted) => {
-                weighted.clusters.iter().map(|cluster| &*cluster.name).collect()
-            }
-            ClusterSpecifier::ClusterHeader(_) => Vec::new(),
-        },
-        Action::Redirect(_) | Action::DirectResponse(_) => Vec::new(),
-    })
 }
 
 /// `virtualOutbound` and `virtualInbound` take connections by their original destination; the others have theirs by

@@ -5,19 +5,20 @@
 //! validate leaves the last good one in place, and is remembered.
 
 mod interner;
+mod references;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
-use crate::resource::http_connection_manager::RouteSpecifier;
-use crate::resource::listener::{FilterChain, Listener, TerminalFilter, TrafficDirection};
+use crate::resource::listener::{Listener, TrafficDirection};
 use crate::resource::route::RouteConfiguration;
 use crate::resource::{FieldError, FieldPath, ResourceError};
 use crate::validate;
+
+pub(crate) use references::{chains, listener_clusters, rds_names, route_clusters};
 
 pub use interner::Interner;
 pub use orlop_proto::{Resource, ResourceType};
@@ -67,6 +68,8 @@ pub struct Snapshot {
     routes: Store<RouteConfiguration>,
     rejections: BTreeMap<(ResourceType, String), Rejection>,
     delivered: BTreeSet<ResourceType>,
+    /// What the last delivery of clusters took away.
+    clusters_just_removed: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -85,13 +88,10 @@ impl Snapshot {
     ) -> Outcome {
         self.delivered.insert(resource_type);
         for name in removals {
-            self.rejections.remove(&(resource_type, name.clone()));
-            match resource_type {
-                ResourceType::Cluster => self.clusters.remove(name),
-                ResourceType::ClusterLoadAssignment => self.load_assignments.remove(name),
-                ResourceType::Listener => self.listeners.remove(name),
-                ResourceType::RouteConfiguration => self.routes.remove(name),
-            }
+            self.remove(resource_type, name);
+        }
+        if resource_type == ResourceType::Cluster {
+            self.clusters_just_removed = removals.iter().cloned().collect();
         }
         let mut outcome = Outcome::default();
         for delivered in upserts {
@@ -113,7 +113,32 @@ impl Snapshot {
         }
         outcome.endpoints_wanted = self.endpoints_wanted();
         outcome.routes_wanted = self.routes_wanted();
+        self.forget_unwanted(resource_type, &outcome);
         outcome
+    }
+
+    fn remove(&mut self, resource_type: ResourceType, name: &str) {
+        self.rejections.remove(&(resource_type, name.to_owned()));
+        match resource_type {
+            ResourceType::Cluster => self.clusters.remove(name),
+            ResourceType::ClusterLoadAssignment => self.load_assignments.remove(name),
+            ResourceType::Listener => self.listeners.remove(name),
+            ResourceType::RouteConfiguration => self.routes.remove(name),
+        }
+    }
+
+    /// What nothing names any more is unsubscribed from and gets stale; it is sent again when it is named again.
+    fn forget_unwanted(&mut self, changed: ResourceType, outcome: &Outcome) {
+        let (kind, wanted) = match changed {
+            ResourceType::Cluster => (ResourceType::ClusterLoadAssignment, &outcome.endpoints_wanted),
+            ResourceType::Listener => (ResourceType::RouteConfiguration, &outcome.routes_wanted),
+            ResourceType::ClusterLoadAssignment | ResourceType::RouteConfiguration => return,
+        };
+        match kind {
+            ResourceType::ClusterLoadAssignment => self.load_assignments.retain(wanted),
+            _ => self.routes.retain(wanted),
+        }
+        self.rejections.retain(|(rejected, name), _| *rejected != kind || wanted.contains(name));
     }
 
     fn upsert(
@@ -186,6 +211,11 @@ impl Snapshot {
         self.delivered.contains(&resource_type)
     }
 
+    /// Whether the last delivery of clusters took this one away.
+    pub(crate) fn was_just_removed(&self, cluster: &str) -> bool {
+        self.clusters_just_removed.contains(cluster)
+    }
+
     pub(crate) fn endpoints_wanted(&self) -> BTreeSet<String> {
         self.clusters
             .iter()
@@ -203,22 +233,6 @@ impl Snapshot {
             .map(ToString::to_string)
             .collect()
     }
-}
-
-/// The route configurations that a listener takes through RDS.
-pub(crate) fn rds_names(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
-    chains(listener).filter_map(|chain| match &chain.terminal {
-        TerminalFilter::HttpConnectionManager(manager) => match &manager.routes {
-            RouteSpecifier::Rds(name) => Some(name),
-            RouteSpecifier::Inline(_) => None,
-        },
-        TerminalFilter::TcpProxy(_) => None,
-    })
-}
-
-/// All filter chains of a listener, the default one last.
-pub(crate) fn chains(listener: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
-    listener.filter_chains.iter().chain(&listener.default_filter_chain)
 }
 
 fn expect_name(delivered: &str, own: &str) -> Result<(), ResourceError> {

@@ -1,6 +1,6 @@
 //! Accepted resources of one type, by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::interner::Parsed;
@@ -50,6 +50,10 @@ impl<T> Store<T> {
     pub(super) fn insert(&mut self, name: &str, version: &str, parsed: Parsed<T>) {
         let Parsed { resource, bytes } = parsed;
         self.0.insert(name.into(), Stored { resource, bytes, version: version.to_owned() });
+    }
+
+    pub(super) fn retain(&mut self, names: &BTreeSet<String>) {
+        self.0.retain(|name, _| names.contains(&**name));
     }
 
     pub(super) fn remove(&mut self, name: &str) {

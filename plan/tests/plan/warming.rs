@@ -1,13 +1,15 @@
 //! Nothing is served that points at something which has not arrived.
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use orlop_plan::classify::{Destination, Path};
 use orlop_plan::kernel::{Frontend, InboundAction, OutboundAction};
 use orlop_plan::snapshot::ResourceType;
 
 use crate::build::{
-    World, assignment, chain, eds_cluster, endpoint, http_listener, listener, locality, passthrough_cluster,
-    refusal, route_configuration, route_to, tcp_proxy, virtual_host,
+    World, assignment, chain, eds_cluster, endpoint, http_chain, http_listener, listener, locality, manager,
+    passthrough_cluster, refusal, route_configuration, route_to, tcp_proxy, virtual_host,
 };
 
 fn endpoints(name: &str, address: &str) -> ClusterLoadAssignment {
@@ -93,6 +95,53 @@ fn a_cluster_keeps_its_endpoints_when_they_are_taken_away() {
     let before = world.compile(None);
     world.deliver::<ClusterLoadAssignment>(&[], &["a"]);
     assert_eq!(world.compile(Some(&before)).kernel, before.kernel);
+}
+
+#[test]
+fn a_cluster_stays_until_the_listener_that_names_it_has_changed() {
+    let mut world = world();
+    let before = world.compile(None);
+    // As istiod goes about it: the cluster goes first, then come the listeners that do without it.
+    world.deliver::<Cluster>(&[("b", eds_cluster("b"))], &["a"]);
+    let during = world.compile(Some(&before));
+    assert_eq!(during.kernel, before.kernel);
+    assert_eq!(during.held[0].to_string(), "listener `tcp` waits for cluster `a`");
+    world.deliver::<Listener>(&[], &["tcp"]);
+    let after = world.compile(Some(&during));
+    assert!(after.kernel.frontends.is_empty());
+    assert!(!after.proxy.clusters.contains_key("a"));
+}
+
+#[test]
+fn a_cluster_that_is_still_named_goes_with_the_next_delivery_of_clusters() {
+    let mut world = world();
+    let before = world.compile(None);
+    world.deliver::<Cluster>(&[], &["a"]);
+    let during = world.compile(Some(&before));
+    world.clusters(&[eds_cluster("c")]);
+    let after = world.compile(Some(&during));
+    assert_eq!(after.kernel.frontends[&frontend(Some("10.96.0.1"), 9000)], OutboundAction::Block);
+}
+
+#[test]
+fn a_listener_in_an_older_version_keeps_the_routes_of_that_version() {
+    let mut world = world();
+    world.listeners(&[http_listener(8080)]);
+    world
+        .routes(&[route_configuration("8080", vec![virtual_host("h", &["10.96.0.2"], vec![route_to("a")])])]);
+    let before = world.compile(None);
+    let other = http_chain(&manager("other"));
+    world.listeners(&[Listener { filter_chains: vec![other], ..http_listener(8080) }]);
+    let during = world.compile(Some(&before));
+    assert_eq!(during.kernel, before.kernel);
+    assert_eq!(during.held[0].to_string(), "listener `0.0.0.0_8080` waits for route configuration `other`");
+}
+
+#[test]
+fn what_is_named_no_more_is_forgotten() {
+    let mut world = world();
+    world.deliver::<Cluster>(&[], &["a"]);
+    assert!(world.snapshot.load_assignments().is_empty());
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! What resources name of each other.
+
+use std::sync::Arc;
+
+use crate::resource::http_connection_manager::RouteSpecifier;
+use crate::resource::listener::{FilterChain, Listener, TerminalFilter};
+use crate::resource::route::{Action, ClusterSpecifier, RouteConfiguration};
+use crate::resource::tcp_proxy::TcpClusterSpecifier;
+
+/// All filter chains of a listener, the default one last.
+pub(crate) fn chains(listener: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
+    listener.filter_chains.iter().chain(&listener.default_filter_chain)
+}
+
+/// The route configurations that a listener takes through RDS.
+pub(crate) fn rds_names(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
+    chains(listener).filter_map(|chain| match &chain.terminal {
+        TerminalFilter::HttpConnectionManager(manager) => match &manager.routes {
+            RouteSpecifier::Rds(name) => Some(name),
+            RouteSpecifier::Inline(_) => None,
+        },
+        TerminalFilter::TcpProxy(_) => None,
+    })
+}
+
+/// The clusters that a listener names by itself, not through RDS.
+pub(crate) fn listener_clusters(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
+    chains(listener).flat_map(|chain| match &chain.terminal {
+        TerminalFilter::TcpProxy(tcp_proxy) => match &tcp_proxy.cluster {
+            TcpClusterSpecifier::Cluster(name) => vec![name],
+            TcpClusterSpecifier::Weighted { clusters, .. } => clusters.iter().map(|(name, _)| name).collect(),
+        },
+        TerminalFilter::HttpConnectionManager(manager) => match &manager.routes {
+            RouteSpecifier::Inline(routes) => route_clusters(routes).collect(),
+            RouteSpecifier::Rds(_) => Vec::new(),
+        },
+    })
+}
+
+/// The clusters that a route configuration names.
+pub(crate) fn route_clusters(routes: &RouteConfiguration) -> impl Iterator<Item = &Arc<str>> {
+    let routes = routes.virtual_hosts.iter().flat_map(|virtual_host| &virtual_host.routes);
+    routes.flat_map(|route| match &route.action {
+        Action::Route(action) => match &action.cluster {
+            ClusterSpecifier::Cluster(name) => vec![name],
+            ClusterSpecifier::Weighted(weighted) => {
+                weighted.clusters.iter().map(|cluster| &cluster.name).collect()
+            }
+            ClusterSpecifier::ClusterHeader(_) => Vec::new(),
+        },
+        Action::Redirect(_) | Action::DirectResponse(_) => Vec::new(),
+    })
+}
