@@ -102,7 +102,8 @@ fn package(program: &str, package: &str, reason: &str) -> Result<PathBuf> {
 /// Installs those of `packages` that dpkg does not know as installed.
 pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
     let installed = |package: &&str| {
-        let query = Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
+        let query =
+            Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
         query.is_ok_and(|output| output.stdout == b"installed")
     };
     let missing: Vec<_> = packages.iter().copied().filter(|package| !installed(package)).collect();
@@ -116,7 +117,8 @@ pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
 
 fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = find("apt-get").context("this is no Debian")?;
-    for arguments in [&["update"][..], &[&["install", "--yes", "--no-install-recommends"], packages].concat()] {
+    for arguments in [&["update"][..], &[&["install", "--yes", "--no-install-recommends"], packages].concat()]
+    {
         run(Command::new(&apt).arg("--quiet=2").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     Ok(())
