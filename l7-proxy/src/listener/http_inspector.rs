@@ -1,7 +1,8 @@
 //! `envoy.filters.listener.http_inspector`: whether the first bytes are HTTP, and which.
 //!
-//! Pure: in are all bytes so far, out is what they are or that more are needed. As in Envoy, HTTP/1 is a request line with a
-//! method of its parser's list, and HTTP/2 is the connection preface of RFC 9113 §3.4.
+//! Pure: in are all bytes so far, out is what they are or that more are needed. As in Envoy, HTTP/1 is a request line with any
+//! token as its method (the codec refuses those that it does not know), and HTTP/2 is the connection preface of RFC 9113
+//! §3.4.
 
 /// What the first bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,44 +21,6 @@ pub(super) enum HttpInspection {
 
 /// RFC 9113 §3.4.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The methods that Envoy's HTTP/1 parser knows.
-const METHODS: [&str; 34] = [
-    "GET",
-    "POST",
-    "PUT",
-    "HEAD",
-    "DELETE",
-    "OPTIONS",
-    "PATCH",
-    "CONNECT",
-    "TRACE",
-    "ACL",
-    "BIND",
-    "CHECKOUT",
-    "COPY",
-    "LINK",
-    "LOCK",
-    "M-SEARCH",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MOVE",
-    "NOTIFY",
-    "PROPFIND",
-    "PROPPATCH",
-    "PURGE",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "SOURCE",
-    "SUBSCRIBE",
-    "UNBIND",
-    "UNLINK",
-    "UNLOCK",
-    "UNSUBSCRIBE",
-];
 
 /// Looks at the bytes that the client sent so far.
 pub(super) fn inspect(bytes: &[u8]) -> HttpInspection {
@@ -78,11 +41,7 @@ pub(super) fn inspect(bytes: &[u8]) -> HttpInspection {
 fn may_be_request_line(bytes: &[u8]) -> bool {
     let mut words = bytes.split(|byte| *byte == b' ');
     let method = words.next().unwrap_or_default();
-    if words.next().is_some() {
-        is_method(method) && bytes.iter().all(|byte| is_line_byte(*byte))
-    } else {
-        METHODS.iter().any(|known| known.as_bytes().starts_with(method))
-    }
+    is_method(method) && bytes.iter().all(|byte| is_line_byte(*byte))
 }
 
 /// `method SP request-target SP HTTP/1.x` (RFC 9112 §3).
@@ -103,8 +62,9 @@ fn request_version(line: &[u8]) -> Option<HttpInspection> {
     }
 }
 
+/// A token (RFC 9110 §5.6.2).
 fn is_method(word: &[u8]) -> bool {
-    METHODS.iter().any(|method| method.as_bytes() == word)
+    !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// No control characters; bytes above ASCII are let through, as lenient clients send them in targets.
@@ -125,6 +85,12 @@ mod tests {
     }
 
     #[test]
+    fn a_method_that_nobody_knows_is_left_for_the_codec_to_refuse() {
+        assert_eq!(inspect(b"BREW /pot HTTP/1.1\r\n"), HttpInspection::Http11);
+        assert_eq!(inspect(b"get / HTTP/1.1\r\n"), HttpInspection::Http11);
+    }
+
+    #[test]
     fn the_preface_is_http2() {
         assert_eq!(inspect(HTTP2_PREFACE), HttpInspection::Http2);
         assert_eq!(inspect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"), HttpInspection::Http2);
@@ -134,11 +100,10 @@ mod tests {
     fn other_protocols_are_told_by_their_first_bytes() {
         for bytes in [
             &b"\x16\x03\x01"[..],
-            b"SSH-2.0-OpenSSH",
+            b"SSH-2.0-OpenSSH_9.2\r\n",
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"*1\r\n$4\r\nPING\r\n",
-            b"get / HTTP/1.1\r\n",
-            b"GETX",
+            b"G(T / HTTP/1.1\r\n",
             b"GET\t/ HTTP/1.1\r\n",
             b"GET / HTTP/1.1 \r\n",
             b"GET  HTTP/1.1\r\n",
