@@ -129,10 +129,16 @@ impl TryFrom<Vec<Workload>> for Workloads {
                 }
             }
             if !namespaces.insert(workload.netns.clone()) {
-                return Err(format!("workloads: {id}: netns {} is another workload's", workload.netns.display()));
+                return Err(format!(
+                    "workloads: {id}: netns {} is another workload's",
+                    workload.netns.display()
+                ));
             }
             if !cgroups.insert(workload.cgroup.clone()) {
-                return Err(format!("workloads: {id}: cgroup {} is another workload's", workload.cgroup.display()));
+                return Err(format!(
+                    "workloads: {id}: cgroup {} is another workload's",
+                    workload.cgroup.display()
+                ));
             }
             if by_id.insert(id.clone(), workload).is_some() {
                 return Err(format!("workloads: {id} is there twice"));
@@ -229,7 +235,8 @@ impl TryFrom<RawWorkload> for Workload {
 fn dns_name(field: &str, name: &str, longest: usize, dots: bool) -> Result<(), String> {
     let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    if name.len() <= longest && name.chars().all(ok) && edge(name.chars().next()) && edge(name.chars().last()) {
+    if name.len() <= longest && name.chars().all(ok) && edge(name.chars().next()) && edge(name.chars().last())
+    {
         return Ok(());
     }
     let kind = if dots { "letters, digits, '-' and '.'" } else { "letters, digits and '-'" };
@@ -263,8 +270,8 @@ pub enum ConfigError {
 
 /// Reads and checks the file.
 pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
@@ -337,11 +344,18 @@ workloads:
     fn two_workloads_cannot_share_an_address() {
         let second = "  - { name: b, netns: /n, cgroup: /c, addresses: [10.77.0.1] }\n";
         let error = refused(&format!("{GOOD}{second}"));
-        assert!(error.contains("default/client-0 and default/b share the address 10.77.0.1") || error.contains("default/b and default/client-0 share the address 10.77.0.1"), "{error}");
+        assert!(
+            error.contains("default/client-0 and default/b share the address 10.77.0.1")
+                || error.contains("default/b and default/client-0 share the address 10.77.0.1"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_file_that_is_not_yaml_names_the_line() {
-        assert!(refused("node: [").starts_with("node.yaml:2:1:") || refused("node: [").starts_with("node.yaml:1:"));
+        assert!(
+            refused("node: [").starts_with("node.yaml:2:1:")
+                || refused("node: [").starts_with("node.yaml:1:")
+        );
     }
 }

@@ -37,7 +37,13 @@ impl NodeLock {
         let path = run_dir.join("agent.lock");
         let failed = |source| LockError::Open { path: path.clone(), source };
         std::fs::create_dir_all(run_dir).map_err(failed)?;
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             file.read_to_string(&mut pid).map_err(failed)?;

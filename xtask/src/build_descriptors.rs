@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use prost_reflect::prost_types::{
-    DescriptorProto, EnumDescriptorProto, EnumOptions, FieldDescriptorProto, FieldOptions, FileDescriptorProto,
-    FileDescriptorSet, MessageOptions,
+    DescriptorProto, EnumDescriptorProto, EnumOptions, FieldDescriptorProto, FieldOptions,
+    FileDescriptorProto, FileDescriptorSet, MessageOptions,
 };
 
 /// Packages whose every message may occur in a sidecar's configuration. What they refer to comes along.
@@ -108,7 +108,8 @@ fn trim(set: FileDescriptorSet) -> Result<FileDescriptorSet> {
         file.dependency = needed.into_iter().collect();
     }
 
-    let by_name: BTreeMap<&str, &FileDescriptorProto> = files.iter().map(|file| (file.name(), file)).collect();
+    let by_name: BTreeMap<&str, &FileDescriptorProto> =
+        files.iter().map(|file| (file.name(), file)).collect();
     let mut open: Vec<&str> =
         files.iter().filter(|file| is_root(file.package())).map(FileDescriptorProto::name).collect();
     let mut kept = BTreeSet::new();

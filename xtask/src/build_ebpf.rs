@@ -65,7 +65,8 @@ fn compile(linker: &Path) -> Result<PathBuf> {
     let flags = format!("--remap-path-prefix={}=/orlop", workspace.display());
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The flags and wrappers of whoever calls are for another target.
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+    {
         cargo.env_remove(name);
     }
     cargo
@@ -104,6 +105,7 @@ fn bpf_linker() -> Result<PathBuf> {
 }
 
 fn compiler() -> Result<String> {
-    let version = Command::new(RUSTC).arg("--version").output().with_context(|| format!("cannot run {RUSTC}"))?;
+    let version =
+        Command::new(RUSTC).arg("--version").output().with_context(|| format!("cannot run {RUSTC}"))?;
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
 }

@@ -43,7 +43,9 @@ pub(super) fn run(path: &Path) -> ExitCode {
 
 fn serve(path: &Path, config: NodeConfig) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
-        anyhow::bail!("`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo");
+        anyhow::bail!(
+            "`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo"
+        );
     }
     let run_dir = Path::new(RUN_DIR).join(config.node.name.as_str());
     let _lock = NodeLock::take(&run_dir, config.node.name.as_str())?;

@@ -8,13 +8,17 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::Question;
-use crate::admin::{Answer, Request, RUN_DIR, SOCKET};
+use crate::admin::{Answer, RUN_DIR, Request, SOCKET};
 
 pub(super) fn status(question: &Question) -> anyhow::Result<ExitCode> {
     ask(question, &Request::Status { json: question.json })
 }
 
-pub(super) fn explain(workload: String, destination: String, question: &Question) -> anyhow::Result<ExitCode> {
+pub(super) fn explain(
+    workload: String,
+    destination: String,
+    question: &Question,
+) -> anyhow::Result<ExitCode> {
     ask(question, &Request::Explain { workload, destination, json: question.json })
 }
 

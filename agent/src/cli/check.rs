@@ -10,7 +10,10 @@ pub(super) fn run(json: bool) -> anyhow::Result<ExitCode> {
     let features = runtime.block_on(probe::probe(&pin_root));
     let usable = features.iter().all(|f| f.present || !f.required);
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "usable": usable, "features": features }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "usable": usable, "features": features }))?
+        );
     } else {
         for feature in &features {
             let mark = match (feature.present, feature.required) {
@@ -18,12 +21,18 @@ pub(super) fn run(json: bool) -> anyhow::Result<ExitCode> {
                 (false, true) => "MISSING",
                 (false, false) => "no     ",
             };
-            println!("{mark}  {:<32} since {:<5} for {}", feature.name, feature.kernel_since, feature.needed_for);
+            println!(
+                "{mark}  {:<32} since {:<5} for {}",
+                feature.name, feature.kernel_since, feature.needed_for
+            );
             if !feature.detail.is_empty() {
                 println!("         {}", feature.detail);
             }
         }
-        println!("{}", if usable { "This kernel carries Orlop." } else { "This kernel lacks what Orlop needs." });
+        println!(
+            "{}",
+            if usable { "This kernel carries Orlop." } else { "This kernel lacks what Orlop needs." }
+        );
     }
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

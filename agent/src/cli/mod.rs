@@ -61,7 +61,9 @@ impl Cli {
         let outcome = match self.command {
             Command::Agent { config } => return agent::run(&config),
             Command::Status(question) => ask::status(&question),
-            Command::Explain { workload, destination, question } => ask::explain(workload, destination, &question),
+            Command::Explain { workload, destination, question } => {
+                ask::explain(workload, destination, &question)
+            }
             Command::Check { json } => check::run(json),
         };
         outcome.unwrap_or_else(|error| {

@@ -17,11 +17,8 @@ pub(super) fn explain(node: &Node, name: &str, destination: &str, json: bool) ->
 
 /// By NAMESPACE/NAME, or by NAME where only one namespace has it.
 fn find<'a>(node: &'a Node, name: &str) -> Result<&'a Workload, String> {
-    let found: Vec<_> = node
-        .workloads
-        .iter()
-        .filter(|(id, _)| id.name == name || id.to_string() == name)
-        .collect();
+    let found: Vec<_> =
+        node.workloads.iter().filter(|(id, _)| id.name == name || id.to_string() == name).collect();
     match found.as_slice() {
         [(_, workload)] => Ok(workload),
         [] => {
@@ -55,7 +52,8 @@ fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, Str
         let answer = Answered { workload: id.to_string(), first, all: &paths };
         return serde_json::to_string_pretty(&answer).map_err(|error| error.to_string());
     }
-    let lines: Vec<_> = paths.iter().map(|p| format!("{id} {}: {}\n    {}", p.destination, p.path, p.because())).collect();
+    let lines: Vec<_> =
+        paths.iter().map(|p| format!("{id} {}: {}\n    {}", p.destination, p.path, p.because())).collect();
     Ok(lines.join("\n"))
 }
 

@@ -70,7 +70,15 @@ impl Node {
         };
         let control = Client::new(source, GrpcOptions::default())?;
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
-        let parts = Parts { config: node, datapath, proxy, control, interner: Interner::new(), deliver, enrolments: 0 };
+        let parts = Parts {
+            config: node,
+            datapath,
+            proxy,
+            control,
+            interner: Interner::new(),
+            deliver,
+            enrolments: 0,
+        };
         let mut this = Self {
             config_error: None,
             parts,
@@ -118,7 +126,9 @@ impl Node {
             Err(error) => self.refuse_config(error.to_string()),
             Ok(config) if config == self.config => self.config_error = None,
             Ok(config) => match fixed_part_changed(&self.config, &config) {
-                Some(field) => self.refuse_config(format!("{field} cannot change while the agent runs; restart it")),
+                Some(field) => {
+                    self.refuse_config(format!("{field} cannot change while the agent runs; restart it"))
+                }
                 None => self.reconcile(config).await,
             },
         }
@@ -132,11 +142,17 @@ impl Node {
     /// Releases what is gone or changed, enrols what is new or changed, leaves the rest alone.
     async fn reconcile(&mut self, config: NodeConfig) {
         let wanted = &config.workloads.0;
-        let gone: BTreeSet<WorkloadId> =
-            self.workloads.iter().filter(|(id, w)| wanted.get(id) != Some(&w.spec)).map(|(id, _)| id.clone()).collect();
+        let gone: BTreeSet<WorkloadId> = self
+            .workloads
+            .iter()
+            .filter(|(id, w)| wanted.get(id) != Some(&w.spec))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             if let Some(mut workload) = self.workloads.remove(&id) {
-                workload.release(&mut self.parts, "node.yaml does not name it any more, or names it otherwise").await;
+                workload
+                    .release(&mut self.parts, "node.yaml does not name it any more, or names it otherwise")
+                    .await;
             }
         }
         for (id, spec) in wanted {
@@ -165,7 +181,9 @@ impl Node {
     fn answer(&self, request: &Request) -> Answer {
         match request {
             Request::Status { json } => report::status(self, *json),
-            Request::Explain { workload, destination, json } => explain::explain(self, workload, destination, *json),
+            Request::Explain { workload, destination, json } => {
+                explain::explain(self, workload, destination, *json)
+            }
         }
     }
 }

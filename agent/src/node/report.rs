@@ -116,7 +116,16 @@ impl Status {
         let _ = writeln!(
             out,
             "\n{:<32} {:<8} {:>9} {:>9} {:>8} {:>9} {:>8}  {:>9} {:>8} {:>7}",
-            "WORKLOAD", "STATE", "KERNEL", "PROXIED", "BLOCKED", "REFUSED", "PASSED", "INBOUND", "REQUESTS", "ERRORS"
+            "WORKLOAD",
+            "STATE",
+            "KERNEL",
+            "PROXIED",
+            "BLOCKED",
+            "REFUSED",
+            "PASSED",
+            "INBOUND",
+            "REQUESTS",
+            "ERRORS"
         );
         for w in &self.workloads {
             w.write_row(&mut out);
@@ -134,7 +143,13 @@ impl Status {
 
 impl WorkloadStatus {
     fn write_row(&self, out: &mut String) {
-        let state = if self.ready { "ready" } else if self.xds.is_some() { "warming" } else { "waiting" };
+        let state = if self.ready {
+            "ready"
+        } else if self.xds.is_some() {
+            "warming"
+        } else {
+            "waiting"
+        };
         let kernel = self.kernel.unwrap_or_default();
         let requests = |classes: &[&str]| -> u64 {
             let counted = self.proxy.iter().flat_map(|p| &p.requests);

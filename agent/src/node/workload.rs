@@ -116,7 +116,11 @@ impl Workload {
     async fn enrol(&self, parts: &mut Parts) -> anyhow::Result<Enrolled> {
         let key = self.key();
         let netns = Arc::new(NetNs::open(&self.spec.netns)?);
-        anyhow::ensure!(cgroup_exists(&self.spec.cgroup), "{} is not a cgroup v2 folder", self.spec.cgroup.display());
+        anyhow::ensure!(
+            cgroup_exists(&self.spec.cgroup),
+            "{} is not a cgroup v2 folder",
+            self.spec.cgroup.display()
+        );
         let network = PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
         let listeners = parts.proxy.enrol(&key, network, Arc::new(ProxyPlan::default()))?;
         if let Err(error) = self.attach(&key, &netns, &listeners, &mut parts.datapath).await {

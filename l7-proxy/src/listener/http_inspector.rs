@@ -64,7 +64,8 @@ fn request_version(line: &[u8]) -> Option<HttpInspection> {
 
 /// A token (RFC 9110 §5.6.2).
 fn is_method(word: &[u8]) -> bool {
-    !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !word.is_empty()
+        && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// No control characters; bytes above ASCII are let through, as lenient clients send them in targets.
