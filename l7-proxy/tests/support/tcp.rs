@@ -6,14 +6,24 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 /// No test waits longer for one byte.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn with_timeouts(socket: &Socket) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
+}
+
+/// With a queue that a burst of connections fits in; the standard library's is 128.
+pub fn listen(at: &str) -> TcpListener {
+    let at: SocketAddr = at.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(4096).unwrap();
+    socket.into()
 }
 
 /// Serves each connection on a thread of its own until the test ends.

@@ -85,8 +85,7 @@ pub(super) fn request(
         Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Err(ProtocolError::HeadersTooLarge);
         }
-        Err(httparse::Error::Version) => return Err(ProtocolError::LowVersion),
-        Err(_) if is_http_09(read) => return Err(ProtocolError::LowVersion),
+        Err(_) if has_other_version(read) => return Err(ProtocolError::LowVersion),
         Err(_) => return Err(ProtocolError::Malformed),
     };
     if length > limits.bytes {
@@ -385,13 +384,20 @@ fn length(value: &[u8]) -> Result<u64, ProtocolError> {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(ProtocolError::Malformed)
 }
 
-/// A request line of HTTP/0.9: a method, a path, and no version.
-fn is_http_09(read: &[u8]) -> bool {
+/// A request line that is well-formed but for its version, or has none as in HTTP/0.9.
+fn has_other_version(read: &[u8]) -> bool {
     let line = read.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     let mut words = line.split(|byte| *byte == b' ');
-    let methodical =
-        words.next().is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_uppercase));
-    methodical && words.next().is_some_and(|path| path.starts_with(b"/")) && words.next().is_none()
+    let method = words.next().unwrap_or_default();
+    let path = words.next().unwrap_or_default();
+    let version = words.next();
+    !method.is_empty()
+        && method.iter().all(u8::is_ascii_uppercase)
+        && path.starts_with(b"/")
+        && version.is_none_or(|version| {
+            version.starts_with(b"HTTP/") && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
+        })
+        && words.next().is_none()
 }
 
 fn has_token(value: &[u8], wanted: &str) -> bool {

@@ -204,10 +204,11 @@ impl Downstream {
         let encoding = encode::response(status, &headers, context, self.0.borrow_mut().out.buffer());
         drop(headers);
         let mut ended = body.is_end() || body.is_tunnel();
+        let mut broken = None;
         poll_fn(|cx| {
             loop {
                 let mut starved = false;
-                while !ended && self.0.borrow().out.takes_more() {
+                while !ended && broken.is_none() && self.0.borrow().out.takes_more() {
                     match body.poll_next(cx) {
                         Poll::Ready(Some(Ok(frame))) => {
                             if let Ok(data) = frame.into_data()
@@ -217,7 +218,11 @@ impl Downstream {
                             }
                             ended = body.is_end();
                         }
-                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                        // The client gets what came before the end.
+                        Poll::Ready(Some(Err(error))) => {
+                            broken = Some(error);
+                            break;
+                        }
                         Poll::Ready(None) => ended = true,
                         Poll::Pending => {
                             starved = true;
@@ -231,6 +236,9 @@ impl Downstream {
                 let state = &mut *self.0.borrow_mut();
                 match state.out.poll_flush(&mut state.io, cx) {
                     Poll::Ready(Ok(())) if ended => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) if broken.is_some() => {
+                        return Poll::Ready(broken.map_or(Ok(()), Err));
+                    }
                     Poll::Ready(Ok(())) if starved => {
                         return state.poll_gone(cx).map(|()| Err(BodyError::DownstreamClosed));
                     }
