@@ -47,6 +47,17 @@ fn a_connection_to_an_unknown_destination_passes_to_where_it_was_going() {
 }
 
 #[test]
+fn a_pod_that_is_its_own_endpoint_reaches_itself_without_a_loop() {
+    let pod = Pod::new();
+    let server = serve_addresses(pod.listen_inside(&format!("{POD_IP}:8080")));
+    let plan = Plan::new().outbound(VIP, tcp_listener("backend")).cluster_at("backend", &[server]);
+    let proxied = pod.proxied(plan.build());
+
+    assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), format!("{POD_IP} {POD_IP}:8080"));
+    assert_eq!((proxied.stats().accepted_outbound, proxied.stats().accepted_inbound), (1, 0));
+}
+
+#[test]
 fn each_side_can_end_its_half_and_go_on_reading() {
     let pod = Pod::new();
     let server = accepted(pod.listen_outside("10.77.0.2:8080"));

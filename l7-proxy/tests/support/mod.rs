@@ -29,6 +29,10 @@ pub const MARK: u32 = 0x6f72;
 pub const POD_IP: &str = "10.77.0.1";
 /// The address of the client namespace.
 pub const CLIENT_IP: &str = "10.77.0.2";
+/// The pod's other address, where it is dual-stack.
+pub const POD_IPV6: &str = "fd77::1";
+/// The client namespace's other address.
+pub const CLIENT_IPV6: &str = "fd77::2";
 /// The name that pods are enrolled by.
 pub const NAME: &str = "default/client-0";
 
@@ -64,20 +68,38 @@ impl Pod {
         this
     }
 
+    /// A pod that has an IPv6 address as well, and is captured there too, inbound at `inbound_port`.
+    pub fn dual_stack(inbound_port: u16) -> Self {
+        let this = Self::new();
+        let [pod, out] = &this.names;
+        for (name, address) in [(pod, POD_IPV6), (out, CLIENT_IPV6)] {
+            ip(&format!("-n {name} addr add {address}/64 dev eth0 nodad"));
+        }
+        ip(&format!("-n {pod} -6 route add default via {CLIENT_IPV6}"));
+        ip(&format!("-n {pod} -6 rule add fwmark {MARK} lookup {MARK}"));
+        ip(&format!("-n {pod} -6 route add local default dev lo src {POD_IPV6} table {MARK}"));
+        this.tproxy_v6(&format!("-i lo -m mark --mark {MARK} ! -d {POD_IPV6}"), 15001);
+        this.tproxy_v6(&format!("-i eth0 -d {POD_IPV6} -m tcp --dport {inbound_port}"), 15006);
+        this
+    }
+
     /// Connections from outside to this port of the pod go to the proxy.
     pub fn capture_inbound(&self, port: u16) {
-        self.tproxy(&format!("-i eth0 -d {POD_IP} --dport {port}"), 15006);
+        self.tproxy(&format!("-i eth0 -d {POD_IP} -m tcp --dport {port}"), 15006);
     }
 
     fn tproxy(&self, matching: &str, port: u16) {
-        let rule =
-            format!("-t mangle -A PREROUTING -p tcp {matching} -j TPROXY --on-ip 127.0.0.1 --on-port {port}");
-        let rule = rule.replace("--dport", "-m tcp --dport");
-        self.run("iptables", &rule);
+        let to = format!("TPROXY --on-ip 127.0.0.1 --on-port {port}");
+        self.run(&format!("iptables -t mangle -A PREROUTING -p tcp {matching} -j {to}"));
     }
 
-    fn run(&self, program: &str, args: &str) {
-        run("ip", &format!("netns exec {} {program} {args}", self.names[0]));
+    fn tproxy_v6(&self, matching: &str, port: u16) {
+        let to = format!("TPROXY --on-ip ::1 --on-port {port}");
+        self.run(&format!("ip6tables -t mangle -A PREROUTING -p tcp {matching} -j {to}"));
+    }
+
+    fn run(&self, command: &str) {
+        ip(&format!("netns exec {} {command}", self.names[0]));
     }
 
     fn sysctl(&self, name: &str, value: &str) {
@@ -123,12 +145,12 @@ impl Pod {
 
     /// A server outside the pod.
     pub fn listen_outside(&self, at: &str) -> TcpListener {
-        self.outside.run(|| TcpListener::bind(at)).unwrap().unwrap()
+        self.outside.run(|| tcp::listen(at)).unwrap()
     }
 
     /// The pod's own application.
     pub fn listen_inside(&self, at: &str) -> TcpListener {
-        self.netns.run(|| TcpListener::bind(at)).unwrap().unwrap()
+        self.netns.run(|| tcp::listen(at)).unwrap()
     }
 
     /// A proxy that serves this pod by `plan`.
