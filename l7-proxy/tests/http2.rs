@@ -1,5 +1,7 @@
 //! HTTP/2 on either side, gRPC's trailers, and the translation to and from HTTP/1.1.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::future::poll_fn;
@@ -228,7 +230,7 @@ fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
 #[test]
 fn a_client_that_resets_its_stream_cancels_its_request() {
     let pod = Pod::new();
-    let _connections = h2_backend(&pod, Duration::from_secs(60));
+    let _connections = h2_backend(&pod, Duration::from_mins(1));
     let proxied = served(&pod, UpstreamProtocol::Http2);
 
     block_on(async {
@@ -247,7 +249,7 @@ fn a_client_that_resets_its_stream_cancels_its_request() {
 #[test]
 fn a_route_timeout_over_http_2_runs_from_the_end_of_the_request() {
     let pod = Pod::new();
-    let _connections = h2_backend(&pod, Duration::from_secs(60));
+    let _connections = h2_backend(&pod, Duration::from_mins(1));
     let action = RouteAction { timeout: Some(Duration::from_millis(200)), ..route_action("backend") };
     let proxied = served_by(&pod, UpstreamProtocol::Http2, action);
 

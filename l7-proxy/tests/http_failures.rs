@@ -1,5 +1,7 @@
 //! Requests that cannot be served: Envoy's statuses, texts and flags, timeouts, and further attempts.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -116,9 +118,9 @@ fn a_backend_that_closes_or_resets_before_it_answers() {
         let server = servers.recv().unwrap();
         thread::sleep(Duration::from_millis(50));
         if by_reset {
-            reset(server)
+            reset(server);
         } else {
-            drop(server)
+            drop(server);
         }
         let answer = client.receive();
         assert_eq!(answer.status(), 503);

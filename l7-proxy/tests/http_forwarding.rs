@@ -1,5 +1,7 @@
 //! Requests and responses through the proxy, unchanged but for what a proxy has to change.
 
+#![allow(clippy::unwrap_used, clippy::format_collect, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,6 +1,13 @@
 //! What is not a valid request is answered as Envoy 1.40 answers it (each line below was tried against it), and reaches
 //! nobody.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "helpers of tests fail the test"
+)]
+
 mod support;
 
 use support::http::{Client, says};

@@ -1,6 +1,8 @@
 //! Where a request goes and how it changes on the way: matches, weights, header operations, rewrites, redirects, direct
 //! responses.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::sync::Arc;

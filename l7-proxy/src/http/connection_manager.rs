@@ -89,7 +89,7 @@ impl ConnectionManager {
         let started = Instant::now();
         let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
-            return self.local(head, reply, None, guard);
+            return self.local(head, *reply, None, guard);
         }
         let (plan, routes) = self.routes();
         for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {
@@ -115,9 +115,9 @@ impl ConnectionManager {
                     let reply = LocalReply::new(StatusCode::FORBIDDEN).closing();
                     return self.local(head, reply, None, guard);
                 }
-                let routed =
+                let request =
                     router::Routed { manager: self, plan: &plan, routes, selection, action, started };
-                routed.forward(head, body, guard).await
+                request.forward(head, body, guard).await
             }
             Action::Redirect(action) => {
                 let mut reply = redirect::reply(head, action, &route.route_match);
@@ -189,7 +189,7 @@ impl ConnectionManager {
     /// The cluster of that name, looked up once for each plan while it stays the same.
     pub(crate) fn cluster(&self, plan: &ProxyPlan, name: &Arc<str>) -> Option<Rc<UpstreamCluster>> {
         let mut routing = self.routing.borrow_mut();
-        let routing = routing.as_mut().filter(|routing| std::ptr::eq(&*routing.plan, plan));
+        let routing = routing.as_mut().filter(|routing| std::ptr::eq(Arc::as_ptr(&routing.plan), plan));
         if let Some((known, cluster)) = routing.as_ref().and_then(|routing| routing.cluster.as_ref())
             && Arc::ptr_eq(known, name)
         {

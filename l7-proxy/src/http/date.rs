@@ -19,12 +19,16 @@ impl DateCache {
             return date.clone();
         }
         let time = SystemTime::now();
-        let into_second =
-            time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.subsec_nanos());
         let date = HeaderValue::try_from(httpdate::fmt_http_date(time))
             .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
-        let until = now + Duration::from_secs(1) - Duration::from_nanos(into_second.into());
+        let until = now + until_next_second(time);
         *cached = Some((until, date.clone()));
         date
     }
+}
+
+fn until_next_second(time: SystemTime) -> Duration {
+    let nanos =
+        time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.subsec_nanos());
+    Duration::from_nanos(1_000_000_000_u64.saturating_sub(nanos.into()))
 }

@@ -33,10 +33,9 @@ pub(crate) fn normalize(target: &str, config: &HttpConnectionManager) -> Result<
         let unescaped = unescape_slashes(changed.as_deref().unwrap_or(path));
         if let Some(unescaped) = unescaped {
             match config.escaped_slashes {
-                EscapedSlashes::KeepUnchanged => {}
                 EscapedSlashes::RejectRequest => return Err(InvalidPath),
                 EscapedSlashes::UnescapeAndRedirect => redirects = true,
-                EscapedSlashes::UnescapeAndForward => {}
+                EscapedSlashes::UnescapeAndForward | EscapedSlashes::KeepUnchanged => {}
             }
             // Dots between slashes that were hidden are dots all the same.
             changed = Some(if config.normalize_path { canonical(&unescaped)? } else { unescaped });

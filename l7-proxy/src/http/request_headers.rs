@@ -50,12 +50,12 @@ pub(crate) fn admit(
     head: &mut RequestHead,
     config: &HttpConnectionManager,
     connection: &ConnectionContext,
-) -> Result<(), LocalReply> {
+) -> Result<(), Box<LocalReply>> {
     if !head.has_authority {
-        return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing());
+        return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing().into());
     }
     if !head.path.starts_with('/') && head.method != Method::CONNECT {
-        return Err(LocalReply::new(StatusCode::NOT_FOUND));
+        return Err(LocalReply::new(StatusCode::NOT_FOUND).into());
     }
     if config.underscores != HeadersWithUnderscores::Allow {
         underscores(head, config.underscores)?;
@@ -68,9 +68,9 @@ pub(crate) fn admit(
             reply
                 .headers
                 .extend(HeaderValue::try_from(path).ok().map(|location| (http::header::LOCATION, location)));
-            return Err(reply);
+            return Err(reply.into());
         }
-        Err(path::InvalidPath) => return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing()),
+        Err(path::InvalidPath) => return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing().into()),
     }
     strip_port(head, config.strip_port, connection);
     forwarding(head, config, connection);
@@ -143,13 +143,13 @@ fn request_id() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn underscores(head: &mut RequestHead, action: HeadersWithUnderscores) -> Result<(), LocalReply> {
+fn underscores(head: &mut RequestHead, action: HeadersWithUnderscores) -> Result<(), Box<LocalReply>> {
     let offending: Vec<_> = head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if offending.is_empty() {
         return Ok(());
     }
     if action == HeadersWithUnderscores::RejectRequest {
-        return Err(LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing());
+        return Err(LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing().into());
     }
     for name in offending {
         head.headers.remove(name);

@@ -70,6 +70,11 @@ mod tests {
         now() - begun
     }
 
+    /// Polls it once, which registers it.
+    async fn is_pending(timer: &Timer) -> bool {
+        poll_fn(|cx| Poll::Ready(timer.poll_expired(cx).is_pending())).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_expires_at_its_deadline() {
         let timer = Timer::default();
@@ -81,7 +86,7 @@ mod tests {
     async fn a_later_deadline_replaces_one_that_was_registered() {
         let timer = Timer::default();
         timer.set(Some(now() + SECOND));
-        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        assert!(is_pending(&timer).await);
         timer.set(Some(now() + 5 * SECOND));
         assert!(expiry(&timer).await.abs_diff(5 * SECOND) <= Duration::from_millis(2));
     }
@@ -90,7 +95,7 @@ mod tests {
     async fn an_earlier_deadline_replaces_one_that_was_registered() {
         let timer = Timer::default();
         timer.set(Some(now() + 5 * SECOND));
-        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        assert!(is_pending(&timer).await);
         timer.set(Some(now() + SECOND));
         assert!(expiry(&timer).await.abs_diff(SECOND) <= Duration::from_millis(2));
     }
@@ -99,7 +104,7 @@ mod tests {
     async fn without_a_deadline_it_does_not_expire() {
         let timer = Timer::default();
         timer.set(Some(now() + SECOND));
-        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        assert!(is_pending(&timer).await);
         timer.set(None);
         assert!(tokio::time::timeout(60 * SECOND, expiry(&timer)).await.is_err());
     }

@@ -79,6 +79,7 @@ type Waiter = oneshot::Sender<Option<Box<Http1Connection>>>;
 
 /// The pool.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection moves between pool and requests without being copied")]
 pub(crate) struct Http1Pool {
     idle: RefCell<Vec<Box<Http1Connection>>>,
     waiting: RefCell<VecDeque<Waiter>>,

@@ -73,6 +73,7 @@ pub(super) fn request(head: &RequestHead, has_body: bool, out: &mut BytesMut) ->
 
 /// What the encoding of a response depends on beside the response.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 pub(super) struct ResponseContext {
     /// The request was `HEAD`.
     pub(super) to_head: bool,

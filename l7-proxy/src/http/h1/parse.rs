@@ -171,6 +171,7 @@ pub(super) fn response(
 
 /// The headers that belong to one connection or to the framing, and what they said.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 struct Fields {
     content_length: Option<u64>,
     chunked: bool,
