@@ -1,6 +1,6 @@
 //! Watches node.yaml: every change of the file's content is read, checked, and handed on as a whole.
 //!
-//! The folder is watched, not the file, so that an atomic rename and the symlink swap of a mounted ConfigMap are seen.
+//! The folder is watched, not the file, so that an atomic rename and the symlink swap of a mounted `ConfigMap` are seen.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -127,7 +127,7 @@ impl Node {
             Ok(config) if config == self.config => self.config_error = None,
             Ok(config) => match fixed_part_changed(&self.config, &config) {
                 Some(field) => {
-                    self.refuse_config(format!("{field} cannot change while the agent runs; restart it"))
+                    self.refuse_config(format!("{field} cannot change while the agent runs; restart it"));
                 }
                 None => self.reconcile(config).await,
             },
