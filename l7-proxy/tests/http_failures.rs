@@ -198,6 +198,30 @@ fn a_route_timeout_in_the_middle_of_a_response() {
 }
 
 #[test]
+fn a_stream_on_which_nothing_moves() {
+    let pod = Pod::new();
+    let servers = accepted(pod.listen_outside(BACKEND));
+    let action = RouteAction { idle_timeout: Some(Duration::from_millis(200)), ..route_action("backend") };
+    let proxied = served(&pod, action, &[BACKEND]);
+    let answer = get(&pod);
+    assert_eq!((answer.status(), answer.body.as_str()), (504, "stream timeout"));
+    proxied.expect_flag("SI", 1);
+    drop(servers.recv().unwrap());
+
+    // One that moves now and then is not idle.
+    let mut client = Client::new(pod.connect(VIP));
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut server = servers.recv().unwrap();
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").unwrap();
+    for byte in b"hello" {
+        thread::sleep(Duration::from_millis(100));
+        server.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(client.receive().body, "hello");
+    assert_eq!(proxied.flag("SI"), 1);
+}
+
+#[test]
 fn the_upstream_is_told_how_long_it_has_and_which_attempt_it_is() {
     let pod = Pod::new();
     let backend = says(pod.listen_outside(BACKEND), "hello");

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::StatusCode;
 use orlop_plan::resource::cluster::UpstreamProtocol;
 use tokio::net::TcpStream;
 
 use super::body::{BodyError, RequestBody, ResponseSource};
+use super::deadlines::{Deadlines, Expired};
 use super::h1::{Exchange, ExchangeError};
 use super::h2::{self, SendError, Upload};
 use super::head::{RequestHead, ResponseHead, Version};
@@ -28,8 +29,8 @@ pub(crate) enum Failure {
     Reset { reason: ResetReason, sent: bool },
     /// The request's own body broke off.
     Request(BodyError),
-    /// The route's timeout.
-    Timeout,
+    /// It took too long as a whole.
+    Expired(Expired),
 }
 
 impl Failure {
@@ -37,67 +38,11 @@ impl Failure {
     pub(crate) fn unsent(reason: ResetReason) -> Self {
         Self::Reset { reason, sent: false }
     }
-}
 
-/// The deadlines of a request. They run from when the whole request was received, as in Envoy.
-#[derive(Debug)]
-pub(crate) struct Deadlines {
-    /// The route's timeout.
-    timeout: Option<Duration>,
-    /// `per_try_timeout`
-    per_try: Option<Duration>,
-    /// When the route's timeout passes, once that is known.
-    route: Option<Instant>,
-    /// When this attempt's timeout passes, once that is known.
-    attempt: Option<Instant>,
-}
-
-impl Deadlines {
-    /// Of a request that may take `timeout` in all, and `per_try` for each attempt.
-    pub(crate) fn new(timeout: Option<Duration>, per_try: Option<Duration>) -> Self {
-        Self { timeout, per_try, route: None, attempt: None }
-    }
-
-    /// When the route's timeout passes, once that is known.
-    pub(crate) fn route(&self) -> Option<Instant> {
-        self.route
-    }
-
-    /// How long the next attempt may take; `None` is without limit.
-    pub(crate) fn left(&self) -> Option<Duration> {
-        let left = match self.route {
-            Some(route) => Some(route.saturating_duration_since(Instant::now())),
-            None => self.timeout,
-        };
-        match (left, self.per_try) {
-            (Some(left), Some(per_try)) => Some(left.min(per_try)),
-            (left, per_try) => left.or(per_try),
-        }
-    }
-
-    /// The whole request has been received.
-    fn start(&mut self, guard: &StreamGuard) {
-        let now = Instant::now();
-        self.route = self.route.or(self.timeout.map(|timeout| now + timeout));
-        self.attempt = self.per_try.map(|timeout| now + timeout);
-        guard.timer().set(match (self.route, self.attempt) {
-            (Some(route), Some(attempt)) => Some(route.min(attempt)),
-            (route, attempt) => route.or(attempt),
-        });
-    }
-
-    fn is_set(&self) -> bool {
-        self.timeout.is_some() || self.per_try.is_some()
-    }
-
-    /// What an expired timer means.
-    fn expired(&self) -> Failure {
-        match (self.route, self.attempt) {
-            (Some(route), Some(attempt)) if attempt < route => {
-                Failure::Reset { reason: ResetReason::PerTryTimeout, sent: true }
-            }
-            (None, Some(_)) => Failure::Reset { reason: ResetReason::PerTryTimeout, sent: true },
-            _ => Failure::Timeout,
+    fn expired(deadlines: &Deadlines) -> Self {
+        match deadlines.expired() {
+            Expired::Attempt => Self::Reset { reason: ResetReason::PerTryTimeout, sent: true },
+            expired => Self::Expired(expired),
         }
     }
 }
@@ -144,10 +89,10 @@ async fn http1(
     deadlines: &mut Deadlines,
     guard: &StreamGuard,
 ) -> Result<Answer, Failure> {
-    let timed = deadlines.is_set();
+    let timed = deadlines.are_set();
     let mut received = body.is_empty();
-    if timed && received {
-        deadlines.start(guard);
+    if timed {
+        deadlines.begin(guard.timer(), received);
     }
     let pools = picked.host().state().pools(guard.connection().upstream_source());
     let connection = match pools.http1.take() {
@@ -167,9 +112,9 @@ async fn http1(
         }
         if timed && !received && exchange.is_sent() {
             received = true;
-            deadlines.start(guard);
+            deadlines.start(guard.timer());
         }
-        guard.poll_expired(cx).map(|()| Err(deadlines.expired()))
+        guard.poll_expired(cx).map(|()| Err(Failure::expired(deadlines)))
     })
     .await?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -191,7 +136,10 @@ async fn http2(
     guard: &StreamGuard,
 ) -> Result<Answer, Failure> {
     let (mut upload, watch) = Upload::new(body);
-    let mut received = !deadlines.is_set();
+    let mut received = !deadlines.are_set();
+    if !received {
+        deadlines.begin(guard.timer(), false);
+    }
     let pools = picked.host().state().pools(guard.connection().upstream_source());
     loop {
         let connecting = connect_http2(cluster, picked, &pools, guard.connection());
@@ -203,9 +151,9 @@ async fn http2(
             }
             if !received && watch.poll_ended(cx).is_ready() {
                 received = true;
-                deadlines.start(guard);
+                deadlines.start(guard.timer());
             }
-            guard.poll_expired(cx).map(|()| Err(deadlines.expired()))
+            guard.poll_expired(cx).map(|()| Err(Failure::expired(deadlines)))
         })
         .await?;
         match responded {
@@ -235,7 +183,7 @@ async fn in_time<T>(
 ) -> Result<T, Failure> {
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Pending => guard.poll_expired(cx).map(|()| Err(deadlines.expired())),
+        Poll::Pending => guard.poll_expired(cx).map(|()| Err(Failure::expired(deadlines))),
         ready @ Poll::Ready(_) => ready,
     })
     .await

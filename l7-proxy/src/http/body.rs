@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::deadlines::Expired;
 use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
 use super::stream::StreamGuard;
@@ -31,7 +32,7 @@ pub(crate) enum BodyError {
     UpstreamProtocol,
     /// A deadline passed in the middle of the response.
     #[error("the response took too long")]
-    Timeout,
+    Expired(Expired),
 }
 
 impl BodyError {
@@ -42,7 +43,9 @@ impl BodyError {
             Self::DownstreamProtocol => ResponseFlag::DownstreamProtocolError,
             Self::UpstreamReset => ResponseFlag::UpstreamConnectionTermination,
             Self::UpstreamProtocol => ResponseFlag::UpstreamProtocolError,
-            Self::Timeout => ResponseFlag::UpstreamRequestTimeout,
+            Self::Expired(Expired::Route | Expired::Attempt) => ResponseFlag::UpstreamRequestTimeout,
+            Self::Expired(Expired::Idle) => ResponseFlag::StreamIdleTimeout,
+            Self::Expired(Expired::Stream) => ResponseFlag::DurationTimeout,
         }
     }
 }
@@ -148,10 +151,13 @@ impl ResponseBody {
 
     /// The next piece.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> PolledFrame {
-        if self.guard.as_mut().is_some_and(|guard| guard.poll_expired(cx).is_ready()) {
-            self.finish(Some(BodyError::Timeout));
+        if let Some(guard) = &self.guard
+            && guard.poll_expired(cx).is_ready()
+        {
+            let error = BodyError::Expired(guard.expired());
+            self.finish(Some(error));
             self.source = ResponseSource::Empty;
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
+            return Poll::Ready(Some(Err(error)));
         }
         let next = match &mut self.source {
             ResponseSource::Empty | ResponseSource::Tunnel(_) => Poll::Ready(None),
@@ -171,7 +177,8 @@ impl ResponseBody {
             Poll::Ready(None) => self.finish(None),
             Poll::Ready(Some(Err(error))) => self.finish(Some(*error)),
             Poll::Ready(Some(Ok(_))) if self.is_end() => self.finish(None),
-            _ => {}
+            Poll::Ready(Some(Ok(_))) => self.guard.iter().for_each(StreamGuard::active),
+            Poll::Pending => {}
         }
         next
     }

@@ -9,6 +9,7 @@ mod attempt;
 mod body;
 mod connection_manager;
 mod date;
+mod deadlines;
 mod format;
 mod h1;
 mod h2;

@@ -18,9 +18,10 @@ use orlop_plan::resource::route::{
 };
 use orlop_plan::route_match::RouteSelection;
 
-use super::attempt::{self, Answer, Deadlines, Failure};
+use super::attempt::{self, Answer, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::connection_manager::{ConnectionManager, Response};
+use super::deadlines::{Deadlines, Expired};
 use super::format::FormatContext;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
@@ -110,7 +111,8 @@ impl<'a> Routed<'a> {
         let policy = policy.map(|policy| &**policy);
         let levels = self.levels(weighted);
         let original_dst = original_dst(head, &cluster, &guard);
-        let deadlines = Deadlines::new(self.action.timeout, policy.and_then(|policy| policy.per_try_timeout));
+        let idle = self.manager.config().stream_idle_timeout;
+        let deadlines = Deadlines::new(head, self.action, policy, idle, self.started);
         let mut attempts = Attempts {
             cluster,
             policy,
@@ -267,7 +269,7 @@ impl<'a> Routed<'a> {
         attempts: Attempts<'_>,
     ) -> Response {
         let Answer { head: mut response, source, at } = answer;
-        let Attempts { cluster, levels, deadlines, mut guard, number, no_retry, .. } = attempts;
+        let Attempts { cluster, levels, mut deadlines, mut guard, number, no_retry, .. } = attempts;
         if response.status.is_server_error() {
             cluster.counters().failures.inc();
         }
@@ -291,8 +293,8 @@ impl<'a> Routed<'a> {
             };
             levels.apply_to_response(&mut response.headers, &context);
         }
-        guard.timer().set(deadlines.route());
-        guard.answered_by(picked, permit, no_retry);
+        deadlines.end_attempt(guard.timer());
+        guard.answered_by(picked, permit, no_retry, deadlines);
         let body = ResponseBody::upstream(source, guard);
         let response = Response { status: response.status, headers: response.headers, body, close: false };
         self.manager.finish(response, Some(head), at)
@@ -335,7 +337,7 @@ impl Attempts<'_> {
             Last::Failure(Failure::Reset { reason, sent }, _) => {
                 Outcome::Reset { reason: *reason, sent: *sent }
             }
-            Last::Failure(Failure::Request(_) | Failure::Timeout, _) | Last::NoHost(_) => return false,
+            Last::Failure(Failure::Request(_) | Failure::Expired(_), _) | Last::NoHost(_) => return false,
         };
         let possible = match source {
             Source::Once(_) => true,
@@ -352,13 +354,15 @@ impl Attempts<'_> {
     }
 
     /// The pause before the next attempt; `Err` where the route's timeout does not leave time for one.
-    async fn pause(&self) -> Result<(), Failure> {
+    async fn pause(&mut self) -> Result<(), Failure> {
         let Some(policy) = self.policy else { return Ok(()) };
         let mut pause = pin!(tokio::time::sleep(retry::back_off(policy, self.number, fastrand::f64())));
-        self.guard.timer().set(self.deadlines.route());
+        self.deadlines.end_attempt(self.guard.timer());
         poll_fn(|cx| match pause.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),
-            Poll::Pending => self.guard.poll_expired(cx).map(|()| Err(Failure::Timeout)),
+            Poll::Pending => {
+                self.guard.poll_expired(cx).map(|()| Err(Failure::Expired(self.deadlines.expired())))
+            }
         })
         .await
     }
@@ -385,7 +389,16 @@ fn reset_text(number: u32) -> &'static str {
 
 fn failure_reply(failure: Failure, number: u32) -> (LocalReply, ResponseFlag) {
     let reason = match failure {
-        Failure::Timeout | Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
+        Failure::Expired(Expired::Idle) => {
+            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "stream timeout");
+            return (reply, ResponseFlag::StreamIdleTimeout);
+        }
+        Failure::Expired(Expired::Stream) => {
+            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "downstream duration timeout");
+            return (reply, ResponseFlag::DurationTimeout);
+        }
+        Failure::Expired(Expired::Route | Expired::Attempt)
+        | Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
             let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout");
             return (reply, ResponseFlag::UpstreamRequestTimeout);
         }

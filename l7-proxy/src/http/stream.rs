@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::deadlines::{Deadlines, Expired};
 use super::timer::Timer;
 use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
@@ -13,6 +14,8 @@ pub(crate) struct StreamGuard {
     connection: Rc<ConnectionContext>,
     timer: Rc<Timer>,
     upstream: Option<(Picked, RequestPermit)>,
+    /// Where the response's body has any.
+    deadlines: Option<Box<Deadlines>>,
     /// A flag that is known already while the response still comes.
     flag: Option<ResponseFlag>,
     finished: bool,
@@ -27,7 +30,7 @@ impl std::fmt::Debug for StreamGuard {
 impl StreamGuard {
     /// A stream begins. `timer` is for its deadlines, and free for the next one's after it.
     pub(crate) fn new(connection: Rc<ConnectionContext>, timer: Rc<Timer>) -> Self {
-        Self { connection, timer, upstream: None, flag: None, finished: false }
+        Self { connection, timer, upstream: None, deadlines: None, flag: None, finished: false }
     }
 
     /// The connection that it is on.
@@ -40,15 +43,34 @@ impl StreamGuard {
         &self.timer
     }
 
-    /// The response comes from there. `flag` is what is to be counted of it already.
-    pub(crate) fn answered_by(&mut self, picked: Picked, permit: RequestPermit, flag: Option<ResponseFlag>) {
+    /// The response comes from there, in this time. `flag` is what is to be counted of it already.
+    pub(crate) fn answered_by(
+        &mut self,
+        picked: Picked,
+        permit: RequestPermit,
+        flag: Option<ResponseFlag>,
+        deadlines: Deadlines,
+    ) {
         self.upstream = Some((picked, permit));
         self.flag = flag;
+        self.deadlines = deadlines.are_set().then(|| Box::new(deadlines));
     }
 
-    /// Ready once the deadline has passed.
+    /// Ready once a deadline has passed.
     pub(crate) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.timer.poll_expired(cx)
+    }
+
+    /// Which deadline of the response's body passed.
+    pub(crate) fn expired(&self) -> Expired {
+        self.deadlines.as_ref().map_or(Expired::Route, |deadlines| deadlines.expired())
+    }
+
+    /// Some of the response's body came.
+    pub(crate) fn active(&self) {
+        if let Some(deadlines) = &self.deadlines {
+            deadlines.active(&self.timer);
+        }
     }
 
     /// The stream has ended.
