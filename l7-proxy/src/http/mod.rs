@@ -10,6 +10,7 @@ mod body;
 mod connection_manager;
 mod date;
 mod deadlines;
+mod failure;
 mod format;
 mod h1;
 mod h2;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use http::HeaderValue;
 use http::header::HeaderName;
-use http::{HeaderValue, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::cluster::ClusterDiscovery;
 use orlop_plan::resource::retry::RetryPolicy;
@@ -21,7 +21,8 @@ use orlop_plan::route_match::RouteSelection;
 use super::attempt::{self, Answer, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::connection_manager::{ConnectionManager, Response};
-use super::deadlines::{Deadlines, Expired};
+use super::deadlines::Deadlines;
+use super::failure;
 use super::format::FormatContext;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
@@ -36,7 +37,6 @@ use crate::upstream::{PickContext, PickError, Picked, RequestPermit, UpstreamClu
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
-const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const X_ENVOY_ORIGINAL_DST_HOST: HeaderName = HeaderName::from_static("x-envoy-original-dst-host");
 
 /// A request that a route sends upstream.
@@ -241,21 +241,14 @@ impl<'a> Routed<'a> {
                 self.forward_answer(head, *answer, picked, permit, attempts)
             }
             Last::NoHost(PickError::NoHealthyUpstream) => {
-                let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
-                self.fail(head, reply, ResponseFlag::NoHealthyUpstream, None, attempts)
+                self.fail(head, failure::no_healthy_upstream(), None, attempts)
             }
             Last::NoHost(PickError::Refused(refusal)) => {
                 self.manager.pod().counters.refuse(refusal);
-                let text = format!(
-                    "{}local connection failure, transport failure reason: {refusal}",
-                    reset_text(attempts.number)
-                );
-                let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text);
-                self.fail(head, reply, ResponseFlag::UpstreamConnectionFailure, None, attempts)
+                self.fail(head, failure::refused(refusal, attempts.number), None, attempts)
             }
-            Last::Failure(failure, host) => {
-                let (reply, flag) = failure_reply(failure, attempts.number);
-                self.fail(head, reply, flag, host, attempts)
+            Last::Failure(failed, host) => {
+                self.fail(head, failure::no_response(failed, attempts.number), host, attempts)
             }
         }
     }
@@ -309,8 +302,7 @@ impl<'a> Routed<'a> {
     fn fail(
         &self,
         head: &RequestHead,
-        mut reply: LocalReply,
-        flag: ResponseFlag,
+        (mut reply, flag): (LocalReply, ResponseFlag),
         upstream: Option<SocketAddr>,
         attempts: Attempts<'_>,
     ) -> Response {
@@ -377,56 +369,4 @@ fn original_dst(head: &RequestHead, cluster: &UpstreamCluster, guard: &StreamGua
         _ => None,
     };
     named.unwrap_or(guard.connection().local)
-}
-
-fn reset_text(number: u32) -> &'static str {
-    if number > 1 {
-        "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
-    } else {
-        "upstream connect error or disconnect/reset before headers. reset reason: "
-    }
-}
-
-fn failure_reply(failure: Failure, number: u32) -> (LocalReply, ResponseFlag) {
-    let reason = match failure {
-        Failure::Expired(Expired::Idle) => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "stream timeout");
-            return (reply, ResponseFlag::StreamIdleTimeout);
-        }
-        Failure::Expired(Expired::Stream) => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "downstream duration timeout");
-            return (reply, ResponseFlag::DurationTimeout);
-        }
-        Failure::Expired(Expired::Route | Expired::Attempt)
-        | Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout");
-            return (reply, ResponseFlag::UpstreamRequestTimeout);
-        }
-        Failure::Request(error) => {
-            let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing();
-            return (reply, error.flag());
-        }
-        Failure::Reset { reason, .. } => reason,
-    };
-    let (status, flag) = match reason {
-        ResetReason::LocalConnectionFailure
-        | ResetReason::RemoteConnectionFailure
-        | ResetReason::ConnectionTimeout => {
-            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamConnectionFailure)
-        }
-        ResetReason::ConnectionTermination => {
-            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamConnectionTermination)
-        }
-        ResetReason::RemoteReset | ResetReason::RemoteRefusedStream => {
-            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamRemoteReset)
-        }
-        ResetReason::Overflow => (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamOverflow),
-        ResetReason::ProtocolError => (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocolError),
-        ResetReason::PerTryTimeout => (StatusCode::GATEWAY_TIMEOUT, ResponseFlag::UpstreamRequestTimeout),
-    };
-    let mut reply = LocalReply::text(status, format!("{}{}", reset_text(number), reason.as_str()));
-    if reason == ResetReason::Overflow {
-        reply.headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
-    }
-    (reply, flag)
 }

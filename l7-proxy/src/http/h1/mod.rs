@@ -9,6 +9,7 @@ mod client;
 mod decoder;
 mod encode;
 mod parse;
+mod request_line;
 mod server;
 mod write_buffer;
 

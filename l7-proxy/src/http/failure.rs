@@ -1,0 +1,78 @@
+//! What a client is told of a request that could not be forwarded: Envoy's statuses, texts and flags.
+
+use http::header::HeaderName;
+use http::{HeaderValue, StatusCode};
+
+use super::attempt::Failure;
+use super::deadlines::Expired;
+use super::local_reply::LocalReply;
+use super::retry::ResetReason;
+use crate::stats::{Refusal, ResponseFlag};
+
+const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+/// No host may be used.
+pub(crate) fn no_healthy_upstream() -> (LocalReply, ResponseFlag) {
+    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
+    (reply, ResponseFlag::NoHealthyUpstream)
+}
+
+/// Serving it would have been wrong. `number` is the attempt's.
+pub(crate) fn refused(refusal: Refusal, number: u32) -> (LocalReply, ResponseFlag) {
+    let text = format!("{}local connection failure, transport failure reason: {refusal}", reset_text(number));
+    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    (reply, ResponseFlag::UpstreamConnectionFailure)
+}
+
+/// The last attempt, number `number`, brought no response.
+pub(crate) fn no_response(failure: Failure, number: u32) -> (LocalReply, ResponseFlag) {
+    let reason = match failure {
+        Failure::Expired(Expired::Idle) => {
+            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "stream timeout");
+            return (reply, ResponseFlag::StreamIdleTimeout);
+        }
+        Failure::Expired(Expired::Stream) => {
+            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "downstream duration timeout");
+            return (reply, ResponseFlag::DurationTimeout);
+        }
+        Failure::Expired(Expired::Route | Expired::Attempt)
+        | Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
+            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout");
+            return (reply, ResponseFlag::UpstreamRequestTimeout);
+        }
+        Failure::Request(error) => {
+            let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing();
+            return (reply, error.flag());
+        }
+        Failure::Reset { reason, .. } => reason,
+    };
+    let (status, flag) = match reason {
+        ResetReason::LocalConnectionFailure
+        | ResetReason::RemoteConnectionFailure
+        | ResetReason::ConnectionTimeout => {
+            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamConnectionFailure)
+        }
+        ResetReason::ConnectionTermination => {
+            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamConnectionTermination)
+        }
+        ResetReason::RemoteReset | ResetReason::RemoteRefusedStream => {
+            (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamRemoteReset)
+        }
+        ResetReason::Overflow => (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::UpstreamOverflow),
+        ResetReason::ProtocolError => (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocolError),
+        ResetReason::PerTryTimeout => (StatusCode::GATEWAY_TIMEOUT, ResponseFlag::UpstreamRequestTimeout),
+    };
+    let mut reply = LocalReply::text(status, format!("{}{}", reset_text(number), reason.as_str()));
+    if reason == ResetReason::Overflow {
+        reply.headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
+    }
+    (reply, flag)
+}
+
+fn reset_text(number: u32) -> &'static str {
+    if number > 1 {
+        "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
+    } else {
+        "upstream connect error or disconnect/reset before headers. reset reason: "
+    }
+}
