@@ -67,7 +67,7 @@ pub enum HeaderMatch {
 pub struct HeaderMutations {
     /// `request_headers_to_add`.
     pub request_add: Vec<HeaderValueOption>,
-    /// `request_headers_to_remove`; removal comes after addition, as in Envoy's `HeaderParser`.
+    /// `request_headers_to_remove`; removal comes before addition, as in Envoy 1.40.
     pub request_remove: Vec<HeaderName>,
     /// `response_headers_to_add`.
     pub response_add: Vec<HeaderValueOption>,
