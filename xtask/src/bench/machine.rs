@@ -53,12 +53,13 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 fn versions() -> Result<Vec<String>> {
     // "nginx version: nginx/1.22.1", "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/", and
-    // "envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL".
+    // "PATH/envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL".
     let nginx = line_of("nginx", &["-v"])?.replace("nginx version: nginx/", "nginx ");
     let haproxy = line_of("haproxy", &["-v"])?.replace("version ", "");
     let haproxy = haproxy.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let envoy = line_of(prepared(ENVOY_ENV)?, &["--version"])?;
-    let envoy = envoy.split('/').nth(1).unwrap_or(&envoy);
+    let envoy =
+        envoy.split("version: ").nth(1).and_then(|version| version.split('/').nth(1)).unwrap_or(&envoy);
     Ok(vec![nginx, haproxy, format!("Envoy {envoy}")])
 }
 
