@@ -52,6 +52,12 @@ pub(super) fn groups(rows: &[Row]) -> Vec<Group<'_>> {
 }
 
 impl Group<'_> {
+    /// What was done, for people.
+    pub(super) fn heading(&self) -> String {
+        let plural = if self.connections == 1 { "" } else { "s" };
+        format!("{}, {} connection{plural}", self.cell.title(), self.connections)
+    }
+
     /// Who took part, in the cell's order.
     pub(super) fn subjects(&self) -> impl Iterator<Item = Subject> {
         self.cell

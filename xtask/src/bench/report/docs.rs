@@ -49,13 +49,12 @@ pub(super) fn page(results: &Results, previous: &str) -> String {
 fn section(text: &mut String, group: &Group<'_>) {
     let _ = write!(
         text,
-        "\n## {}, {} connections
+        "\n## {}
 
 | | requests/s | relative to direct | p50 µs | p95 µs | p99 µs | CPU µs a request | failed |
 |---|--:|--:|--:|--:|--:|--:|--:|
 ",
-        group.cell.title(),
-        group.connections
+        group.heading()
     );
     for subject in group.subjects() {
         let median = |figure| group.figure(subject, figure).map_or(f64::NAN, |spread| spread.median);
@@ -100,8 +99,8 @@ const METHOD: &str = "
 
 All subjects are up during the whole run and take turns: every one once a round, in alternating order (A B B A). A figure
 is the median of the turns; a ratio is the median of the ratios within each round; in parentheses is the whole range. No
-turn is left out. The direct path takes part twice, and when its second part is not within 3 % of its first, in requests and in latency,
-the machine was too noisy and there is no verdict.
+turn is left out. The direct path takes part twice, and when its second part is not within 3 % of its first, in requests
+and in latency, the machine was too noisy and there is no verdict.
 
 - **Work.** A closed loop over HTTP/1.1: one request outstanding on each connection, answers with a body of 1 KB. Load and
   backend are one thread each. Status, length and every byte of every answer are checked; *failed* counts what was not
@@ -114,6 +113,9 @@ the machine was too noisy and there is no verdict.
   on, plain HTTP, a static configuration with the same two routes: less work than sidecars under istiod have. In the L4
   cells, haproxy and the Envoys proxy TCP.
 - **CPU** is the time that all processors of the machine worked (`/proc/stat`, softirq included), over the right answers.
+- Pinned, a proxy works beside load and backend, not in their time: where these two are what limits the requests (cell A),
+  a proxy's cost shows in the latency of one connection and in the CPU column, not in requests. The two Envoys share the
+  one proxy processor.
 - Latency is that of a saturated closed loop: compare it between subjects, not with a service level.
 
 ";

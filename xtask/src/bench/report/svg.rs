@@ -42,10 +42,9 @@ fn draw(body: &mut String, group: &Group<'_>, top: f64) -> f64 {
     let mut y = top + HEADING;
     let _ = writeln!(
         body,
-        "<text x=\"0\" y=\"{}\" font-weight=\"600\">{}, {} connections: requests a second, direct = 1</text>",
+        "<text x=\"0\" y=\"{}\" font-weight=\"600\">{}: requests a second, direct = 1</text>",
         y - 14.0,
-        group.cell.title(),
-        group.connections
+        group.heading()
     );
     for (subject, ratio, rps) in bars {
         let middle = y + BAR / 2.0;

@@ -8,7 +8,7 @@ use crate::bench::summary::{CPU, Group, P50, P95, P99, RPS};
 
 /// One group with its goals.
 pub(super) fn of(group: &Group<'_>) -> String {
-    let mut text = format!("\n{}, {} connections\n", group.cell.title(), group.connections);
+    let mut text = format!("\n{}\n", group.heading());
     let _ = writeln!(
         text,
         "  {:<17}{:>9}  {:<19}{:>9}{:>9}{:>9}{:>9}{:>8}",
