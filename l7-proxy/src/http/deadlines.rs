@@ -50,7 +50,8 @@ impl Deadlines {
         Self {
             timeout: route_timeout(head, action),
             per_try: policy.and_then(|policy| policy.per_try_timeout),
-            idle: action.idle_timeout.or(idle),
+            // An explicit 0 on the route switches the connection manager's off.
+            idle: action.idle_timeout.or(idle).filter(|idle| !idle.is_zero()),
             route: None,
             attempt: None,
             stream: action.max_stream_duration.map(|duration| started + duration),

@@ -157,9 +157,9 @@ pub struct RouteAction {
     pub append_x_forwarded_host: bool,
     /// `timeout`: `None` is no timeout (an explicit 0); Envoy's default is 15 s.
     pub timeout: Option<Duration>,
-    /// `idle_timeout` of the stream; `None` is the connection manager's.
+    /// `idle_timeout` of the stream; `None` is the connection manager's, 0 is none at all.
     pub idle_timeout: Option<Duration>,
-    /// `max_stream_duration.max_stream_duration`.
+    /// `max_stream_duration.max_stream_duration`; `None` is no limit (also an explicit 0).
     pub max_stream_duration: Option<Duration>,
     /// `max_stream_duration.grpc_timeout_header_max`: honours `grpc-timeout` up to this (0 = without limit).
     pub grpc_timeout_header_max: Option<Duration>,

@@ -15,6 +15,7 @@ use super::header::{Mutations, header_name};
 use super::regex::substitution;
 use super::retry::retry_policy;
 use super::route_configuration::refuse_per_filter_config;
+use super::scalar;
 use super::scalar::{optional_duration, optional_text, timeout};
 use crate::resource::route::{
     ClusterSpecifier, HostRewrite, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,
@@ -84,7 +85,9 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
     let MaxStreamDuration { max_stream_duration, grpc_timeout_header_max, grpc_timeout_header_offset } =
         max_stream_duration.unwrap_or_default();
     refuse_set!(at_limits; grpc_timeout_header_offset);
-    let max_stream_duration = optional_duration(max_stream_duration, &at_limits.field("max_stream_duration"));
+    // istiod writes 0 on inbound routes: no limit.
+    let max_stream_duration =
+        scalar::timeout(max_stream_duration, None, &at_limits.field("max_stream_duration"));
     let header_max = optional_duration(grpc_timeout_header_max, &at_limits.field("grpc_timeout_header_max"));
     let retry_policy = match retry {
         None => Some(None),
