@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 pub const ISTIOD_ENV: &str = "ORLOP_ISTIOD";
 /// Names the `sdsd` that serves a real Envoy its certificates.
 pub const SDSD_ENV: &str = "ORLOP_SDSD";
+/// Names the `istioctl` that reads what the agent answers in the place of a sidecar.
+pub const ISTIOCTL_ENV: &str = "ORLOP_ISTIOCTL";
 /// Names the Envoy that serves as the oracle.
 pub const ENVOY_ENV: &str = "ORLOP_ENVOY";
 

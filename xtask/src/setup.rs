@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use orlop_integration::tools::{ENVOY_ENV, ISTIOD_ENV, SDSD_ENV};
+use orlop_integration::tools::{ENVOY_ENV, ISTIOCTL_ENV, ISTIOD_ENV, SDSD_ENV};
 
 const ENVOY_VERSION: &str = "1.40.0";
 /// What `integration/istiod/go.mod` asks for.
@@ -27,7 +27,7 @@ pub(crate) enum Need {
     Pods,
     /// A real Envoy, and the rules that lead connections to it.
     Envoy,
-    /// A real istiod.
+    /// A real istiod, and Istio's command line.
     Istiod,
     /// The proxies that the bench compares with.
     Peers,
@@ -63,8 +63,10 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
         programs.push((ENVOY_ENV, envoy()?));
     }
     if needs.contains(&Need::Istiod) {
-        let (istiod, sdsd) = istiod()?;
-        programs.extend([(ISTIOD_ENV, istiod), (SDSD_ENV, sdsd)]);
+        for (variable, name) in [(ISTIOD_ENV, "istiod-lite"), (SDSD_ENV, "sdsd"), (ISTIOCTL_ENV, "istioctl")]
+        {
+            programs.push((variable, go_program(name)?));
+        }
     }
     Ok(programs)
 }
@@ -173,30 +175,26 @@ fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// istiod and `sdsd`, named after what they are built from.
-fn istiod() -> Result<(PathBuf, PathBuf)> {
+/// One of the programs of `integration/istiod`, named after what it is built from.
+fn go_program(name: &str) -> Result<PathBuf> {
     let source = workspace()?.join("integration/istiod");
     let mut hash = DefaultHasher::new();
-    for file in ["go.mod", "go.sum", "istiod-lite/main.go", "sdsd/main.go"] {
+    for file in ["go.mod", "go.sum", &format!("{name}/main.go")] {
         fs::read(source.join(file)).with_context(|| format!("cannot read {file}"))?.hash(&mut hash);
     }
     let bin = cache()?.join("bin");
-    let binaries =
-        ["istiod-lite", "sdsd"].map(|name| (name, bin.join(format!("{name}-{:016x}", hash.finish()))));
-    for (name, binary) in &binaries {
-        if binary.is_file() {
-            continue;
-        }
-        say(&format!("building {name} with Go, for a real istiod (ten minutes on a machine that never did)"));
-        fs::create_dir_all(&bin)?;
-        let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
-        let mut build = Command::new(go()?);
-        build.env("GOTOOLCHAIN", "auto").env_remove("GOFLAGS").current_dir(&source);
-        run(build.args(["build", "-ldflags=-s -w", "-o"]).arg(&staged).arg(format!("./{name}")))?;
-        fs::rename(staged, binary)?;
+    let binary = bin.join(format!("{name}-{:016x}", hash.finish()));
+    if binary.is_file() {
+        return Ok(binary);
     }
-    let [(_, istiod), (_, sdsd)] = binaries;
-    Ok((istiod, sdsd))
+    say(&format!("building {name} with Go, for a real istiod (ten minutes on a machine that never did)"));
+    fs::create_dir_all(&bin)?;
+    let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
+    let mut build = Command::new(go()?);
+    build.env("GOTOOLCHAIN", "auto").env_remove("GOFLAGS").current_dir(&source);
+    run(build.args(["build", "-ldflags=-s -w", "-o"]).arg(&staged).arg(format!("./{name}")))?;
+    fs::rename(staged, &binary)?;
+    Ok(binary)
 }
 
 /// A Go that is new enough, or one that fetches what it lacks when it is told what to build.
