@@ -9,8 +9,15 @@ use prost_reflect::prost::Message;
 use prost_reflect::prost_types::FileDescriptorSet;
 
 const DEFINITIONS: &str = "definitions";
-const FILES: [&str; 5] =
-    ["alpn.proto", "metadata_exchange.proto", "peer_metadata.proto", "stats.proto", "typed_struct.proto"];
+const FILES: [&str; 7] = [
+    "alpn.proto",
+    "metadata_exchange.proto",
+    "name_table.proto",
+    "peer_metadata.proto",
+    "proxy_config.proto",
+    "stats.proto",
+    "typed_struct.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={DEFINITIONS}");

@@ -41,6 +41,16 @@ pub mod metadata_exchange {
     pub use crate::generated::envoy::tcp::metadataexchange::config::*;
 }
 
+/// `istio.networking.nds.v1`: the names that a workload's resolver answers for.
+pub mod nds {
+    pub use crate::generated::istio::networking::nds::v1::*;
+}
+
+/// `istio.mesh.v1alpha1`: what a running proxy is told about the mesh.
+pub mod mesh {
+    pub use crate::generated::istio::mesh::v1alpha1::*;
+}
+
 /// `stats`: the filter `istio.stats`.
 pub mod stats {
     pub use crate::generated::stats::*;

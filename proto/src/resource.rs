@@ -1,4 +1,4 @@
-//! The four kinds of resources that a sidecar lives on, and one resource as it arrives.
+//! The kinds of resources that a sidecar lives on, and one resource as it arrives.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use serde::Serialize;
 
 /// A kind of xDS resource. The order is the order in which configuration depends on itself: a cluster comes
 /// before its endpoints, both before the listeners and routes that name them (xDS protocol, "Eventual
-/// consistency considerations").
+/// consistency considerations"); what a resource waits for by itself, secrets and extensions, comes after it,
+/// since only it names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster` (CDS).
@@ -18,12 +19,28 @@ pub enum ResourceType {
     Listener,
     /// `envoy.config.route.v3.RouteConfiguration` (RDS).
     RouteConfiguration,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
+    Secret,
+    /// `envoy.config.core.v3.TypedExtensionConfig` (ECDS): filters that listeners take by name.
+    ExtensionConfig,
+    /// `istio.networking.nds.v1.NameTable` (NDS): one for a workload, without a name.
+    NameTable,
+    /// `istio.mesh.v1alpha1.ProxyConfig` (PCDS): the roots of trust; one for a workload, without a name.
+    ProxyConfig,
 }
 
 impl ResourceType {
     /// Every type, in order of dependency.
-    pub const ALL: [Self; 4] =
-        [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
+    pub const ALL: [Self; 8] = [
+        Self::Cluster,
+        Self::ClusterLoadAssignment,
+        Self::Listener,
+        Self::RouteConfiguration,
+        Self::Secret,
+        Self::ExtensionConfig,
+        Self::NameTable,
+        Self::ProxyConfig,
+    ];
 
     /// The type URL that requests, responses and resources carry.
     pub const fn type_url(self) -> &'static str {
@@ -34,17 +51,26 @@ impl ResourceType {
             }
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
+            Self::ProxyConfig => "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig",
         }
     }
 
-    /// The type with this URL, if it is one of the four.
+    /// The type with this URL, if a sidecar lives on it.
     pub fn from_type_url(type_url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|resource_type| resource_type.type_url() == type_url)
     }
 
     /// Whether a workload gets all resources of this type rather than those that it names.
     pub const fn is_wildcard(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener) || self.is_singleton()
+    }
+
+    /// Whether there is one resource of this type at most, which has no name.
+    pub const fn is_singleton(self) -> bool {
+        matches!(self, Self::NameTable | Self::ProxyConfig)
     }
 }
 
@@ -55,6 +81,10 @@ impl fmt::Display for ResourceType {
             Self::ClusterLoadAssignment => "load assignment",
             Self::Listener => "listener",
             Self::RouteConfiguration => "route configuration",
+            Self::Secret => "secret",
+            Self::ExtensionConfig => "extension configuration",
+            Self::NameTable => "name table",
+            Self::ProxyConfig => "proxy configuration",
         })
     }
 }
@@ -62,7 +92,7 @@ impl fmt::Display for ResourceType {
 /// One resource as the control plane sent it, not yet validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resource {
-    /// Unique among the resources of its type.
+    /// Unique among the resources of its type; empty for a [singleton](ResourceType::is_singleton).
     pub name: String,
     /// The control plane's version of this resource; istiod leaves it empty for most types.
     pub version: String,

@@ -49,8 +49,8 @@ pub enum ClientError {
 /// # A directory as the control plane
 ///
 /// Every file in it named `*.yaml`, `*.json` or `*.pb` is a `DiscoveryResponse`, as Envoy's
-/// `path_config_source` reads it: `resources` holds any number of resources of the four types, each with its
-/// `@type`. File names mean nothing. A subfolder named after a workload holds files for that workload alone: a
+/// `path_config_source` reads it: `resources` holds any number of resources of the types that a
+/// sidecar lives on ([`ResourceType`](crate::ResourceType)), each with its `@type`. File names mean nothing. A subfolder named after a workload holds files for that workload alone: a
 /// resource there replaces the one of the same type and name, or adds to the others. Hidden entries are
 /// ignored. Changes apply as they happen, by writing, renaming or swapping symbolic links; a file that cannot
 /// be read keeps what it held before and is named in the [status](crate::StreamStatus::files).

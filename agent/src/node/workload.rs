@@ -209,7 +209,12 @@ impl Workload {
         }
         let Delivery { resource_type, upserted, removed, reply } = incoming.delivery;
         let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, upserted, &removed);
-        let subscribe = Subscriptions { endpoints: outcome.endpoints_wanted, routes: outcome.routes_wanted };
+        let subscribe = Subscriptions {
+            endpoints: outcome.endpoints_wanted,
+            routes: outcome.routes_wanted,
+            secrets: outcome.secrets_wanted,
+            extensions: outcome.extensions_wanted,
+        };
         if outcome.errors.is_empty() {
             reply.accept(subscribe);
         } else {

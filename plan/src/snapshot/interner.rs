@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use orlop_proto::mesh::ProxyConfig;
+use orlop_proto::nds::NameTable;
+
 use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
@@ -16,6 +21,10 @@ pub struct Interner {
     pub(super) load_assignments: Pool<ClusterLoadAssignment>,
     pub(super) listeners: Pool<Listener>,
     pub(super) routes: Pool<RouteConfiguration>,
+    pub(super) secrets: Pool<Secret>,
+    pub(super) extensions: Pool<TypedExtensionConfig>,
+    pub(super) name_tables: Pool<NameTable>,
+    pub(super) proxy_configs: Pool<ProxyConfig>,
 }
 
 impl Interner {
@@ -26,7 +35,14 @@ impl Interner {
 
     /// How many distinct resources are alive.
     pub fn len(&self) -> usize {
-        self.clusters.alive() + self.load_assignments.alive() + self.listeners.alive() + self.routes.alive()
+        self.clusters.alive()
+            + self.load_assignments.alive()
+            + self.listeners.alive()
+            + self.routes.alive()
+            + self.secrets.alive()
+            + self.extensions.alive()
+            + self.name_tables.alive()
+            + self.proxy_configs.alive()
     }
 
     /// Whether no resource is alive.

@@ -10,6 +10,12 @@ mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use orlop_proto::mesh::ProxyConfig;
+use orlop_proto::nds::NameTable;
 
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
@@ -35,6 +41,10 @@ pub struct Outcome {
     pub endpoints_wanted: BTreeSet<String>,
     /// Route configurations that the accepted listeners name: the RDS subscription.
     pub routes_wanted: BTreeSet<String>,
+    /// Secrets that accepted resources name: the SDS subscription.
+    pub secrets_wanted: BTreeSet<String>,
+    /// Filters that accepted listeners name: the ECDS subscription.
+    pub extensions_wanted: BTreeSet<String>,
 }
 
 /// A resource whose newest version was refused.
@@ -66,6 +76,10 @@ pub struct Snapshot {
     load_assignments: Store<ClusterLoadAssignment>,
     listeners: Store<Listener>,
     routes: Store<RouteConfiguration>,
+    secrets: Store<Secret>,
+    extensions: Store<TypedExtensionConfig>,
+    name_table: Store<NameTable>,
+    proxy_config: Store<ProxyConfig>,
     rejections: BTreeMap<(ResourceType, String), Rejection>,
     delivered: BTreeSet<ResourceType>,
     /// What the last delivery of clusters took away.
@@ -124,6 +138,10 @@ impl Snapshot {
             ResourceType::ClusterLoadAssignment => self.load_assignments.remove(name),
             ResourceType::Listener => self.listeners.remove(name),
             ResourceType::RouteConfiguration => self.routes.remove(name),
+            ResourceType::Secret => self.secrets.remove(name),
+            ResourceType::ExtensionConfig => self.extensions.remove(name),
+            ResourceType::NameTable => self.name_table.remove(name),
+            ResourceType::ProxyConfig => self.proxy_config.remove(name),
         }
     }
 
@@ -132,7 +150,7 @@ impl Snapshot {
         let (kind, wanted) = match changed {
             ResourceType::Cluster => (ResourceType::ClusterLoadAssignment, &outcome.endpoints_wanted),
             ResourceType::Listener => (ResourceType::RouteConfiguration, &outcome.routes_wanted),
-            ResourceType::ClusterLoadAssignment | ResourceType::RouteConfiguration => return,
+            _ => return,
         };
         match kind {
             ResourceType::ClusterLoadAssignment => self.load_assignments.retain(wanted),
@@ -172,6 +190,24 @@ impl Snapshot {
                 expect_name(name, &parsed.resource.name)?;
                 self.routes.insert(name, version, parsed);
             }
+            ResourceType::Secret => {
+                let parsed = interner.secrets.intern(&body.value, validate::secret)?;
+                expect_name(name, &parsed.resource.name)?;
+                self.secrets.insert(name, version, parsed);
+            }
+            ResourceType::ExtensionConfig => {
+                let parsed = interner.extensions.intern(&body.value, validate::extension_config)?;
+                expect_name(name, &parsed.resource.name)?;
+                self.extensions.insert(name, version, parsed);
+            }
+            ResourceType::NameTable => {
+                let parsed = interner.name_tables.intern(&body.value, validate::name_table)?;
+                self.name_table.insert(name, version, parsed);
+            }
+            ResourceType::ProxyConfig => {
+                let parsed = interner.proxy_configs.intern(&body.value, validate::proxy_config)?;
+                self.proxy_config.insert(name, version, parsed);
+            }
         }
         Ok(())
     }
@@ -194,6 +230,26 @@ impl Snapshot {
     /// Route configurations by name.
     pub fn routes(&self) -> &Store<RouteConfiguration> {
         &self.routes
+    }
+
+    /// Secrets by name.
+    pub fn secrets(&self) -> &Store<Secret> {
+        &self.secrets
+    }
+
+    /// Extension configurations by name.
+    pub fn extensions(&self) -> &Store<TypedExtensionConfig> {
+        &self.extensions
+    }
+
+    /// The names that the workload's resolver answers for.
+    pub fn name_table(&self) -> Option<&Arc<NameTable>> {
+        self.name_table.get("")
+    }
+
+    /// What the control plane says of the mesh: the roots of trust.
+    pub fn proxy_config(&self) -> Option<&Arc<ProxyConfig>> {
+        self.proxy_config.get("")
     }
 
     /// Resources whose newest version was refused.

@@ -37,6 +37,10 @@ mod unknown_fields;
 mod upstream_http;
 
 use envoy_types::pb::envoy::config;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use orlop_proto::mesh::ProxyConfig;
+use orlop_proto::nds::NameTable;
 
 use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
@@ -55,6 +59,26 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<Cluster, ResourceError> {
 pub(crate) fn load_assignment(bytes: &[u8]) -> Result<ClusterLoadAssignment, ResourceError> {
     let name = |proto: &config::endpoint::v3::ClusterLoadAssignment| proto.cluster_name.clone();
     decode::resource(bytes, name, endpoint::load_assignment)
+}
+
+/// `core.v3.TypedExtensionConfig`
+pub(crate) fn extension_config(bytes: &[u8]) -> Result<TypedExtensionConfig, ResourceError> {
+    decode::resource(bytes, |proto: &TypedExtensionConfig| proto.name.clone(), |proto, _| Some(proto))
+}
+
+/// `tls.v3.Secret`
+pub(crate) fn secret(bytes: &[u8]) -> Result<Secret, ResourceError> {
+    decode::resource(bytes, |proto: &Secret| proto.name.clone(), |proto, _| Some(proto))
+}
+
+/// `nds.v1.NameTable`
+pub(crate) fn name_table(bytes: &[u8]) -> Result<NameTable, ResourceError> {
+    decode::resource(bytes, |_: &NameTable| String::new(), |proto, _| Some(proto))
+}
+
+/// `mesh.v1alpha1.ProxyConfig`
+pub(crate) fn proxy_config(bytes: &[u8]) -> Result<ProxyConfig, ResourceError> {
+    decode::resource(bytes, |_: &ProxyConfig| String::new(), |proto, _| Some(proto))
 }
 
 /// `listener.v3.Listener`

@@ -57,7 +57,7 @@ impl Format {
     }
 }
 
-/// The part that the four types have in common: field 1 is the name.
+/// The part that the types with names have in common: field 1 is the name.
 #[derive(Clone, PartialEq, Message)]
 struct Named {
     #[prost(string, tag = "1")]
@@ -101,12 +101,15 @@ impl Parser {
                 let Some(resource_type) = ResourceType::from_type_url(&body.type_url) else {
                     return Err(FileError::ResourceType { index, type_url: body.type_url });
                 };
+                let version = format!("{:016x}", digest(&body.value));
+                if resource_type.is_singleton() {
+                    return Ok((resource_type, Resource { name: String::new(), version, body }));
+                }
                 let Named { name } = Named::decode(body.value.as_slice())
                     .map_err(|source| FileError::Resource { index, source })?;
                 if name.is_empty() {
                     return Err(FileError::Unnamed { index });
                 }
-                let version = format!("{:016x}", digest(&body.value));
                 Ok((resource_type, Resource { name, version, body }))
             })
             .collect()

@@ -44,17 +44,14 @@ impl Server {
         }
         let first = !self.watches.contains_key(&resource_type);
         let watch = self.watches.entry(resource_type).or_default();
+        watch.wildcard |= first && request.resource_names_subscribe.is_empty();
         watch.sent.extend(request.initial_resource_versions);
         for name in &request.resource_names_unsubscribe {
             watch.names.remove(name);
             watch.sent.remove(name);
         }
         for name in &request.resource_names_subscribe {
-            if name == "*" {
-                watch.wildcard = true;
-            } else {
-                watch.names.insert(name.clone());
-            }
+            watch.names.insert(name.clone());
         }
         self.respond(resource_type, &request.resource_names_subscribe, first)
     }
@@ -78,7 +75,7 @@ impl Server {
         let removed: Vec<String> = watch
             .sent
             .keys()
-            .chain(asked.iter().filter(|name| *name != "*"))
+            .chain(asked)
             .filter(|name| !present.contains_key(name))
             .cloned()
             .collect::<BTreeSet<_>>()

@@ -14,13 +14,14 @@
 //!
 //! Source: "Incremental xDS" of Envoy's xDS protocol documentation.
 
+mod per_type;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 mod type_state;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
@@ -29,15 +30,16 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Delt
 use envoy_types::pb::google::rpc::Status;
 
 use crate::delivery::Verdict;
-use crate::{Resource, ResourceType, TypeStatus};
+use crate::{Resource, ResourceType, Subscriptions, TypeStatus};
+use per_type::PerType;
 use type_state::TypeState;
 
 /// How long listeners and routes wait for the endpoints that were asked for before them. Endpoints follow
 /// their clusters within milliseconds where they exist; a server may leave unknown names unanswered.
 const ENDPOINTS_FIRST: Duration = Duration::from_secs(1);
 
-/// gRPC's code for a response that the client refuses.
-const INVALID_ARGUMENT: i32 = 3;
+/// gRPC's code for a response that the client refuses: Envoy's.
+const INTERNAL: i32 = 13;
 
 /// Far below istiod's limit of 4 MiB for a message to it.
 const MAX_NACK_DETAIL_BYTES: usize = 64 << 10;
@@ -54,10 +56,7 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct DeltaAds {
     node: Node,
-    clusters: TypeState,
-    endpoints: TypeState,
-    listeners: TypeState,
-    routes: TypeState,
+    types: PerType<TypeState>,
     /// Requests not yet taken by the transport; empty while disconnected.
     outbox: VecDeque<DeltaDiscoveryRequest>,
     connected: bool,
@@ -70,13 +69,9 @@ pub(crate) struct DeltaAds {
 impl DeltaAds {
     pub(crate) fn new(node: Node) -> Self {
         let hasher = RandomState::new();
-        let state = |resource_type| TypeState::new(resource_type, hasher.clone());
         Self {
             node,
-            clusters: state(ResourceType::Cluster),
-            endpoints: state(ResourceType::ClusterLoadAssignment),
-            listeners: state(ResourceType::Listener),
-            routes: state(ResourceType::RouteConfiguration),
+            types: PerType::new(|resource_type| TypeState::new(resource_type, hasher.clone())),
             outbox: VecDeque::new(),
             connected: false,
             outstanding: None,
@@ -135,7 +130,8 @@ impl DeltaAds {
 
     /// When [`next_batch`](Self::next_batch) may have something that it has not now, though no event came.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let waiting = self.listeners.has_batch() || self.routes.has_batch();
+        let mut held_back = ResourceType::ALL.into_iter().filter(|found| waits_for_endpoints(*found));
+        let waiting = held_back.any(|resource_type| self.types.get(resource_type).has_batch());
         if waiting && self.outstanding.is_none() { self.held_until() } else { None }
     }
 
@@ -147,16 +143,23 @@ impl DeltaAds {
             self.answer_if_empty(resource_type);
         }
         let Some(subscribe) = verdict.subscribe else { return };
-        let endpoints = self.endpoints.want(subscribe.endpoints, self.connected);
-        let asked = endpoints.iter().any(|request| !request.resource_names_subscribe.is_empty());
-        self.outbox.extend(endpoints);
-        self.answer_if_empty(ResourceType::ClusterLoadAssignment);
-        if asked {
+        let Subscriptions { endpoints, routes, secrets, extensions } = subscribe;
+        if self.want(ResourceType::ClusterLoadAssignment, endpoints) {
             self.hold(now);
         }
-        let routes = self.routes.want(subscribe.routes, self.connected);
-        self.outbox.extend(routes);
-        self.answer_if_empty(ResourceType::RouteConfiguration);
+        self.want(ResourceType::RouteConfiguration, routes);
+        self.want(ResourceType::Secret, secrets);
+        self.want(ResourceType::ExtensionConfig, extensions);
+    }
+
+    /// Whether this asks for names that were not asked for.
+    fn want(&mut self, resource_type: ResourceType, names: BTreeSet<String>) -> bool {
+        let connected = self.connected;
+        let requests = self.state(resource_type).want(names, connected);
+        let asks = requests.iter().any(|request| !request.resource_names_subscribe.is_empty());
+        self.outbox.extend(requests);
+        self.answer_if_empty(resource_type);
+        asks
     }
 
     /// The next request to send, in order.
@@ -171,22 +174,11 @@ impl DeltaAds {
 
     /// What is known of a type, once a response of it came.
     pub(crate) fn status(&self, resource_type: ResourceType) -> Option<TypeStatus> {
-        match resource_type {
-            ResourceType::Cluster => &self.clusters,
-            ResourceType::ClusterLoadAssignment => &self.endpoints,
-            ResourceType::Listener => &self.listeners,
-            ResourceType::RouteConfiguration => &self.routes,
-        }
-        .status()
+        self.types.get(resource_type).status()
     }
 
     fn state(&mut self, resource_type: ResourceType) -> &mut TypeState {
-        match resource_type {
-            ResourceType::Cluster => &mut self.clusters,
-            ResourceType::ClusterLoadAssignment => &mut self.endpoints,
-            ResourceType::Listener => &mut self.listeners,
-            ResourceType::RouteConfiguration => &mut self.routes,
-        }
+        self.types.get_mut(resource_type)
     }
 
     /// Answers responses that left the consumer nothing to judge, once those before them are answered.
@@ -212,7 +204,8 @@ impl DeltaAds {
 
     /// Set while endpoints were asked for and are not there.
     fn held_until(&self) -> Option<Instant> {
-        self.hold_until.filter(|_| self.endpoints.is_awaiting())
+        let endpoints = self.types.get(ResourceType::ClusterLoadAssignment);
+        self.hold_until.filter(|_| endpoints.is_awaiting())
     }
 }
 
@@ -226,7 +219,7 @@ fn answer(type_url: String, nonce: String, rejected: Option<String>) -> DeltaDis
         response_nonce: nonce,
         error_detail: rejected.map(|mut message| {
             message.truncate(message.floor_char_boundary(MAX_NACK_DETAIL_BYTES));
-            Status { code: INVALID_ARGUMENT, message, ..Status::default() }
+            Status { code: INTERNAL, message, ..Status::default() }
         }),
         ..DeltaDiscoveryRequest::default()
     }

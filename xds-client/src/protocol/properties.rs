@@ -164,7 +164,12 @@ impl World {
         let wanted = |(resource_type, name): &Key| match resource_type {
             ResourceType::ClusterLoadAssignment => self.wanted.endpoints.contains(name),
             ResourceType::RouteConfiguration => self.wanted.routes.contains(name),
-            ResourceType::Cluster | ResourceType::Listener => true,
+            ResourceType::Secret => self.wanted.secrets.contains(name),
+            ResourceType::ExtensionConfig => self.wanted.extensions.contains(name),
+            ResourceType::Cluster
+            | ResourceType::Listener
+            | ResourceType::NameTable
+            | ResourceType::ProxyConfig => true,
         };
         resources
             .iter()
@@ -186,8 +191,10 @@ impl World {
         }
         let first = !self.subscribed.contains_key(&request.type_url);
         let subscribed = self.subscribed.entry(request.type_url.clone()).or_default();
+        let wildcard = ResourceType::from_type_url(&request.type_url).is_some_and(ResourceType::is_wildcard);
         if first {
-            assert!(!request.resource_names_subscribe.is_empty(), "an empty first subscription means all");
+            let empty = request.resource_names_subscribe.is_empty();
+            assert_eq!(empty, wildcard, "an empty first subscription means all");
         } else {
             assert!(request.initial_resource_versions.is_empty());
         }
@@ -226,10 +233,15 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let name = || prop::sample::select(NAMES.to_vec());
     let names = || prop::sample::subsequence(NAMES.to_vec(), 0..=NAMES.len());
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
-    let subscriptions = (names(), names()).prop_map(move |(endpoints, routes)| Subscriptions {
-        endpoints: owned(endpoints),
-        routes: owned(routes),
-    });
+    let subscriptions =
+        (names(), names(), names(), names()).prop_map(move |(endpoints, routes, secrets, extensions)| {
+            Subscriptions {
+                endpoints: owned(endpoints),
+                routes: owned(routes),
+                secrets: owned(secrets),
+                extensions: owned(extensions),
+            }
+        });
     let judgement = prop_oneof![
         4 => Just(Judgement::Accept),
         2 => Just(Judgement::Reject),
@@ -272,6 +284,8 @@ proptest! {
         for (resource_type, wanted) in [
             (ResourceType::ClusterLoadAssignment, &world.wanted.endpoints),
             (ResourceType::RouteConfiguration, &world.wanted.routes),
+            (ResourceType::Secret, &world.wanted.secrets),
+            (ResourceType::ExtensionConfig, &world.wanted.extensions),
         ] {
             let subscribed = world.subscribed.get(resource_type.type_url()).cloned().unwrap_or_default();
             prop_assert_eq!(&subscribed, wanted);

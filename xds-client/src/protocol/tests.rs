@@ -79,7 +79,8 @@ impl Session {
     }
 
     fn judge(&mut self, rejected: Option<String>, endpoints: &[&str], routes: &[&str]) {
-        let subscribe = Some(Subscriptions { endpoints: names(endpoints), routes: names(routes) });
+        let (endpoints, routes) = (names(endpoints), names(routes));
+        let subscribe = Some(Subscriptions { endpoints, routes, ..Subscriptions::default() });
         self.ads.verdict(Verdict { rejected, subscribe }, self.now);
     }
 }
@@ -96,13 +97,41 @@ fn nonces(requests: &[DeltaDiscoveryRequest]) -> Vec<&str> {
 fn a_stream_opens_with_the_node_and_wildcards_and_names_nothing_that_is_not_wanted() {
     let mut session = Session::connected();
 
-    let [clusters, listeners] = &*session.reconnect() else { panic!("two requests") };
+    let requests = session.reconnect();
 
-    assert_eq!(clusters.type_url, Cluster.type_url());
-    assert_eq!(clusters.resource_names_subscribe, ["*"]);
-    assert_eq!(clusters.node.as_ref().map(|node| &*node.id), Some("sidecar~1"));
-    assert_eq!(listeners.type_url, Listener.type_url());
-    assert_eq!(listeners.node, None);
+    let types: Vec<_> = requests.iter().map(|request| request.type_url.as_str()).collect();
+    let wildcards = [Cluster, Listener, ResourceType::NameTable, ResourceType::ProxyConfig];
+    assert_eq!(types, wildcards.map(ResourceType::type_url));
+    assert_eq!(requests[0].node.as_ref().map(|node| &*node.id), Some("sidecar~1"));
+    assert!(requests[1..].iter().all(|request| request.node.is_none()));
+    assert!(requests.iter().all(|request| request.resource_names_subscribe.is_empty()), "as Envoy does");
+}
+
+#[test]
+fn a_name_table_has_no_name() {
+    let mut session = Session::connected();
+
+    session.receive(ResourceType::NameTable, "n1", &[("", 1)], &[]);
+
+    assert_eq!(session.batch(), Some((ResourceType::NameTable, vec![String::new()], vec![])));
+}
+
+#[test]
+fn secrets_and_extensions_are_asked_for_by_name() {
+    let mut session = Session::connected();
+    let subscribe = Subscriptions {
+        secrets: names(&["kubernetes://cert"]),
+        extensions: names(&["default.waf"]),
+        ..Subscriptions::default()
+    };
+
+    session.ads.verdict(Verdict { rejected: None, subscribe: Some(subscribe) }, session.now);
+
+    let [secrets, extensions] = &*session.requests() else { panic!("two requests") };
+    assert_eq!(secrets.type_url, ResourceType::Secret.type_url());
+    assert_eq!(secrets.resource_names_subscribe, ["kubernetes://cert"]);
+    assert_eq!(extensions.type_url, ResourceType::ExtensionConfig.type_url());
+    assert_eq!(extensions.resource_names_subscribe, ["default.waf"]);
 }
 
 #[test]

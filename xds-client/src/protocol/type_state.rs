@@ -80,15 +80,16 @@ impl TypeState {
 
     /// The first requests of this type on a stream.
     ///
-    /// An empty first subscription would mean `*`, so a type of which nothing is wanted is not mentioned.
+    /// An empty first subscription means all, and so a sidecar writes it; a type of which nothing is wanted by
+    /// name is therefore not mentioned.
     pub(super) fn subscribe(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        let names: Vec<String> = if self.resource_type.is_wildcard() {
-            vec!["*".into()]
+        let mut requests = if self.resource_type.is_wildcard() {
+            vec![self.request()]
         } else {
             self.awaiting.clone_from(&self.wanted);
-            self.wanted.iter().cloned().collect()
+            let names: Vec<String> = self.wanted.iter().cloned().collect();
+            self.changes(&names, &[])
         };
-        let mut requests = self.changes(&names, &[]);
         if let Some(first) = requests.first_mut() {
             first.initial_resource_versions =
                 self.held.iter().map(|(name, held)| (name.clone(), held.version.clone())).collect();
@@ -250,17 +251,22 @@ impl TypeState {
     }
 
     fn changes(&self, added: &[String], gone: &[String]) -> Vec<DeltaDiscoveryRequest> {
-        let request = || DeltaDiscoveryRequest {
+        let subscribe = added.chunks(MAX_NAMES_PER_REQUEST).map(|names| DeltaDiscoveryRequest {
+            resource_names_subscribe: names.to_vec(),
+            ..self.request()
+        });
+        let unsubscribe = gone.chunks(MAX_NAMES_PER_REQUEST).map(|names| DeltaDiscoveryRequest {
+            resource_names_unsubscribe: names.to_vec(),
+            ..self.request()
+        });
+        subscribe.chain(unsubscribe).collect()
+    }
+
+    fn request(&self) -> DeltaDiscoveryRequest {
+        DeltaDiscoveryRequest {
             type_url: self.resource_type.type_url().to_owned(),
             ..DeltaDiscoveryRequest::default()
-        };
-        let subscribe = added
-            .chunks(MAX_NAMES_PER_REQUEST)
-            .map(|names| DeltaDiscoveryRequest { resource_names_subscribe: names.to_vec(), ..request() });
-        let unsubscribe = gone
-            .chunks(MAX_NAMES_PER_REQUEST)
-            .map(|names| DeltaDiscoveryRequest { resource_names_unsubscribe: names.to_vec(), ..request() });
-        subscribe.chain(unsubscribe).collect()
+        }
     }
 
     fn digest(&self, bytes: &[u8]) -> u64 {

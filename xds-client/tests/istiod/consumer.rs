@@ -72,6 +72,7 @@ impl Consumer {
         Subscriptions {
             endpoints: of(ResourceType::Cluster).filter_map(endpoints_of).collect(),
             routes: of(ResourceType::Listener).flat_map(routes_of).collect(),
+            ..Subscriptions::default()
         }
     }
 }

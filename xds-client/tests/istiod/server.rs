@@ -19,6 +19,9 @@ rootNamespace: istio-system
 defaultProviders: {metrics: [prometheus]}
 ";
 
+/// CDS, EDS, LDS and RDS; others as the configuration wants them.
+const MIN_TYPES: usize = 4;
+
 /// Killed when dropped.
 pub(crate) struct Istiod {
     process: Child,
@@ -73,12 +76,9 @@ impl Istiod {
     pub(crate) async fn is_synced(&self, proxy: &str) -> bool {
         let syncz: Value = serde_json::from_str(&self.debug("/debug/syncz").await).unwrap();
         let found = syncz.as_array().into_iter().flatten().find(|entry| entry["proxy"] == proxy);
-        found.is_some_and(|entry| {
-            ["cluster", "endpoint", "listener", "route"].iter().all(|short| {
-                let sent = &entry[format!("{short}_sent")];
-                sent.is_string() && *sent == entry[format!("{short}_acked")]
-            })
-        })
+        let synced = |state: &Value| state["sent"] == state["acked"];
+        let types = found.and_then(|entry| entry["resources"].as_object());
+        types.is_some_and(|types| types.len() >= MIN_TYPES && types.values().all(synced))
     }
 
     /// The body of a page for debugging; empty where there is none.
