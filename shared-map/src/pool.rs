@@ -1,0 +1,89 @@
+//! The nodes that are alive, so that an equal one is found instead of made again.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashTable;
+
+use crate::Value;
+use crate::node::{Draft, Node};
+
+/// So many tables share the nodes: the dead of one are swept at a time, which keeps the longest pause short.
+const TABLES: usize = 64;
+/// A table that is smaller than this is not swept.
+const SMALL: usize = 64;
+
+/// Where the maps of one owner find their equal parts. It keeps nothing alive.
+#[derive(Debug)]
+pub struct Pool<K, V> {
+    hasher: Arc<RandomState>,
+    tables: [Table<K, V>; TABLES],
+}
+
+#[derive(Debug)]
+struct Table<K, V> {
+    nodes: HashTable<(u64, Weak<Node<K, V>>)>,
+    /// The size at which the dead are looked for again.
+    sweep_at: usize,
+}
+
+impl<K, V> Default for Pool<K, V> {
+    fn default() -> Self {
+        let tables = std::array::from_fn(|_| Table { nodes: HashTable::new(), sweep_at: SMALL });
+        Self { hasher: Arc::default(), tables }
+    }
+}
+
+impl<K, V> Pool<K, V> {
+    /// Empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many nodes the maps of this pool have, each counted once.
+    pub fn nodes(&self) -> usize {
+        let nodes = self.tables.iter().flat_map(|table| &table.nodes);
+        nodes.filter(|(_, node)| node.strong_count() > 0).count()
+    }
+
+    pub(crate) fn hasher(&self) -> &Arc<RandomState> {
+        &self.hasher
+    }
+
+    pub(crate) fn hash(&self, key: &impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+    fn table(&mut self, hash: u64) -> &mut Table<K, V> {
+        // The table itself looks at the lowest and the highest bits.
+        &mut self.tables[usize::from(hash.to_ne_bytes()[4]) % TABLES]
+    }
+}
+
+impl<K: Hash + Eq, V: Value> Pool<K, V> {
+    /// The node of this content.
+    pub(crate) fn node(&mut self, draft: Draft<K, V>) -> Arc<Node<K, V>> {
+        let mut state = self.hasher.build_hasher();
+        draft.identity(&mut state);
+        let hash = state.finish();
+        let table = self.table(hash);
+        let mut known = None;
+        table.nodes.find(hash, |(other, node)| {
+            *other == hash && {
+                known = node.upgrade().filter(|node| draft.is(node));
+                known.is_some()
+            }
+        });
+        if let Some(known) = known {
+            return known;
+        }
+        if table.nodes.len() >= table.sweep_at {
+            table.nodes.retain(|(_, node)| node.strong_count() > 0);
+            table.sweep_at = SMALL.max(table.nodes.len() * 2);
+        }
+        let node = Arc::new(draft.into_node());
+        table.nodes.insert_unique(hash, (hash, Arc::downgrade(&node)), |(hash, _)| *hash);
+        node
+    }
+}
