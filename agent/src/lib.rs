@@ -1,7 +1,8 @@
 //! The node agent: the binary `orlop`.
 //!
 //! `node` is the one task that owns every workload's state and tells the proxy and the kernel what to do; `config` and
-//! `watch` feed it from node.yaml, `admin` answers questions about it, `cli` asks them.
+//! `watch` feed it from node.yaml, `admin` answers questions about it, `cli` asks them; `pod_admin` answers inside each pod
+//! what Istio's tools ask of a sidecar.
 
 pub mod admin;
 pub mod cli;
@@ -9,3 +10,5 @@ pub mod config;
 pub mod lock;
 pub mod node;
 pub mod watch;
+
+mod pod_admin;

@@ -9,4 +9,4 @@ mod netns;
 mod socket;
 
 pub use netns::{HomeNs, NetNs, NetNsError, NetNsId};
-pub use socket::{connect_socket, listen_transparent};
+pub use socket::{connect_socket, listen, listen_transparent};

@@ -1,4 +1,4 @@
-//! The sockets that the proxy makes inside a pod's namespace. Call these within [`NetNs::run`](crate::NetNs::run).
+//! The sockets that the agent makes inside a pod's namespace. Call these within [`NetNs::run`](crate::NetNs::run).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +15,15 @@ pub fn listen_transparent(addr: SocketAddr, backlog: i32) -> io::Result<TcpListe
     set_transparent(&socket, addr)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// A plain listener, non-blocking.
+pub fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = stream_socket(addr)?;
+    socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())

@@ -14,7 +14,7 @@ use serde_path_to_error::{Path, Segment, Track};
 
 use crate::{DecodeError, Descriptors, JsonError};
 
-const ANY: &str = "google.protobuf.Any";
+pub(crate) const ANY: &str = "google.protobuf.Any";
 
 impl Descriptors {
     /// Reads the message `type_url` from a deserializer of any self-describing format, such as YAML. The text

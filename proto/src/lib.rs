@@ -7,6 +7,7 @@
 mod descriptors;
 mod error;
 mod json;
+mod print;
 mod resource;
 
 pub use descriptors::Descriptors;

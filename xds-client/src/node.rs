@@ -54,6 +54,11 @@ impl Node {
     pub fn id(&self) -> &str {
         &self.message.id
     }
+
+    /// What the control plane is told.
+    pub fn message(&self) -> &core::Node {
+        &self.message
+    }
 }
 
 impl From<WorkloadNode> for Node {

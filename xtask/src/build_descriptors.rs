@@ -1,4 +1,5 @@
-//! Writes `proto/src/descriptors.bin`: what the agent needs to know of Envoy's API to read and print JSON.
+//! Writes `proto/src/descriptors.bin` and `proto/src/sensitive.txt`: what the agent needs to know of Envoy's API to read
+//! and print JSON, and which fields it must not print.
 //!
 //! Input is the descriptor set in the published `envoy-types` crate, so the types and their descriptors are
 //! always of one version. Everything that a sidecar's configuration cannot carry is cut off, as are comments,
@@ -10,13 +11,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
+use prost_reflect::DescriptorPool;
 use prost_reflect::prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumOptions, FieldDescriptorProto, FieldOptions,
     FileDescriptorProto, FileDescriptorSet, MessageOptions,
 };
 
-/// Packages whose every message may occur in a sidecar's configuration. What they refer to comes along.
-const ROOTS: [&str; 12] = [
+/// Packages whose every message may occur in a sidecar's configuration or in what it answers about it. What they refer to
+/// comes along.
+const ROOTS: [&str; 13] = [
+    "envoy.admin.",
     "envoy.config.accesslog.",
     "envoy.config.cluster.",
     "envoy.config.core.",
@@ -37,6 +41,8 @@ const BOOTSTRAP_ONLY: [&str; 4] = [
     "envoy.extensions.stat_sinks.",
     "envoy.extensions.watchdog.",
 ];
+/// The number of the field option `udpa.annotations.sensitive`.
+const SENSITIVE: u32 = 76_569_463;
 /// The strongest setting of deflate; the output is read far more often than it is written.
 const COMPRESSION_LEVEL: u8 = 10;
 
@@ -50,19 +56,38 @@ pub(crate) fn build(check: bool) -> Result<()> {
     let trimmed = trim(set)?;
     let output = miniz_oxide::deflate::compress_to_vec(&trimmed.encode_to_vec(), COMPRESSION_LEVEL);
 
-    let target = workspace.join("proto/src/descriptors.bin");
-    if check {
-        let present = std::fs::read(&target).with_context(|| format!("cannot read {}", target.display()))?;
-        ensure!(
-            present == output,
-            "{} is not what envoy-types gives: run `cargo xtask build-descriptors`",
-            target.display()
-        );
-    } else {
-        std::fs::write(&target, &output).with_context(|| format!("cannot write {}", target.display()))?;
-        println!("{}: {} files, {} bytes", target.display(), trimmed.file.len(), output.len());
+    let descriptors = workspace.join("proto/src/descriptors.bin");
+    if !check {
+        println!("{}: {} files, {} bytes", descriptors.display(), trimmed.file.len(), output.len());
     }
+    put(&descriptors, &output, check)?;
+    let names = sensitive(&DescriptorPool::decode(bytes.as_slice())?, &trimmed);
+    put(&workspace.join("proto/src/sensitive.txt"), names.as_bytes(), check)
+}
+
+fn put(target: &Path, content: &[u8], check: bool) -> Result<()> {
+    if !check {
+        return std::fs::write(target, content).with_context(|| format!("cannot write {}", target.display()));
+    }
+    let present = std::fs::read(target).with_context(|| format!("cannot read {}", target.display()))?;
+    ensure!(
+        present == content,
+        "{} is not what envoy-types gives: run `cargo xtask build-descriptors`",
+        target.display()
+    );
     Ok(())
+}
+
+/// The full names of the fields that are marked as sensitive in the files that are kept, one a line.
+fn sensitive(published: &DescriptorPool, kept: &FileDescriptorSet) -> String {
+    let kept: BTreeSet<&str> = kept.file.iter().map(FileDescriptorProto::name).collect();
+    let messages = published.all_messages().filter(|message| kept.contains(message.parent_file().name()));
+    let names: BTreeSet<String> = messages
+        .flat_map(|message| message.fields().collect::<Vec<_>>())
+        .filter(|field| field.options().extensions().any(|(extension, _)| extension.number() == SENSITIVE))
+        .map(|field| field.full_name().to_owned())
+        .collect();
+    names.into_iter().map(|name| name + "\n").collect()
 }
 
 /// The descriptor set in the source of the `envoy-types` that the lock file names.

@@ -1,10 +1,11 @@
 //! The node task: the one owner of every workload's state.
 //!
-//! In: node.yaml as it changes, deliveries from the control plane, questions from the admin socket, and a clock that asks
-//! whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
+//! In: node.yaml as it changes, deliveries from the control plane, questions from the admin socket and from the pods' admin
+//! pages, and a clock that asks whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
 //! task, in the order it arrives, so nothing here needs a lock.
 
 mod explain;
+mod pod_view;
 mod report;
 mod workload;
 
@@ -22,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{Answer, Asked, Request};
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
+use crate::pod_admin::{self, PodAdmins};
 use crate::watch::ConfigWatch;
 use workload::{Incoming, Workload};
 
@@ -40,6 +42,7 @@ pub struct Node {
     parts: Parts,
     workloads: BTreeMap<WorkloadId, Workload>,
     deliveries: mpsc::Receiver<Incoming>,
+    pod_questions: mpsc::Receiver<pod_admin::Asked>,
 }
 
 /// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
@@ -50,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) control: Client,
     pub(crate) interner: Interner,
     pub(crate) deliver: mpsc::Sender<Incoming>,
+    pub(crate) pod_admins: PodAdmins,
     /// Tells the deliveries of a workload from those of its predecessor under the same name.
     pub(crate) enrolments: u64,
 }
@@ -70,6 +74,7 @@ impl Node {
         };
         let control = Client::new(source, GrpcOptions::default())?;
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
+        let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
             config: node,
             datapath,
@@ -77,6 +82,7 @@ impl Node {
             control,
             interner: Interner::new(),
             deliver,
+            pod_admins,
             enrolments: 0,
         };
         let mut this = Self {
@@ -84,6 +90,7 @@ impl Node {
             parts,
             workloads: BTreeMap::new(),
             deliveries,
+            pod_questions,
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
         this.reconcile(config).await;
@@ -105,6 +112,7 @@ impl Node {
                     // The asker may have gone.
                     let _ = asked.reply.send(answer);
                 }
+                Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
                 _ = presence.tick() => self.look_after().await,
             }
         }

@@ -33,6 +33,8 @@ struct WorkloadStatus {
     ready: bool,
     /// Why it is not carried, or not by the newest plan.
     problem: Option<String>,
+    /// Why there is no admin interface inside the pod.
+    admin_problem: Option<String>,
     /// Accepted resources that wait for others.
     held: Vec<String>,
     /// Resources whose newest version was refused, and why.
@@ -75,6 +77,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         namespace: workload.spec.namespace.clone(),
         ready: workload.is_ready(),
         problem: None,
+        admin_problem: None,
         held: Vec::new(),
         rejected: Vec::new(),
         xds: None,
@@ -85,6 +88,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         Stage::Waiting(reason) => status.problem = Some(reason.clone()),
         Stage::Enrolled(enrolled) => {
             status.problem.clone_from(&enrolled.apply_error);
+            status.admin_problem = enrolled.admin_problem();
             status.held = enrolled.plans.iter().flat_map(|p| &p.held).map(ToString::to_string).collect();
             status.rejected = enrolled
                 .snapshot()
@@ -176,6 +180,9 @@ impl WorkloadStatus {
             let _ = writeln!(out, "\n{name}: {what}{text}");
         };
         if let Some(problem) = &self.problem {
+            say("", problem);
+        }
+        if let Some(problem) = &self.admin_problem {
             say("", problem);
         }
         for rejected in &self.rejected {

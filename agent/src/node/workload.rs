@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::{DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
+use crate::pod_admin::PodAdmin;
 
 /// A delivery on its way to the node task.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub(crate) struct Enrolled {
     enrolment: u64,
     status: watch::Receiver<StreamStatus>,
     forward: AbortHandle,
+    admin: PodAdmin,
     snapshot: Snapshot,
     pub(crate) plans: Option<Plans>,
     /// Why the newest plans are not in force in the kernel.
@@ -55,6 +57,15 @@ pub(crate) struct Enrolled {
 impl Enrolled {
     pub(crate) fn xds(&self) -> StreamStatus {
         self.status.borrow().clone()
+    }
+
+    pub(crate) fn enrolment(&self) -> u64 {
+        self.enrolment
+    }
+
+    /// Why there is no admin interface inside the pod.
+    pub(crate) fn admin_problem(&self) -> Option<String> {
+        self.admin.problem()
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -83,7 +94,7 @@ impl Workload {
 
     /// Enrols a workload that waits; releases one whose namespace or cgroup has vanished.
     pub(crate) async fn look_after(&mut self, parts: &mut Parts) {
-        let vanished = match &self.stage {
+        let vanished = match &mut self.stage {
             Stage::Waiting(_) => return self.try_enrol(parts).await,
             Stage::Enrolled(e) if !e.netns.is_current() => {
                 format!("network namespace {} has vanished", self.spec.netns.display())
@@ -91,7 +102,7 @@ impl Workload {
             Stage::Enrolled(_) if !cgroup_exists(&self.spec.cgroup) => {
                 format!("cgroup {} has vanished", self.spec.cgroup.display())
             }
-            Stage::Enrolled(_) => return,
+            Stage::Enrolled(e) => return e.admin.look_after(),
         };
         self.release(parts, &vanished).await;
     }
@@ -127,7 +138,8 @@ impl Workload {
             drop(parts.proxy.release(&key, DRAIN)?);
             return Err(error.into());
         }
-        let mut stream = parts.control.open(self.node(parts));
+        let node = self.node(parts);
+        let mut stream = parts.control.open(node.clone());
         let status = stream.watch_status();
         parts.enrolments += 1;
         let (workload, enrolment, deliver) = (self.spec.id(), parts.enrolments, parts.deliver.clone());
@@ -140,11 +152,14 @@ impl Workload {
             }
         })
         .abort_handle();
+        let admin =
+            PodAdmin::open(&parts.pod_admins, self.spec.id(), parts.enrolments, node, Arc::clone(&netns));
         Ok(Enrolled {
             netns,
             enrolment,
             status,
             forward,
+            admin,
             snapshot: Snapshot::new(),
             plans: None,
             apply_error: None,
@@ -227,8 +242,15 @@ impl Workload {
 
     /// Takes the workload out of the kernel and the proxy. It is left waiting for `reason`.
     pub(crate) async fn release(&mut self, parts: &mut Parts, reason: &str) {
-        let Stage::Enrolled(enrolled) = &self.stage else { return };
+        if let Stage::Waiting(_) = &self.stage {
+            return;
+        }
+        let Stage::Enrolled(enrolled) = std::mem::replace(&mut self.stage, Stage::Waiting(reason.to_owned()))
+        else {
+            return;
+        };
         enrolled.forward.abort();
+        enrolled.admin.close().await;
         let (id, key) = (self.spec.id(), self.key());
         info!(workload = %id, %reason, "released");
         // The kernel first: nothing is steered any more to listeners that close.
@@ -241,7 +263,6 @@ impl Workload {
             }
             Err(error) => warn!(workload = %id, %error, "the proxy did not give it back cleanly"),
         }
-        self.stage = Stage::Waiting(reason.to_owned());
     }
 }
 

@@ -1,0 +1,151 @@
+//! What the pages ask of the node task, and what they get: numbers, or pointers to what it holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use orlop_plan::compile::Held;
+use orlop_plan::resource::cluster::Cluster;
+use orlop_plan::resource::endpoint::ClusterLoadAssignment;
+use orlop_plan::resource::listener::Listener;
+use orlop_plan::resource::route::RouteConfiguration;
+use orlop_plan::snapshot::{ResourceType, Snapshot, Store};
+use orlop_xds_client::StreamStatus;
+use tokio::sync::oneshot;
+
+use crate::config::WorkloadId;
+
+/// A question about one pod on its way to the node task, which drops what is for a pod that is gone.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) workload: WorkloadId,
+    /// Which enrolment of that name.
+    pub(crate) enrolment: u64,
+    pub(crate) question: Question,
+}
+
+/// What can be asked, and where the answer goes.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Is it carried?
+    State(oneshot::Sender<ServerState>),
+    /// Everything that it was given.
+    Resources(oneshot::Sender<Resources>),
+}
+
+/// `envoy.admin.v3.ServerInfo.State`, as far as a pod can be in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerState {
+    /// No clusters yet.
+    PreInitializing,
+    /// Clusters, but not yet all that they and the listeners name.
+    Initializing,
+    /// Carried by the newest plan.
+    Live,
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PreInitializing => "PRE_INITIALIZING",
+            Self::Initializing => "INITIALIZING",
+            Self::Live => "LIVE",
+        })
+    }
+}
+
+/// The pod's snapshot at one moment, shared with the node task. Sorted by name.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub(crate) clusters: Vec<StoredResource<Cluster>>,
+    pub(crate) load_assignments: Vec<StoredResource<ClusterLoadAssignment>>,
+    pub(crate) listeners: Vec<StoredResource<Listener>>,
+    pub(crate) routes: Vec<StoredResource<RouteConfiguration>>,
+    pub(crate) secrets: Vec<StoredResource<Secret>>,
+    pub(crate) extensions: Vec<StoredResource<TypedExtensionConfig>>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) stream: StreamStatus,
+}
+
+/// One accepted resource.
+#[derive(Debug)]
+pub(crate) struct StoredResource<T> {
+    pub(crate) name: Arc<str>,
+    pub(crate) resource: Arc<T>,
+    pub(crate) source: Source,
+}
+
+/// What the control plane sent.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) version: String,
+    pub(crate) last_updated: Option<SystemTime>,
+}
+
+/// A resource whose newest version was refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) resource_type: ResourceType,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) reason: String,
+}
+
+impl Resources {
+    pub(crate) fn new(snapshot: &Snapshot, held: Vec<Held>, stream: StreamStatus) -> Self {
+        let refused = snapshot.rejections().iter().map(|((resource_type, name), rejection)| Refused {
+            resource_type: *resource_type,
+            name: name.clone(),
+            version: rejection.version.clone(),
+            reason: rejection.error.to_string(),
+        });
+        Self {
+            clusters: sorted(snapshot.clusters()),
+            load_assignments: sorted(snapshot.load_assignments()),
+            listeners: sorted(snapshot.listeners()),
+            routes: sorted(snapshot.routes()),
+            secrets: sorted(snapshot.secrets()),
+            extensions: sorted(snapshot.extensions()),
+            refused: refused.collect(),
+            held,
+            stream,
+        }
+    }
+
+    /// Why the newest version of a resource was refused.
+    pub(crate) fn refused(&self, resource_type: ResourceType, name: &str) -> Option<&Refused> {
+        self.refused.iter().find(|refused| refused.resource_type == resource_type && refused.name == name)
+    }
+
+    /// Whether an accepted resource waits for others.
+    pub(crate) fn is_held(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.held.iter().any(|held| held.resource_type == resource_type && held.name == name)
+    }
+
+    /// The endpoints that EDS gave under this name.
+    pub(crate) fn load_assignment(&self, name: &str) -> Option<&StoredResource<ClusterLoadAssignment>> {
+        let found = self.load_assignments.binary_search_by(|stored| (*stored.name).cmp(name)).ok()?;
+        self.load_assignments.get(found)
+    }
+}
+
+fn sorted<T>(store: &Store<T>) -> Vec<StoredResource<T>> {
+    let mut all: Vec<_> = store
+        .iter()
+        .map(|(name, stored)| StoredResource {
+            name: Arc::clone(name),
+            resource: Arc::clone(&stored.resource),
+            source: Source {
+                bytes: Arc::clone(&stored.bytes),
+                version: stored.version.clone(),
+                last_updated: None,
+            },
+        })
+        .collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
