@@ -72,6 +72,7 @@ pub struct Status {
 
 /// What `orlop status` says of one workload.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkloadStatus {
     /// Its name.
     pub name: String,
@@ -79,6 +80,9 @@ pub struct WorkloadStatus {
     pub ready: bool,
     /// Why it is not carried, or not by the newest configuration.
     pub problem: Option<String>,
+    /// Why it has no admin interface.
+    #[serde(default)]
+    pub admin_problem: Option<String>,
     /// Resources whose newest version was refused, and why.
     pub rejected: Vec<String>,
     /// The state of the stream to the control plane.

@@ -93,6 +93,7 @@ fn bootstrap_of(pod: &Pod, xds_socket: &Path, sds_socket: &Path) -> Value {
                 "INSTANCE_IPS": ip,
                 "INTERCEPTION_MODE": "REDIRECT",
                 "LABELS": pod.labels(),
+                "MESH_ID": "cluster.local",
                 "PROXY_CONFIG": {},
             },
         },

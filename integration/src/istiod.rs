@@ -84,6 +84,8 @@ impl Istiod {
         command.arg("-monitoring").arg(self.ports.monitoring.to_string());
         // The defaults wait for more edits to come; the tests make one at a time.
         command.env("PILOT_DEBOUNCE_AFTER", "10ms");
+        // `istioctl proxy-status` asks at the port that has no authentication.
+        command.env("ENABLE_DEBUG_ENDPOINT_AUTH", "false");
         if self.for_stock_envoy {
             command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
         }

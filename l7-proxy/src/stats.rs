@@ -195,12 +195,33 @@ pub(crate) struct PodCounters {
     pub(crate) bytes_sent: Counter,
     /// Connections lost to a bug: their task panicked.
     pub(crate) panics: Counter,
-    /// By the hundreds of the status, 1xx to 5xx.
-    requests: [Counter; 5],
     flags: [Counter; ResponseFlag::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
     /// Locked when a cluster is used for the first time and when statistics are read, never for a request.
     clusters: Mutex<HashMap<Arc<str>, Arc<ClusterCounters>>>,
+    /// By `stat_prefix`. Locked when a connection begins and when statistics are read, never for a request.
+    http: Mutex<HashMap<String, Arc<HttpCounters>>>,
+}
+
+/// The counters of one worker for the HTTP connection managers of one pod that share a `stat_prefix`.
+#[derive(Debug, Default)]
+pub(crate) struct HttpCounters {
+    /// Downstream connections that spoke HTTP.
+    pub(crate) connections: Counter,
+    /// Requests that arrived, malformed ones as well.
+    pub(crate) requests: Counter,
+    /// By the hundreds of the status, 1xx to 5xx.
+    answers: [Counter; 5],
+}
+
+impl HttpCounters {
+    /// A request was answered with `status`.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        let hundreds = usize::from(status.as_u16() / 100);
+        if let Some(cell) = hundreds.checked_sub(1).and_then(|class| self.answers.get(class)) {
+            cell.inc();
+        }
+    }
 }
 
 /// The counters of one worker for one cluster of one pod.
@@ -227,14 +248,6 @@ impl PodCounters {
         }
     }
 
-    /// A request was answered with `status`.
-    pub(crate) fn answered(&self, status: http::StatusCode) {
-        let hundreds = usize::from(status.as_u16() / 100);
-        if let Some(cell) = hundreds.checked_sub(1).and_then(|class| self.requests.get(class)) {
-            cell.inc();
-        }
-    }
-
     /// A request or connection ended with `flag`.
     pub(crate) fn flag(&self, flag: ResponseFlag) {
         if let Some(cell) = self.flags.get(flag as usize) {
@@ -253,6 +266,15 @@ impl PodCounters {
     pub(crate) fn cluster(&self, name: &Arc<str>) -> Arc<ClusterCounters> {
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(clusters.entry(Arc::clone(name)).or_default())
+    }
+
+    /// The counters of the connection managers with this `stat_prefix`, to be kept by the connection.
+    pub(crate) fn http(&self, stat_prefix: &str) -> Arc<HttpCounters> {
+        let mut http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = http.get(stat_prefix) {
+            return Arc::clone(counters);
+        }
+        Arc::clone(http.entry(stat_prefix.to_owned()).or_default())
     }
 }
 
@@ -279,6 +301,19 @@ pub struct PodStats {
     pub refused: BTreeMap<&'static str, u64>,
     /// Clusters that were used.
     pub clusters: BTreeMap<String, ClusterStats>,
+    /// HTTP connection managers that were used, by `stat_prefix`.
+    pub http: BTreeMap<String, HttpStats>,
+}
+
+/// What was counted for the HTTP connection managers of one `stat_prefix`.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct HttpStats {
+    /// Downstream connections that spoke HTTP.
+    pub connections: u64,
+    /// Requests that arrived, malformed ones as well.
+    pub requests: u64,
+    /// Answers by class, `2xx`.
+    pub answers: BTreeMap<&'static str, u64>,
 }
 
 /// What was counted for one cluster.
@@ -306,7 +341,6 @@ impl PodStats {
         self.bytes_received += counters.bytes_received.get();
         self.bytes_sent += counters.bytes_sent.get();
         self.panics += counters.panics.get();
-        add(&mut self.requests, CLASSES, &counters.requests);
         add(&mut self.response_flags, ResponseFlag::ALL.map(ResponseFlag::short), &counters.flags);
         add(&mut self.refused, Refusal::ALL.map(Refusal::name), &counters.refusals);
         let clusters = counters.clusters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -317,6 +351,14 @@ impl PodStats {
             stats.requests += cluster.requests.get();
             stats.failures += cluster.failures.get();
             stats.active += cluster.active.get();
+        }
+        let http = counters.http.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stat_prefix, manager) in http.iter() {
+            let stats = self.http.entry(stat_prefix.clone()).or_default();
+            stats.connections += manager.connections.get();
+            stats.requests += manager.requests.get();
+            add(&mut stats.answers, CLASSES, &manager.answers);
+            add(&mut self.requests, CLASSES, &manager.answers);
         }
     }
 }

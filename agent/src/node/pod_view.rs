@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::workload::{Enrolled, Stage, Workload};
-use crate::pod_admin::{Asked, Question, Resources, ServerState};
+use crate::pod_admin::{Asked, Figures, Question, Resources, ServerState};
 use orlop_plan::snapshot::ResourceType;
 
 /// Answers, unless the pod that is asked about is gone: then the question is dropped, which the page notices.
@@ -15,6 +15,7 @@ pub(super) fn answer(node: &Node, asked: Asked) {
     // A client that went away does not want the answer.
     match asked.question {
         Question::State(reply) => drop(reply.send(state(workload, enrolled))),
+        Question::Figures(reply) => drop(reply.send(figures(node, workload, enrolled))),
         Question::Resources(reply) => drop(reply.send(resources(enrolled))),
     }
 }
@@ -26,6 +27,16 @@ fn state(workload: &Workload, enrolled: &Enrolled) -> ServerState {
         ServerState::Initializing
     } else {
         ServerState::PreInitializing
+    }
+}
+
+fn figures(node: &Node, workload: &Workload, enrolled: &Enrolled) -> Figures {
+    let key = workload.key();
+    Figures {
+        state: state(workload, enrolled),
+        proxy: node.parts.proxy.stats(&key),
+        kernel: node.parts.datapath.counters(&key).ok(),
+        resources: resources(enrolled),
     }
 }
 

@@ -45,11 +45,16 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body>
     respond(status, Format::Text, Either::Left(Full::new(text.into())))
 }
 
+/// What was printed before.
+pub(super) fn whole(format: Format, body: impl Into<Bytes>) -> Response<Body> {
+    respond(StatusCode::OK, format, Either::Left(Full::new(body.into())))
+}
+
 /// A small message of `envoy.admin.v3` in JSON.
 pub(super) fn json(message: &impl Serialize) -> Response<Body> {
     let mut out = Vec::new();
     match write_json(message, &mut out) {
-        Ok(()) => respond(StatusCode::OK, Format::Json, Either::Left(Full::new(out.into()))),
+        Ok(()) => whole(Format::Json, out),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }

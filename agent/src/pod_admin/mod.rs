@@ -16,6 +16,7 @@ mod pages;
 mod query;
 mod server;
 mod server_info;
+mod stats;
 mod stream;
 mod view;
 
@@ -32,7 +33,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::WorkloadId;
 use server::Pod;
-pub(crate) use view::{Asked, Question, Resources, ServerState};
+pub(crate) use view::{Asked, Figures, Question, Resources, ServerState};
 
 /// Where Istio's tools look for a sidecar's admin interface.
 const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 15000));

@@ -9,7 +9,7 @@ use super::answer::{Body, gone, json, text};
 use super::query::Query;
 use super::server::Pod;
 use super::view::{Question, ServerState};
-use super::{certs, clusters, config_dump, listeners, logging, server_info};
+use super::{certs, clusters, config_dump, listeners, logging, server_info, stats};
 
 struct Page {
     path: &'static str,
@@ -32,12 +32,18 @@ enum Content {
     Logging,
     Ready,
     ServerInfo,
+    Stats,
+    Prometheus,
 }
 
 const FORMAT: (&str, &str) = ("format", "Format to use; One of (text, json)");
 
+const USED_ONLY: (&str, &str) = ("usedonly", "Only counters that have counted something");
+const FILTER: (&str, &str) = ("filter", "Regular expression for filtering stats by name");
+const INVERT_FILTER: (&str, &str) = ("invert_filter", "Invert the filter");
+
 /// Sorted by path, as `/help` lists them.
-const PAGES: [Page; 9] = [
+const PAGES: [Page; 11] = [
     Page { path: "/", help: "Admin home page", parameters: &[], post: false, content: Content::Help },
     Page {
         path: "/certs",
@@ -99,6 +105,26 @@ const PAGES: [Page; 9] = [
         post: false,
         content: Content::ServerInfo,
     },
+    Page {
+        path: "/stats",
+        help: "print what is counted for the pod",
+        parameters: &[
+            USED_ONLY,
+            FILTER,
+            INVERT_FILTER,
+            ("format", "Format to use; One of (text, json, prometheus)"),
+            ("type", "Stat types to include; One of (All, Counters, Histograms, Gauges, TextReadouts)"),
+        ],
+        post: false,
+        content: Content::Stats,
+    },
+    Page {
+        path: "/stats/prometheus",
+        help: "print what is counted for the pod in prometheus format",
+        parameters: &[USED_ONLY, FILTER, INVERT_FILTER],
+        post: false,
+        content: Content::Prometheus,
+    },
 ];
 
 /// Answers one request. A body is not looked at.
@@ -126,6 +152,8 @@ pub(super) async fn answer(pod: &Pod, request: &Request<Incoming>) -> Response<B
             None => gone(),
         },
         Content::Clusters => clusters::answer(pod, &query).await,
+        Content::Stats => stats::answer(pod, &query).await,
+        Content::Prometheus => stats::prometheus(pod, &query).await,
         Content::Listeners => listeners::answer(pod, &query).await,
         Content::ConfigDump => config_dump::answer(pod, &query).await,
     }

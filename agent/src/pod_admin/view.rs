@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use orlop_datapath::WorkloadCounters;
+use orlop_l7_proxy::stats::PodStats;
 use orlop_plan::compile::Held;
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
@@ -31,6 +33,8 @@ pub(crate) struct Asked {
 pub(crate) enum Question {
     /// Is it carried?
     State(oneshot::Sender<ServerState>),
+    /// What was counted for it?
+    Figures(oneshot::Sender<Figures>),
     /// Everything that it was given.
     Resources(oneshot::Sender<Resources>),
 }
@@ -54,6 +58,15 @@ impl fmt::Display for ServerState {
             Self::Live => "LIVE",
         })
     }
+}
+
+/// What was counted, and what the counters are named after.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) state: ServerState,
+    pub(crate) proxy: Option<PodStats>,
+    pub(crate) kernel: Option<WorkloadCounters>,
+    pub(crate) resources: Resources,
 }
 
 /// The pod's snapshot at one moment, shared with the node task. Sorted by name.
@@ -124,6 +137,12 @@ impl Resources {
     /// Whether an accepted resource waits for others.
     pub(crate) fn is_held(&self, resource_type: ResourceType, name: &str) -> bool {
         self.held.iter().any(|held| held.resource_type == resource_type && held.name == name)
+    }
+
+    /// The cluster of this name.
+    pub(crate) fn cluster(&self, name: &str) -> Option<&StoredResource<Cluster>> {
+        let found = self.clusters.binary_search_by(|stored| (*stored.name).cmp(name)).ok()?;
+        self.clusters.get(found)
     }
 
     /// The endpoints that EDS gave under this name.

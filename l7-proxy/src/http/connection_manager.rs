@@ -25,7 +25,7 @@ use super::stream::StreamGuard;
 use super::timer::Timer;
 use super::{redirect, router};
 use crate::pod::{ConnectionContext, PodContext};
-use crate::stats::{Direction, ResponseFlag};
+use crate::stats::{Direction, HttpCounters, ResponseFlag};
 use crate::upstream::UpstreamCluster;
 
 /// An answer, ready to be encoded.
@@ -45,6 +45,7 @@ pub(crate) struct Response {
 pub(crate) struct ConnectionManager {
     config: Arc<HttpConnectionManager>,
     connection: Rc<ConnectionContext>,
+    counters: Arc<HttpCounters>,
     server: HeaderValue,
     date: DateCache,
     routing: RefCell<Option<Routing>>,
@@ -66,7 +67,9 @@ impl ConnectionManager {
     pub(crate) fn new(config: Arc<HttpConnectionManager>, connection: Rc<ConnectionContext>) -> Self {
         let server =
             HeaderValue::try_from(config.server_name.as_str()).unwrap_or(HeaderValue::from_static("envoy"));
-        Self { config, connection, server, date: DateCache::default(), routing: RefCell::default() }
+        let counters = connection.pod.counters.http(&config.stat_prefix);
+        counters.connections.inc();
+        Self { config, connection, counters, server, date: DateCache::default(), routing: RefCell::default() }
     }
 
     /// Its configuration.
@@ -86,6 +89,7 @@ impl ConnectionManager {
         body: RequestBody,
         timer: &Rc<Timer>,
     ) -> Response {
+        self.counters.requests.inc();
         let started = Instant::now();
         let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
@@ -135,6 +139,7 @@ impl ConnectionManager {
 
     /// The answer to what is not a request.
     pub(crate) fn protocol_error(&self, error: ProtocolError) -> Response {
+        self.counters.requests.inc();
         self.pod().counters.flag(ResponseFlag::DownstreamProtocolError);
         let status = error.status();
         let reply = LocalReply::text(status, status.canonical_reason().unwrap_or_default()).closing();
@@ -182,7 +187,7 @@ impl ConnectionManager {
         {
             headers.insert(X_REQUEST_ID, id.clone());
         }
-        self.pod().counters.answered(response.status);
+        self.counters.answered(response.status);
         response
     }
 
