@@ -1,11 +1,12 @@
 //! What the agent cannot honour it rejects, visibly on both sides, and the last good configuration stays.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use orlop_integration::istio::document;
 use orlop_integration::{Mesh, tally, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn an_unknown_filter_is_rejected_by_name_and_the_last_good_routes_stay() -> Result<()> {
@@ -30,13 +31,25 @@ fn an_unknown_filter_is_rejected_by_name_and_the_last_good_routes_stay() -> Resu
         Ok(mesh.istiod.log().contains("ACK ERROR").then_some(()))
     })?;
     assert_eq!(routed()?, [("v1".to_owned(), 20)].into(), "the last good routes stay");
+    let listener = listener_dump(&mesh)?;
+    assert!(listener["error_state"]["details"].as_str().is_some_and(|why| why.contains("lua")), "{listener}");
+    assert!(!listener["active_state"].to_string().contains("lua"), "{listener}");
 
     mesh.istiod.delete("filter.yaml")?;
     mesh.agent.wait_for_status("the rejection to be over", |status| {
         Ok(status.workload("client")?.rejected.is_empty())
     })?;
     assert_eq!(routed()?, [("v1".to_owned(), 20)].into());
+    assert_eq!(listener_dump(&mesh)?["error_state"], Value::Null);
     Ok(())
+}
+
+/// The service's listener, as the pod's admin interface dumps it.
+fn listener_dump(mesh: &Mesh) -> Result<Value> {
+    let path = "/config_dump?resource=dynamic_listeners&name_regex=0.0.0.0_8080";
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 15000));
+    let dump: Value = serde_json::from_str(&mesh.client.http(admin).path(path).send()?.body)?;
+    Ok(dump.pointer("/configs/0").context("no listener")?.clone())
 }
 
 /// A filter that runs a program in the proxy.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use orlop_integration::process::Process;
 use orlop_integration::{Agent, Mesh, Pod, Reply, until};
+use orlop_proto::Descriptors;
 use serde_json::{Value, json};
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
@@ -60,6 +61,28 @@ fn every_page_of_a_sidecar_that_tools_ask_for_is_there() -> Result<()> {
         (logging.status, logging.body.starts_with("active loggers:\n  orlop_agent: info\n")),
         (200, true)
     );
+    Ok(())
+}
+
+#[test]
+fn every_answer_in_json_is_a_message_of_envoys_api() -> Result<()> {
+    let mesh = Mesh::plain()?;
+    let descriptors = Descriptors::load()?;
+    for (path, message) in [
+        ("/certs", "Certificates"),
+        ("/clusters?format=json", "Clusters"),
+        ("/config_dump?include_eds", "ConfigDump"),
+        ("/config_dump?resource=dynamic_listeners", "ConfigDump"),
+        ("/config_dump?resource=dynamic_endpoint_configs&include_eds", "ConfigDump"),
+        ("/listeners?format=json", "Listeners"),
+        ("/server_info", "ServerInfo"),
+    ] {
+        let json = get_json(&mesh.client, path)?;
+        // Strict: a field that the message lacks is an error.
+        descriptors
+            .from_json(&format!("type.googleapis.com/envoy.admin.v3.{message}"), &json)
+            .with_context(|| format!("{path}: {json:#}"))?;
+    }
     Ok(())
 }
 
