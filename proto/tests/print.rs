@@ -18,8 +18,8 @@ fn print<T: Message + Name>(message: &T) -> Value {
     Descriptors::load().unwrap().print(&T::type_url(), &message.encode_to_vec())
 }
 
-fn inline(text: &str) -> Option<DataSource> {
-    Some(DataSource { specifier: Some(Specifier::InlineString(text.to_owned())), ..DataSource::default() })
+fn inline(text: &str) -> DataSource {
+    DataSource { specifier: Some(Specifier::InlineString(text.to_owned())), ..DataSource::default() }
 }
 
 /// A listener with one network filter.
@@ -37,9 +37,9 @@ fn typed_config(printed: &Value) -> &Value {
 #[test]
 fn a_secret_shows_its_certificate_and_not_its_key() {
     let certificate = TlsCertificate {
-        certificate_chain: inline("-----BEGIN CERTIFICATE-----"),
-        private_key: inline(KEY),
-        password: inline("hunter2"),
+        certificate_chain: Some(inline("-----BEGIN CERTIFICATE-----")),
+        private_key: Some(inline(KEY)),
+        password: Some(inline("hunter2")),
         ..TlsCertificate::default()
     };
     let printed = print(&Secret {
@@ -64,10 +64,8 @@ fn a_secret_shows_its_certificate_and_not_its_key() {
 
 #[test]
 fn secrets_are_found_in_maps_and_in_nested_values() {
-    let secret = GenericSecret {
-        secrets: [("a".to_owned(), inline(KEY).unwrap())].into(),
-        ..GenericSecret::default()
-    };
+    let secret =
+        GenericSecret { secrets: [("a".to_owned(), inline(KEY))].into(), ..GenericSecret::default() };
     let secret = Secret { name: "s".to_owned(), r#type: Some(secret::Type::GenericSecret(secret)) };
     let extension = TypedExtensionConfig {
         name: "e".to_owned(),
