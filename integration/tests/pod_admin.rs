@@ -198,7 +198,7 @@ fn a_port_that_is_taken_is_reported_and_the_pod_is_carried() -> Result<()> {
 
 #[test]
 fn a_pod_that_holds_its_connections_open_harms_no_other_and_itself_not_for_long() -> Result<()> {
-    let mesh = Mesh::plain()?;
+    let mut mesh = Mesh::plain()?;
     mesh.agent.set_workloads(&[&mesh.client, &mesh.v1])?;
     mesh.agent
         .wait_for_status("both to be ready", |status| Ok(status.ready && status.workloads.len() == 2))?;
@@ -216,7 +216,8 @@ fn a_pod_that_holds_its_connections_open_harms_no_other_and_itself_not_for_long(
     assert!(started.elapsed() < Duration::from_secs(5), "the other pod waited {:?}", started.elapsed());
     until("the pod's own tools to be answered", Duration::from_secs(30), || {
         Ok((get(&mesh.client, "/ready")?.status == 200).then_some(()))
-    })
+    })?;
+    mesh.agent.stop()
 }
 
 #[test]

@@ -10,12 +10,12 @@ use crate::pod_admin::view::{Resources, StoredResource};
 /// Envoy's default of `overprovisioning_factor`, in percent.
 const OVERPROVISIONING: u32 = 140;
 
-/// `EndpointsConfigDump.DynamicEndpointConfig` of one cluster.
-pub(super) fn endpoint_config(
+/// `EndpointsConfigDump.DynamicEndpointConfig` of one cluster, and the name that its endpoints go by.
+pub(super) fn endpoint_config<'a>(
     resources: &Resources,
     descriptors: &Descriptors,
-    stored: &StoredResource<Cluster>,
-) -> Json {
+    stored: &'a StoredResource<Cluster>,
+) -> (&'a str, Map<String, Json>) {
     const EDS: &str = ResourceType::ClusterLoadAssignment.type_url();
     let (name, load_assignment) = match &stored.resource.discovery {
         ClusterDiscovery::Eds { service_name } => {
@@ -42,7 +42,7 @@ pub(super) fn endpoint_config(
     if !localities.is_empty() {
         config.insert("endpoints".to_owned(), localities.into());
     }
-    json!({ "endpoint_config": config })
+    (name, Map::from_iter([("endpoint_config".to_owned(), config.into())]))
 }
 
 fn stored_overprovisioning(load_assignment: Option<&Json>) -> Json {

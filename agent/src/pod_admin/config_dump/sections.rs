@@ -1,6 +1,7 @@
 //! The sections of a dump, each a message of `envoy.admin.v3`, in Envoy's order. An element becomes JSON when it is
 //! written.
 
+use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::http_connection_manager::RouteSpecifier;
 use orlop_plan::resource::listener::{Listener, TerminalFilter};
 use orlop_plan::snapshot::ResourceType;
@@ -40,6 +41,12 @@ pub(super) struct Section<'a> {
     pub(super) lists: Vec<List<'a>>,
 }
 
+impl Section<'_> {
+    fn is_empty(&self) -> bool {
+        self.lists.iter().all(|list| list.items.is_empty())
+    }
+}
+
 /// One repeated field.
 pub(super) struct List<'a> {
     pub(super) field: &'static str,
@@ -59,7 +66,9 @@ pub(super) fn sections<'a>(
 ) -> Vec<Section<'a>> {
     let printer = Printer { resources, descriptors };
     let names = Names(wanted.names.as_ref());
-    let mut sections = vec![bootstrap(node), printer.clusters(&names), printer.extensions(&names)];
+    let mut sections = vec![bootstrap(node), printer.clusters(&names)];
+    // Envoy has this section where there is something for it.
+    sections.extend(Some(printer.extensions(&names)).filter(|section| !section.is_empty()));
     if wanted.endpoints {
         sections.push(printer.endpoints(&names));
     }
@@ -116,8 +125,11 @@ impl<'a> Printer<'a> {
         const KIND: ResourceType = ResourceType::Cluster;
         let served = self.resources.clusters.iter();
         let served = served.filter(|s| names.want(&s.name) && !self.resources.is_held(KIND, &s.name));
-        let item = |stored| -> Item<'a> {
-            Box::new(move || endpoint_config(self.resources, self.descriptors, stored))
+        let item = |stored: &'a StoredResource<Cluster>| -> Item<'a> {
+            Box::new(move || {
+                let (name, config) = endpoint_config(self.resources, self.descriptors, stored);
+                self.with_error(ResourceType::ClusterLoadAssignment, name, config)
+            })
         };
         Section {
             message: "EndpointsConfigDump",
