@@ -73,10 +73,26 @@ impl TryFrom<String> for NodeName {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawControlPlane")]
 pub enum ControlPlane {
-    /// istiod, `HOST:PORT`.
-    Address(String),
+    /// istiod, or another xDS server.
+    Server {
+        /// `HOST:PORT`.
+        address: String,
+        /// How it says what changed.
+        protocol: Protocol,
+    },
     /// A directory of xDS files in Envoy's `path_config_source` form.
     Directory(PathBuf),
+}
+
+/// How an xDS server says what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// Incremental.
+    #[default]
+    Delta,
+    /// The state of the world each time.
+    Sotw,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +100,7 @@ pub enum ControlPlane {
 struct RawControlPlane {
     address: Option<String>,
     directory: Option<PathBuf>,
+    protocol: Option<Protocol>,
 }
 
 impl TryFrom<RawControlPlane> for ControlPlane {
@@ -92,10 +109,13 @@ impl TryFrom<RawControlPlane> for ControlPlane {
         match (raw.address, raw.directory) {
             (Some(address), None) => match address.rsplit_once(':') {
                 Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
-                    Ok(Self::Address(address))
+                    Ok(Self::Server { address, protocol: raw.protocol.unwrap_or_default() })
                 }
                 _ => Err(format!("controlPlane.address: {address:?} is not HOST:PORT")),
             },
+            (None, Some(_)) if raw.protocol.is_some() => {
+                Err("controlPlane: protocol belongs to an address".to_owned())
+            }
             (None, Some(directory)) => Ok(Self::Directory(directory)),
             _ => Err("controlPlane: set exactly one of address and directory".to_owned()),
         }
@@ -311,7 +331,8 @@ workloads:
         let config = parse(Path::new("node.yaml"), GOOD).unwrap();
         let id = WorkloadId { namespace: "default".into(), name: "client-0".into() };
         assert_eq!(config.workloads.0[&id].addresses.len(), 2);
-        assert_eq!(config.control_plane, ControlPlane::Address("127.0.0.1:15010".into()));
+        let address = "127.0.0.1:15010".to_owned();
+        assert_eq!(config.control_plane, ControlPlane::Server { address, protocol: Protocol::Delta });
     }
 
     #[test]
@@ -338,6 +359,18 @@ workloads:
         assert!(error.contains("controlPlane: set exactly one of address and directory"), "{error}");
         let error = refused(&GOOD.replace("127.0.0.1:15010", "127.0.0.1"));
         assert!(error.contains("controlPlane.address: \"127.0.0.1\" is not HOST:PORT"), "{error}");
+    }
+
+    #[test]
+    fn the_protocol_is_delta_or_sotw() {
+        let with = |protocol: &str| GOOD.replace("15010\" }", &format!("15010\", protocol: {protocol} }}"));
+
+        let config = parse(Path::new("node.yaml"), &with("sotw")).unwrap();
+        assert!(matches!(config.control_plane, ControlPlane::Server { protocol: Protocol::Sotw, .. }));
+
+        let error = refused(&with("rest"));
+        assert!(error.starts_with("node.yaml:3:"), "{error}");
+        assert!(error.contains("controlPlane: unknown variant `rest`"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const ISTIOD_ENV: &str = "ORLOP_ISTIOD";
 pub const SDSD_ENV: &str = "ORLOP_SDSD";
 /// Names the `istioctl` that reads what the agent answers in the place of a sidecar.
 pub const ISTIOCTL_ENV: &str = "ORLOP_ISTIOCTL";
+/// Names the plain control plane that is built on go-control-plane.
+pub const ADSD_ENV: &str = "ORLOP_ADSD";
 /// Names the Envoy that serves as the oracle.
 pub const ENVOY_ENV: &str = "ORLOP_ENVOY";
 

@@ -8,6 +8,7 @@ use crate::Node;
 use crate::consumer::Stream;
 use crate::directory::Directory;
 use crate::grpc::{Grpc, GrpcOptions};
+use crate::protocol::Protocol;
 
 /// Where configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum ControlPlane {
     Grpc {
         /// Host and port.
         address: String,
+        /// How it says what changed.
+        protocol: Protocol,
     },
     /// Files in the form of Envoy's `path_config_source`, see [`Client`].
     Directory {
@@ -67,7 +70,7 @@ impl Client {
     /// Prepares the source. Must be called within a Tokio runtime, where its tasks will run.
     pub fn new(control_plane: ControlPlane, options: GrpcOptions) -> Result<Self, ClientError> {
         Ok(Self(match control_plane {
-            ControlPlane::Grpc { address } => Source::Grpc(Grpc::new(&address, options)?),
+            ControlPlane::Grpc { address, protocol } => Source::Grpc(Grpc::new(&address, protocol, options)?),
             ControlPlane::Directory { path } => Source::Directory(Directory::new(path)?),
         }))
     }

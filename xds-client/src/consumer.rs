@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::delivery::{Reply, Verdict};
-use crate::protocol::DeltaAds;
+use crate::protocol::Ads;
 use crate::{Delivery, ResourceType, StreamStatus};
 
 /// The configuration of one workload as it arrives. Dropping it closes the stream to the control plane.
@@ -66,7 +66,7 @@ impl Consumer {
     }
 
     /// Gives the consumer what the protocol has for it, if it has none open.
-    pub(crate) fn offer(&mut self, ads: &mut DeltaAds) {
+    pub(crate) fn offer(&mut self, ads: &mut Ads) {
         if let Some(batch) = ads.next_batch(Instant::now()) {
             let (reply, verdict) = Reply::new();
             let delivery = Delivery {
@@ -94,9 +94,10 @@ impl Consumer {
     }
 
     /// Publishes a change of the stream's own state together with that of the protocol.
-    pub(crate) fn publish(&self, ads: &DeltaAds, change: impl FnOnce(&mut StreamStatus)) {
+    pub(crate) fn publish(&self, ads: &Ads, change: impl FnOnce(&mut StreamStatus)) {
         self.status.send_modify(|status| {
             change(status);
+            status.unasked = ads.unasked();
             for resource_type in ResourceType::ALL {
                 if let Some(type_status) = ads.status(resource_type) {
                     status.types.insert(resource_type, type_status);

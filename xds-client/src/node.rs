@@ -46,6 +46,8 @@ pub struct WorkloadNode {
 pub struct Node {
     /// The workload's name, by which a directory's subfolder is found.
     pub(crate) name: String,
+    /// The cluster that its credentials are of.
+    pub(crate) cluster_id: String,
     pub(crate) message: core::Node,
 }
 
@@ -75,6 +77,7 @@ impl From<WorkloadNode> for Node {
                 ..core::Node::default()
             },
             name: workload.name,
+            cluster_id: workload.cluster_id,
         }
     }
 }

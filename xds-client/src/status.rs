@@ -17,6 +17,10 @@ pub struct StreamStatus {
     pub attempts: u64,
     /// Why the stream last ended or failed to open.
     pub last_error: Option<String>,
+    /// How often the stream moved to a fresh connection before the control plane would have closed the old one.
+    pub renewals: u64,
+    /// Responses that were dropped, of types that had not been asked for.
+    pub unasked: u64,
     /// By type, once anything was received of it.
     pub types: BTreeMap<ResourceType, TypeStatus>,
     /// Files that cannot be used as they are; only with a directory as the control plane.
@@ -32,10 +36,14 @@ pub struct TypeStatus {
     pub nonce: String,
     /// Resources that the consumer was given and that were not removed since.
     pub resources: usize,
+    /// Responses that came, over all connections.
+    pub received: u64,
     /// Responses that were accepted, over all connections.
     pub acked: u64,
     /// Responses that were rejected, over all connections.
     pub nacked: u64,
+    /// Resources that were removed because the control plane did not prolong their time to live.
+    pub expired: u64,
     /// What was wrong with the last response that was rejected.
     pub last_nack: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
 use orlop_xds_client::{
     Client, ClientError, ControlPlane, GrpcOptions, Node, ResourceType, Stream, StreamStatus, Subscriptions,
-    WorkloadNode,
+    WorkloadNode, names,
 };
 use prost::{Message, Name};
 use tempfile::TempDir;
@@ -188,7 +188,7 @@ async fn endpoints_and_routes_come_when_they_are_subscribed_to() {
     fs::write(root.path().join("eds.pb"), response.encode_to_vec()).unwrap();
     let client = client(root.path());
     let mut consumer = open(&client, "client-0");
-    consumer.wanted.endpoints = BTreeSet::from(["a".to_owned(), "missing".to_owned()]);
+    consumer.wanted.endpoints = names(["a", "missing"]);
     consumer.until(&[("a", 1)]).await;
 
     let delivery = timeout(PATIENCE, consumer.stream.next()).await.unwrap().unwrap();

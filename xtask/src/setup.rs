@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use orlop_integration::tools::{ENVOY_ENV, ISTIOCTL_ENV, ISTIOD_ENV, SDSD_ENV};
+use orlop_integration::tools::{ADSD_ENV, ENVOY_ENV, ISTIOCTL_ENV, ISTIOD_ENV, SDSD_ENV};
 
 const ENVOY_VERSION: &str = "1.40.0";
 /// What `integration/istiod/go.mod` asks for.
@@ -63,7 +63,8 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
         programs.push((ENVOY_ENV, envoy()?));
     }
     if needs.contains(&Need::Istiod) {
-        for (variable, name) in [(ISTIOD_ENV, "istiod-lite"), (SDSD_ENV, "sdsd"), (ISTIOCTL_ENV, "istioctl")]
+        for (variable, name) in
+            [(ISTIOD_ENV, "istiod-lite"), (SDSD_ENV, "sdsd"), (ISTIOCTL_ENV, "istioctl"), (ADSD_ENV, "adsd")]
         {
             programs.push((variable, go_program(name)?));
         }

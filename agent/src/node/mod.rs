@@ -17,7 +17,7 @@ use std::time::Duration;
 use orlop_datapath::{Datapath, DatapathConfig};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::snapshot::Interner;
-use orlop_xds_client::{Client, ControlPlane, GrpcOptions};
+use orlop_xds_client::{Client, ControlPlane, GrpcOptions, Protocol};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -69,7 +69,13 @@ impl Node {
             mark: orlop_datapath::MARK,
         })?;
         let source = match &config.control_plane {
-            config::ControlPlane::Address(address) => ControlPlane::Grpc { address: address.clone() },
+            config::ControlPlane::Server { address, protocol } => ControlPlane::Grpc {
+                address: address.clone(),
+                protocol: match protocol {
+                    config::Protocol::Delta => Protocol::Delta,
+                    config::Protocol::Sotw => Protocol::StateOfTheWorld,
+                },
+            },
             config::ControlPlane::Directory(path) => ControlPlane::Directory { path: path.clone() },
         };
         let control = Client::new(source, GrpcOptions::default())?;

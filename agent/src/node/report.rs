@@ -60,7 +60,7 @@ fn collect(node: &Node) -> Status {
     Status {
         node: node.config.node.name.as_str().to_owned(),
         control_plane: match &node.config.control_plane {
-            ControlPlane::Address(address) => address.clone(),
+            ControlPlane::Server { address, .. } => address.clone(),
             ControlPlane::Directory(path) => path.display().to_string(),
         },
         ready: node.config_error.is_none() && workloads.iter().all(|w| w.ready),

@@ -11,7 +11,7 @@ use orlop_plan::compile::{Plans, WorkloadFacts, compile};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::Snapshot;
 use orlop_podnet::NetNs;
-use orlop_xds_client::{Delivery, Node, StreamStatus, Subscriptions, WorkloadNode};
+use orlop_xds_client::{Delivery, Node, StreamStatus, Subscriptions, WorkloadNode, names};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
@@ -225,10 +225,10 @@ impl Workload {
         let Delivery { resource_type, upserted, removed, reply } = incoming.delivery;
         let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, upserted, &removed);
         let subscribe = Subscriptions {
-            endpoints: outcome.endpoints_wanted,
-            routes: outcome.routes_wanted,
-            secrets: outcome.secrets_wanted,
-            extensions: outcome.extensions_wanted,
+            endpoints: names(outcome.endpoints_wanted),
+            routes: names(outcome.routes_wanted),
+            secrets: names(outcome.secrets_wanted),
+            extensions: names(outcome.extensions_wanted),
         };
         if outcome.errors.is_empty() {
             reply.accept(subscribe);

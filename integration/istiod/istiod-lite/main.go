@@ -1,5 +1,5 @@
 // istiod-lite is the real istiod (pilot/pkg/bootstrap) without a cluster: its configuration is a
-// directory of Istio YAML, which it watches, and its xDS port speaks plaintext.
+// directory of Istio YAML, which it watches. Its xDS ports speak plaintext, and TLS where one is named.
 package main
 
 import (
@@ -9,9 +9,15 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
+
+	authentication "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"istio.io/istio/pilot/pkg/bootstrap"
 	"istio.io/istio/pkg/activenotifier"
@@ -33,6 +39,7 @@ func run() error {
 	configDir := flag.String("config-dir", "", "directory of Istio YAML, watched")
 	meshConfig := flag.String("mesh-config", "", "file with the MeshConfig")
 	grpcAddr := flag.String("grpc", "127.0.0.1:15010", "xDS, plaintext")
+	secureAddr := flag.String("secure-grpc", "", "xDS and the authority for certificates, TLS; none if empty")
 	httpAddr := flag.String("http", "127.0.0.1:8080", "readiness and debug")
 	monitoringAddr := flag.String("monitoring", "127.0.0.1:15014", "metrics and debug")
 	flag.Parse()
@@ -56,7 +63,7 @@ func run() error {
 		p.RegistryOptions.KubeOptions.ClusterID = cluster.ID("Kubernetes")
 		p.RegistryOptions.KubeOptions.StatusWritingEnabled = activenotifier.New(false)
 		p.ServerOptions = bootstrap.DiscoveryServerOptions{
-			HTTPAddr: *httpAddr, GRPCAddr: *grpcAddr, MonitoringAddr: *monitoringAddr,
+			HTTPAddr: *httpAddr, GRPCAddr: *grpcAddr, SecureGRPCAddr: *secureAddr, MonitoringAddr: *monitoringAddr,
 			TLSOptions: bootstrap.TLSOptions{TLSMinVersion: bootstrap.TLSMinVersion1_2},
 		}
 	})
@@ -86,6 +93,31 @@ func run() error {
 // that holds the client is not exported.
 func injectFakeCluster(s *bootstrap.Server) {
 	field := reflect.ValueOf(s).Elem().FieldByName("kubeClient")
-	client := reflect.ValueOf(kube.NewFakeClient())
+	kubernetes := kube.NewFakeClient()
+	kubernetes.Kube().(*fake.Clientset).PrependReactor("create", "tokenreviews", reviewToken)
+	client := reflect.ValueOf(kubernetes)
 	reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem().Set(client)
+}
+
+// reviewToken takes "fake:<namespace>:<service account>:<pod>:<uid of the pod>" for the token of that service account.
+func reviewToken(action clienttesting.Action) (bool, runtime.Object, error) {
+	review := action.(clienttesting.CreateAction).GetObject().(*authentication.TokenReview).DeepCopy()
+	parts := strings.Split(review.Spec.Token, ":")
+	if len(parts) != 5 || parts[0] != "fake" {
+		review.Status = authentication.TokenReviewStatus{Error: "not a token of this cluster"}
+		return true, review, nil
+	}
+	review.Status = authentication.TokenReviewStatus{
+		Authenticated: true,
+		Audiences:     review.Spec.Audiences,
+		User: authentication.UserInfo{
+			Username: "system:serviceaccount:" + parts[1] + ":" + parts[2],
+			Groups:   []string{"system:serviceaccounts", "system:authenticated"},
+			Extra: map[string]authentication.ExtraValue{
+				"authentication.kubernetes.io/pod-name": {parts[3]},
+				"authentication.kubernetes.io/pod-uid":  {parts[4]},
+			},
+		},
+	}
+	return true, review, nil
 }

@@ -1,5 +1,6 @@
 //! One file: a `DiscoveryResponse` in YAML, JSON or binary form, to resources.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -7,9 +8,10 @@ use std::str::Utf8Error;
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use orlop_proto::{DecodeError, Descriptors, DescriptorsError};
-use prost::{Message, Name};
+use prost::{Message as _, Name as _};
 use thiserror::Error;
 
+use crate::resource::name_of;
 use crate::{Resource, ResourceType};
 
 /// Why a file cannot be used. Texts name the line and the field.
@@ -25,12 +27,12 @@ pub(super) enum FileError {
     Json(#[from] DecodeError<serde_json::Error>),
     #[error("is no encoded DiscoveryResponse: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    #[error("resources[{index}]: '{type_url}' is none of the four types of a sidecar")]
+    #[error("resources[{index}]: '{type_url}' is no type that a sidecar subscribes to")]
     ResourceType { index: usize, type_url: String },
-    #[error("resources[{index}]: is malformed: {source}")]
-    Resource { index: usize, source: prost::DecodeError },
-    #[error("resources[{index}]: has no name")]
-    Unnamed { index: usize },
+    #[error("resources[{index}]: {fault}")]
+    Resource { index: usize, fault: String },
+    #[error("resources[{index}]: {resource_type} '{name}' is in the file twice")]
+    Twice { index: usize, resource_type: ResourceType, name: String },
     #[error("{0}")]
     Descriptors(#[from] DescriptorsError),
 }
@@ -55,13 +57,6 @@ impl Format {
             _ => None,
         }
     }
-}
-
-/// The part that the types with names have in common: field 1 is the name.
-#[derive(Clone, PartialEq, Message)]
-struct Named {
-    #[prost(string, tag = "1")]
-    name: String,
 }
 
 /// Loads descriptors when the first text needs them and keeps them for the next.
@@ -93,26 +88,19 @@ impl Parser {
             }
             Format::Protobuf => DiscoveryResponse::decode(content)?,
         };
-        response
-            .resources
-            .into_iter()
-            .enumerate()
-            .map(|(index, body)| {
-                let Some(resource_type) = ResourceType::from_type_url(&body.type_url) else {
-                    return Err(FileError::ResourceType { index, type_url: body.type_url });
-                };
-                let version = format!("{:016x}", digest(&body.value));
-                if resource_type.is_singleton() {
-                    return Ok((resource_type, Resource { name: String::new(), version, body }));
-                }
-                let Named { name } = Named::decode(body.value.as_slice())
-                    .map_err(|source| FileError::Resource { index, source })?;
-                if name.is_empty() {
-                    return Err(FileError::Unnamed { index });
-                }
-                Ok((resource_type, Resource { name, version, body }))
-            })
-            .collect()
+        let mut names = HashSet::new();
+        let resources = response.resources.into_iter().enumerate().map(|(index, body)| {
+            let Some(resource_type) = ResourceType::from_type_url(&body.type_url) else {
+                return Err(FileError::ResourceType { index, type_url: body.type_url });
+            };
+            let name = name_of(resource_type, &body).map_err(|fault| FileError::Resource { index, fault })?;
+            if !names.insert((resource_type, name.clone())) {
+                return Err(FileError::Twice { index, resource_type, name });
+            }
+            let version = format!("{:016x}", digest(&body.value));
+            Ok((resource_type, Resource { name, version, body }))
+        });
+        resources.collect()
     }
 
     fn descriptors(&mut self) -> Result<&Descriptors, DescriptorsError> {
@@ -132,6 +120,8 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::google::protobuf::Any;
+
     use super::*;
 
     fn parse(format: Format, content: &str) -> Result<Vec<(ResourceType, Resource)>, FileError> {
@@ -215,7 +205,37 @@ resources:
         )
         .unwrap_err();
 
-        assert!(matches!(error, FileError::Unnamed { index: 0 }), "{error}");
+        assert_eq!(error.to_string(), "resources[0]: has no name");
+    }
+
+    #[test]
+    fn a_name_table_needs_no_name_and_there_is_one() {
+        let table = r#"{"@type": "type.googleapis.com/istio.networking.nds.v1.NameTable",
+            "table": {"web.default": {"ips": ["10.96.0.10"]}}}"#;
+
+        let resources = parse(Format::Json, &format!(r#"{{"resources": [{table}]}}"#)).unwrap();
+        let twice = parse(Format::Json, &format!(r#"{{"resources": [{table}, {table}]}}"#)).unwrap_err();
+
+        assert_eq!((resources[0].0, &*resources[0].1.name), (ResourceType::NameTable, ""));
+        assert_eq!(twice.to_string(), "resources[1]: name table '' is in the file twice");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_refused_in_every_form() {
+        let resource = r#"{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "web"}"#;
+        let json = format!(r#"{{"resources": [{resource}]}}"#);
+        let cluster =
+            Any { type_url: ResourceType::Cluster.type_url().into(), value: vec![10, 3, 119, 101, 98] };
+        let binary =
+            DiscoveryResponse { resources: vec![cluster], ..DiscoveryResponse::default() }.encode_to_vec();
+        let forms =
+            [(Format::Json, json.as_bytes()), (Format::Yaml, json.as_bytes()), (Format::Protobuf, &binary)];
+
+        for (format, whole) in forms {
+            assert_eq!(Parser::default().parse(format, whole).unwrap().len(), 1, "{format:?}");
+            let cut = &whole[..whole.len() - 1];
+            assert!(Parser::default().parse(format, cut).is_err(), "{format:?}");
+        }
     }
 
     #[test]

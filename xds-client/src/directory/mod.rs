@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync;
 
 use crate::consumer::{Consumer, Stream};
+use crate::shared::Shared;
 use crate::{ClientError, Node};
 use files::{Files, Snapshot};
 use watch::Watch;
@@ -28,6 +29,7 @@ pub(crate) use server::Server;
 #[derive(Debug)]
 pub(crate) struct Directory {
     snapshots: sync::watch::Receiver<Arc<Snapshot>>,
+    shared: Shared,
 }
 
 impl Directory {
@@ -42,12 +44,12 @@ impl Directory {
         watch.follow(&files);
         let (sender, snapshots) = sync::watch::channel(Arc::new(snapshot));
         tokio::spawn(watch.run(files, sender));
-        Ok(Self { snapshots })
+        Ok(Self { snapshots, shared: Shared::default() })
     }
 
     pub(crate) fn open(&self, node: Node) -> Stream {
         let (consumer, deliveries, status) = Consumer::new();
-        let task = tokio::spawn(Worker::new(node, self.snapshots.clone(), consumer).run());
+        let task = tokio::spawn(Worker::new(node, self.snapshots.clone(), &self.shared, consumer).run());
         Stream::new(deliveries, status, task)
     }
 }

@@ -10,23 +10,29 @@ use super::files::Snapshot;
 use super::server::Server;
 use crate::Node;
 use crate::consumer::Consumer;
-use crate::protocol::DeltaAds;
+use crate::protocol::{Ads, Protocol, Request, Response};
+use crate::shared::Shared;
 
 pub(super) struct Worker {
     workload: String,
     snapshots: Receiver<Arc<Snapshot>>,
     server: Server,
-    ads: DeltaAds,
+    ads: Ads,
     consumer: Consumer,
 }
 
 impl Worker {
-    pub(super) fn new(node: Node, snapshots: Receiver<Arc<Snapshot>>, consumer: Consumer) -> Self {
+    pub(super) fn new(
+        node: Node,
+        snapshots: Receiver<Arc<Snapshot>>,
+        shared: &Shared,
+        consumer: Consumer,
+    ) -> Self {
         Self {
             workload: node.name,
             snapshots,
             server: Server::default(),
-            ads: DeltaAds::new(node.message),
+            ads: Ads::new(Protocol::Delta, node.message, shared),
             consumer,
         }
     }
@@ -38,8 +44,9 @@ impl Worker {
         self.consumer.publish(&self.ads, |status| status.connected_since = Some(SystemTime::now()));
         loop {
             while let Some(request) = self.ads.poll_request() {
+                let Request::Delta(request) = request else { continue };
                 if let Some(response) = self.server.request(request) {
-                    self.ads.response(response);
+                    self.ads.response(Response::Delta(response), Instant::now());
                 }
             }
             self.consumer.offer(&mut self.ads);
@@ -60,7 +67,7 @@ impl Worker {
     fn update(&mut self) {
         let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
         for response in self.server.update(snapshot.content(&self.workload), snapshot.generation) {
-            self.ads.response(response);
+            self.ads.response(Response::Delta(response), Instant::now());
         }
         self.consumer.publish(&self.ads, |status| status.files = snapshot.problems(&self.workload));
     }

@@ -3,19 +3,26 @@
 use std::time::Duration;
 
 /// Bounds of the delay between attempts. Each delay is chosen evenly between zero and a ceiling that starts at
-/// `initial`, doubles with every failure and ends at `max`; an answer from the control plane starts over.
+/// `initial`, doubles with every failure and ends at `max`. It starts over once a stream has been answered and then
+/// lasted for `stable`: a control plane that answers and hangs up is not asked again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffBounds {
     /// Ceiling of the first delay.
     pub initial: Duration,
     /// Ceiling of every late delay.
     pub max: Duration,
+    /// How long a stream must last to count as good.
+    pub stable: Duration,
 }
 
 impl Default for BackoffBounds {
     /// Envoy's bounds for its xDS streams (`RetryInitialDelayMs` and `RetryMaxDelayMs`, 500 ms and 30 s).
     fn default() -> Self {
-        Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) }
+        Self {
+            initial: Duration::from_millis(500),
+            max: Duration::from_secs(30),
+            stable: Duration::from_secs(10),
+        }
     }
 }
 
@@ -30,8 +37,11 @@ impl Backoff {
         Self { bounds, ceiling: bounds.initial }
     }
 
-    pub(super) fn reset(&mut self) {
-        self.ceiling = self.bounds.initial;
+    /// A stream has ended that was first answered so long ago, if it ever was.
+    pub(super) fn ended(&mut self, answered: Option<Duration>) {
+        if answered.is_some_and(|lasted| lasted >= self.bounds.stable) {
+            self.ceiling = self.bounds.initial;
+        }
     }
 
     pub(super) fn next_delay(&mut self) -> Duration {
@@ -45,8 +55,11 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    const BOUNDS: BackoffBounds =
-        BackoffBounds { initial: Duration::from_millis(100), max: Duration::from_millis(400) };
+    const BOUNDS: BackoffBounds = BackoffBounds {
+        initial: Duration::from_millis(100),
+        max: Duration::from_millis(400),
+        stable: Duration::from_secs(10),
+    };
 
     #[test]
     fn delays_stay_below_a_ceiling_that_doubles_up_to_its_bound() {
@@ -58,13 +71,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_starts_over() {
+    fn only_a_stream_that_lasted_starts_over() {
         let mut backoff = Backoff::new(BOUNDS);
         backoff.next_delay();
         backoff.next_delay();
 
-        backoff.reset();
+        backoff.ended(None);
+        backoff.ended(Some(Duration::from_secs(9)));
+        assert_eq!(backoff.ceiling, BOUNDS.max);
 
-        assert!(backoff.next_delay() <= BOUNDS.initial);
+        backoff.ended(Some(Duration::from_secs(10)));
+        assert_eq!(backoff.ceiling, BOUNDS.initial);
     }
 }

@@ -1,46 +1,48 @@
 //! The task of one workload's stream: carries events between the connection, the protocol and the consumer.
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::Grpc;
 use super::backoff::Backoff;
+use super::connections::Connection;
+use super::error::OpenError;
+use super::{Grpc, call};
 use crate::Node;
 use crate::consumer::Consumer;
-use crate::protocol::DeltaAds;
+use crate::protocol::Ads;
 
-/// A whole mesh without `Sidecar` resources sends some megabytes; gRPC's own default of 4 MiB is for servers.
-const MAX_RESPONSE_BYTES: usize = 256 << 20;
 /// Requests that wait for the connection's flow control; more wait in the protocol.
 const REQUEST_BUFFER: usize = 8;
 
 pub(super) struct Worker {
     grpc: Grpc,
     id: String,
-    ads: DeltaAds,
+    cluster_id: String,
+    ads: Ads,
     consumer: Consumer,
     backoff: Backoff,
+    /// Since when the current stream is answered.
+    answered: Option<Instant>,
 }
 
 impl Worker {
     pub(super) fn new(grpc: Grpc, node: Node, consumer: Consumer) -> Self {
         Self {
-            backoff: Backoff::new(grpc.backoff),
+            backoff: Backoff::new(grpc.options.backoff),
             id: node.message.id.clone(),
-            ads: DeltaAds::new(node.message),
+            cluster_id: node.cluster_id,
+            ads: Ads::new(grpc.protocol, node.message, &grpc.shared),
             grpc,
             consumer,
+            answered: None,
         }
     }
 
@@ -52,22 +54,47 @@ impl Worker {
 
     async fn connect_for_ever(mut self) {
         let mut delay = Duration::ZERO;
+        let mut fresh = None;
         loop {
-            self.pause(delay).await;
-            self.consumer.publish(&self.ads, |status| status.attempts = status.attempts.saturating_add(1));
-            let Err(error) = self.exchange().await;
-            self.ads.disconnected();
-            delay = self.backoff.next_delay();
-            let error = describe(&error);
-            warn!(error, ?delay, "the control plane's stream ended");
-            self.consumer.publish(&self.ads, |status| {
-                status.connected_since = None;
-                status.last_error = Some(error);
-            });
+            if fresh.is_none() {
+                self.pause(delay).await;
+                self.consumer
+                    .publish(&self.ads, |status| status.attempts = status.attempts.saturating_add(1));
+            }
+            match self.exchange(fresh.take()).await {
+                Ok(connection) => {
+                    fresh = Some(connection);
+                    self.ads.disconnected();
+                    info!("moves to a fresh connection");
+                    self.consumer
+                        .publish(&self.ads, |status| status.renewals = status.renewals.saturating_add(1));
+                }
+                Err(error) => {
+                    self.ads.disconnected();
+                    delay = self.failed(&error);
+                }
+            }
         }
     }
 
-    /// Waits for the delay and then for this stream's turn. The consumer may finish what it has meanwhile.
+    /// Says so, and how long to wait.
+    fn failed(&mut self, error: &OpenError) -> Duration {
+        self.backoff.ended(self.answered.take().map(|answered| answered.elapsed()));
+        if error.is_refusal_of_pace() {
+            self.grpc.pacer.refused();
+        }
+        let delay = self.backoff.next_delay();
+        let error = error.describe();
+        warn!(error, ?delay, "the control plane's stream ended");
+        self.consumer.publish(&self.ads, |status| {
+            status.connected_since = None;
+            status.last_error = Some(error);
+        });
+        delay
+    }
+
+    /// Waits for the delay and then for this stream's turn. The consumer may finish what it has meanwhile, and learns
+    /// what dies.
     async fn pause(&mut self, delay: Duration) {
         let pacer = Arc::clone(&self.grpc.pacer);
         let mut turn = pin!(async move {
@@ -75,27 +102,30 @@ impl Worker {
             pacer.turn().await;
         });
         loop {
+            self.consumer.offer(&mut self.ads);
+            let wake_at = self.ads.wake_at();
             tokio::select! {
                 () = &mut turn => return,
                 verdict = self.consumer.verdict() => self.ads.verdict(verdict, Instant::now()),
+                () = at(wake_at), if wake_at.is_some() => {}
             }
         }
     }
 
-    /// One stream from its opening to its end.
-    async fn exchange(&mut self) -> Result<Infallible, Status> {
-        let mut client = AggregatedDiscoveryServiceClient::new(self.grpc.channel.clone())
-            .max_decoding_message_size(MAX_RESPONSE_BYTES);
+    /// One stream from its opening to its end, or until a fresh connection is there to go on with.
+    async fn exchange(&mut self, fresh: Option<Arc<Connection>>) -> Result<Arc<Connection>, OpenError> {
+        let metadata = self.metadata();
+        let connection = match fresh {
+            Some(connection) => connection,
+            None => self.grpc.connections.get(),
+        };
         let (requests, receiver) = mpsc::channel(REQUEST_BUFFER);
-        // istiod sends no headers before its first response, and that waits for our requests.
-        let mut responses = Box::pin(
-            stream::once(async move {
-                let opened = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await;
-                opened.map(Response::into_inner)
-            })
-            .try_flatten(),
-        );
+        let (channel, options) = (connection.channel.clone(), self.grpc.options);
+        let mut responses =
+            call::open(channel, self.grpc.protocol, metadata, options.max_response_bytes, receiver);
+        let mut renewal = self.renewal(connection.renew_at(options.renewal).into_std());
         self.ads.connected(Instant::now());
+        let first_response_by = Instant::now() + options.first_response;
         let mut connected = false;
         loop {
             self.consumer.offer(&mut self.ads);
@@ -103,9 +133,8 @@ impl Worker {
             tokio::select! {
                 response = responses.next() => {
                     let response = response.unwrap_or_else(|| Err(Status::unavailable("closed by the server")))?;
-                    self.ads.response(response);
+                    self.ads.response(response, Instant::now());
                     if !std::mem::replace(&mut connected, true) {
-                        self.backoff.reset();
                         self.mark_connected();
                     }
                 }
@@ -117,31 +146,52 @@ impl Worker {
                     }
                     continue;
                 }
-                () = sleep_until(wake_at.unwrap_or_else(Instant::now).into()), if wake_at.is_some() => continue,
+                () = at(wake_at), if wake_at.is_some() => continue,
+                () = at(Some(first_response_by)), if !connected => {
+                    return Err(OpenError::Silent(options.first_response));
+                }
+                connection = &mut renewal => return Ok(connection),
             }
             self.consumer.publish(&self.ads, |_| ());
         }
     }
 
-    fn mark_connected(&self) {
+    /// A connection to move to, once it is time and it stands. Until then everything goes on as it is.
+    fn renewal(&self, at: Instant) -> Pin<Box<dyn Future<Output = Arc<Connection>> + Send>> {
+        let grpc = self.grpc.clone();
+        Box::pin(async move {
+            sleep_until(at.into()).await;
+            let mut backoff = Backoff::new(grpc.options.backoff);
+            loop {
+                grpc.pacer.turn().await;
+                match grpc.connections.fresh().await {
+                    Ok(connection) => return connection,
+                    Err(error) => warn!(error = error.describe(), "stays on its old connection"),
+                }
+                sleep(backoff.next_delay()).await;
+            }
+        })
+    }
+
+    /// What a sidecar's agent sends with its call.
+    fn metadata(&self) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        if let Ok(cluster_id) = self.cluster_id.parse() {
+            metadata.insert("clusterid", cluster_id);
+        }
+        metadata
+    }
+
+    fn mark_connected(&mut self) {
         info!("the control plane answers");
+        self.answered.get_or_insert_with(Instant::now);
         self.consumer.publish(&self.ads, |status| {
-            status.connected_since = Some(SystemTime::now());
+            status.connected_since.get_or_insert_with(SystemTime::now);
             status.attempts = 0;
         });
     }
 }
 
-/// The code, the message and whatever caused it: a refused connection hides behind two general errors.
-fn describe(error: &Status) -> String {
-    let mut text = format!("{:?}: {}", error.code(), error.message());
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+async fn at(wake_at: Option<Instant>) {
+    sleep_until(wake_at.unwrap_or_else(Instant::now).into()).await;
 }

@@ -1,48 +1,58 @@
-//! The incremental ADS protocol as a state machine: no sockets, no clock, no tasks.
+//! The ADS protocols as a state machine: no sockets, no clock, no tasks.
 //!
 //! It owns what one workload has subscribed to, which resources its consumer holds, and which responses wait
-//! for an answer. In go events: [`connected`](DeltaAds::connected), [`response`](DeltaAds::response),
-//! [`verdict`](DeltaAds::verdict), [`disconnected`](DeltaAds::disconnected). Out come requests to send
-//! ([`poll_request`](DeltaAds::poll_request)) and batches for the consumer ([`next_batch`](DeltaAds::next_batch)).
+//! for an answer. In go events: [`connected`](Ads::connected), [`response`](Ads::response),
+//! [`verdict`](Ads::verdict), [`disconnected`](Ads::disconnected), and the time with each. Out come requests to send
+//! ([`poll_request`](Ads::poll_request)) and batches for the consumer ([`next_batch`](Ads::next_batch)).
 //!
 //! - Every response of the current stream is answered exactly once, in the order of arrival. Responses that
 //!   arrive while the consumer is busy are merged by resource name into one batch, whose verdict answers all.
-//! - Answers and changes of subscription are separate requests: a server ignores an answer with an outdated
-//!   nonce, and must not lose a subscription with it.
-//! - A disconnection withdraws nothing. After it, the first requests tell the server what the consumer holds,
-//!   so it can say what exists no more; resources whose bytes did not change are not delivered again.
+//! - A response of a type that was not asked for is dropped and counted; Envoy does not answer it either.
+//! - A response that contradicts itself is refused as a whole.
+//! - A disconnection withdraws nothing. After it, a server hears what the consumer holds (incremental) or sends
+//!   everything again; resources whose bytes did not change are not delivered again.
+//! - A resource with a time to live is removed when the server does not prolong it, also while there is none.
 //!
-//! Source: "Incremental xDS" of Envoy's xDS protocol documentation.
+//! Source: Envoy's xDS protocol documentation.
 
+mod delta;
+mod pending;
 mod per_type;
 #[cfg(test)]
 mod properties;
+mod state_of_the_world;
 #[cfg(test)]
 mod tests;
 mod type_state;
+mod wire;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::hash::RandomState;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use envoy_types::pb::google::rpc::Status;
 
 use crate::delivery::Verdict;
+use crate::resource::Names;
+use crate::shared::Shared;
 use crate::{Resource, ResourceType, Subscriptions, TypeStatus};
 use per_type::PerType;
 use type_state::TypeState;
+use wire::Said;
+pub(crate) use wire::{Request, Response};
 
 /// How long listeners and routes wait for the endpoints that were asked for before them. Endpoints follow
 /// their clusters within milliseconds where they exist; a server may leave unknown names unanswered.
 const ENDPOINTS_FIRST: Duration = Duration::from_secs(1);
 
-/// gRPC's code for a response that the client refuses: Envoy's.
-const INTERNAL: i32 = 13;
-
-/// Far below istiod's limit of 4 MiB for a message to it.
-const MAX_NACK_DETAIL_BYTES: usize = 64 << 10;
+/// How a server says what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// Incremental: `DeltaAggregatedResources`.
+    #[default]
+    Delta,
+    /// The whole state of a type each time: `StreamAggregatedResources`.
+    StateOfTheWorld,
+}
 
 /// Resources of one type for the consumer.
 #[derive(Debug, PartialEq)]
@@ -54,28 +64,30 @@ pub(crate) struct Batch {
 
 /// The protocol state of one workload, over all its connections.
 #[derive(Debug)]
-pub(crate) struct DeltaAds {
+pub(crate) struct Ads {
     node: Node,
     types: PerType<TypeState>,
     /// Requests not yet taken by the transport; empty while disconnected.
-    outbox: VecDeque<DeltaDiscoveryRequest>,
+    outbox: VecDeque<Request>,
     connected: bool,
     /// The type whose batch the consumer has.
     outstanding: Option<ResourceType>,
     /// Until when listeners and routes wait for endpoints.
     hold_until: Option<Instant>,
+    /// Responses that were dropped: of types that were not asked for.
+    unasked: u64,
 }
 
-impl DeltaAds {
-    pub(crate) fn new(node: Node) -> Self {
-        let hasher = RandomState::new();
+impl Ads {
+    pub(crate) fn new(protocol: Protocol, node: Node, shared: &Shared) -> Self {
         Self {
             node,
-            types: PerType::new(|resource_type| TypeState::new(resource_type, hasher.clone())),
+            types: PerType::new(|resource_type| TypeState::new(resource_type, protocol, shared.clone())),
             outbox: VecDeque::new(),
             connected: false,
             outstanding: None,
             hold_until: None,
+            unasked: 0,
         }
     }
 
@@ -87,8 +99,11 @@ impl DeltaAds {
             let requests = self.state(resource_type).subscribe();
             self.outbox.extend(requests);
         }
-        if let Some(first) = self.outbox.front_mut() {
-            first.node = Some(self.node.clone());
+        let node = Some(self.node.clone());
+        match self.outbox.front_mut() {
+            Some(Request::Delta(first)) => first.node = node,
+            Some(Request::StateOfTheWorld(first)) => first.node = node,
+            None => {}
         }
         self.hold(now);
     }
@@ -103,18 +118,22 @@ impl DeltaAds {
     }
 
     /// The server sent something.
-    pub(crate) fn response(&mut self, response: DeltaDiscoveryResponse) {
-        let Some(resource_type) = ResourceType::from_type_url(&response.type_url) else {
-            let detail = format!("type '{}' was not asked for", response.type_url);
-            self.outbox.push_back(answer(response.type_url, response.nonce, Some(detail)));
-            return;
-        };
-        self.state(resource_type).receive(response);
-        self.answer_if_empty(resource_type);
+    pub(crate) fn response(&mut self, response: Response, now: Instant) {
+        let taken = ResourceType::from_type_url(response.type_url()).is_some_and(|resource_type| {
+            let taken = self.state(resource_type).receive(Said::new(resource_type, response), now);
+            self.answer_if_empty(resource_type);
+            taken
+        });
+        if !taken {
+            self.unasked = self.unasked.saturating_add(1);
+        }
     }
 
     /// The next batch for the consumer, unless it still has one. Types come in order of dependency.
     pub(crate) fn next_batch(&mut self, now: Instant) -> Option<Batch> {
+        for resource_type in ResourceType::ALL {
+            self.state(resource_type).expire(now);
+        }
         if self.outstanding.is_some() {
             return None;
         }
@@ -130,16 +149,21 @@ impl DeltaAds {
 
     /// When [`next_batch`](Self::next_batch) may have something that it has not now, though no event came.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let mut held_back = ResourceType::ALL.into_iter().filter(|found| waits_for_endpoints(*found));
-        let waiting = held_back.any(|resource_type| self.types.get(resource_type).has_batch());
-        if waiting && self.outstanding.is_none() { self.held_until() } else { None }
+        if self.outstanding.is_some() {
+            return None;
+        }
+        let waits = |found: &ResourceType| waits_for_endpoints(*found) && self.types.get(*found).has_batch();
+        let held = self.held_until().filter(|_| ResourceType::ALL.iter().any(waits));
+        let deadlines =
+            ResourceType::ALL.into_iter().filter_map(|found| self.types.get(found).next_deadline());
+        deadlines.chain(held).min()
     }
 
     /// The consumer's answer to the last batch.
     pub(crate) fn verdict(&mut self, verdict: Verdict, now: Instant) {
         if let Some(resource_type) = self.outstanding.take() {
-            let answers = self.state(resource_type).settle(verdict.rejected);
-            self.answer(resource_type, answers);
+            let answers = self.state(resource_type).settle(verdict.rejected.as_deref());
+            self.outbox.extend(answers);
             self.answer_if_empty(resource_type);
         }
         let Some(subscribe) = verdict.subscribe else { return };
@@ -153,17 +177,16 @@ impl DeltaAds {
     }
 
     /// Whether this asks for names that were not asked for.
-    fn want(&mut self, resource_type: ResourceType, names: BTreeSet<String>) -> bool {
+    fn want(&mut self, resource_type: ResourceType, names: Names) -> bool {
         let connected = self.connected;
-        let requests = self.state(resource_type).want(names, connected);
-        let asks = requests.iter().any(|request| !request.resource_names_subscribe.is_empty());
+        let (requests, asks) = self.state(resource_type).want(names, connected);
         self.outbox.extend(requests);
         self.answer_if_empty(resource_type);
         asks
     }
 
     /// The next request to send, in order.
-    pub(crate) fn poll_request(&mut self) -> Option<DeltaDiscoveryRequest> {
+    pub(crate) fn poll_request(&mut self) -> Option<Request> {
         self.outbox.pop_front()
     }
 
@@ -177,25 +200,18 @@ impl DeltaAds {
         self.types.get(resource_type).status()
     }
 
+    /// Responses that were dropped because nobody had asked for their type.
+    pub(crate) fn unasked(&self) -> u64 {
+        self.unasked
+    }
+
     fn state(&mut self, resource_type: ResourceType) -> &mut TypeState {
         self.types.get_mut(resource_type)
     }
 
-    /// Answers responses that left the consumer nothing to judge, once those before them are answered.
     fn answer_if_empty(&mut self, resource_type: ResourceType) {
-        if self.outstanding != Some(resource_type) && !self.state(resource_type).has_batch() {
-            let answers = self.state(resource_type).settle_empty();
-            self.answer(resource_type, answers);
-        }
-    }
-
-    fn answer(&mut self, resource_type: ResourceType, answers: type_state::Answers) {
-        let type_url = resource_type.type_url();
-        let requests = answers
-            .nonces
-            .into_iter()
-            .map(|nonce| answer(type_url.to_owned(), nonce, answers.rejected.clone()));
-        self.outbox.extend(requests);
+        let answers = self.state(resource_type).settle_empty();
+        self.outbox.extend(answers);
     }
 
     fn hold(&mut self, now: Instant) {
@@ -211,16 +227,4 @@ impl DeltaAds {
 
 fn waits_for_endpoints(resource_type: ResourceType) -> bool {
     matches!(resource_type, ResourceType::Listener | ResourceType::RouteConfiguration)
-}
-
-fn answer(type_url: String, nonce: String, rejected: Option<String>) -> DeltaDiscoveryRequest {
-    DeltaDiscoveryRequest {
-        type_url,
-        response_nonce: nonce,
-        error_detail: rejected.map(|mut message| {
-            message.truncate(message.floor_char_boundary(MAX_NACK_DETAIL_BYTES));
-            Status { code: INTERNAL, message, ..Status::default() }
-        }),
-        ..DeltaDiscoveryRequest::default()
-    }
 }

@@ -9,14 +9,15 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::DeltaAds;
+use super::{Ads, Protocol, Request, Response};
 use crate::ResourceType::{self, Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
-use crate::Subscriptions;
 use crate::delivery::Verdict;
+use crate::shared::Shared;
+use crate::{Names, Subscriptions};
 
 /// A stream and the clock that it is told.
 struct Session {
-    ads: DeltaAds,
+    ads: Ads,
     now: Instant,
 }
 
@@ -24,7 +25,11 @@ impl Session {
     /// Connected, with the first requests taken.
     fn connected() -> Self {
         let mut session = Self {
-            ads: DeltaAds::new(Node { id: "sidecar~1".into(), ..Node::default() }),
+            ads: Ads::new(
+                Protocol::Delta,
+                Node { id: "sidecar~1".into(), ..Node::default() },
+                &Shared::default(),
+            ),
             now: Instant::now(),
         };
         session.reconnect();
@@ -38,7 +43,17 @@ impl Session {
     }
 
     fn requests(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        std::iter::from_fn(|| self.ads.poll_request()).collect()
+        let requests = std::iter::from_fn(|| self.ads.poll_request());
+        requests
+            .map(|request| match request {
+                Request::Delta(request) => request,
+                Request::StateOfTheWorld(_) => panic!("another protocol"),
+            })
+            .collect()
+    }
+
+    fn response(&mut self, response: DeltaDiscoveryResponse) {
+        self.ads.response(Response::Delta(response), self.now);
     }
 
     fn receive(
@@ -54,7 +69,7 @@ impl Session {
             resource: Some(Any { type_url: resource_type.type_url().into(), value: vec![*value] }),
             ..WireResource::default()
         };
-        self.ads.response(DeltaDiscoveryResponse {
+        self.response(DeltaDiscoveryResponse {
             type_url: resource_type.type_url().into(),
             nonce: nonce.into(),
             resources: resources.iter().map(resource).collect(),
@@ -85,8 +100,8 @@ impl Session {
     }
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+fn names(names: &[&str]) -> Names {
+    crate::names(names.iter().copied())
 }
 
 fn nonces(requests: &[DeltaDiscoveryRequest]) -> Vec<&str> {
@@ -216,8 +231,8 @@ fn after_a_reconnection_the_server_learns_what_is_held_and_nothing_unchanged_is_
 
     let requests = session.reconnect();
 
-    let held: BTreeSet<_> = requests[0].initial_resource_versions.keys().cloned().collect();
-    assert_eq!(held, names(&["a", "b"]));
+    let held: BTreeSet<_> = requests[0].initial_resource_versions.keys().map(String::as_str).collect();
+    assert_eq!(held, BTreeSet::from(["a", "b"]));
     assert_eq!(requests[1].resource_names_subscribe, ["a", "b"]);
     session.receive(Cluster, "m1", &[("a", 1)], &["b"]);
     assert_eq!(session.batch(), Some((Cluster, vec![], vec!["b".into()])));
@@ -313,7 +328,7 @@ fn a_resource_of_another_type_than_its_response_is_refused() {
         ..WireResource::default()
     });
 
-    session.ads.response(response);
+    session.response(response);
 
     let [answer] = &*session.requests() else { panic!("one request") };
     assert_eq!(

@@ -1,184 +1,271 @@
 //! One resource type of one workload: what is wanted, what the consumer holds, what waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use orlop_shared_map::Change;
 
+use super::pending::{Outstanding, Pending, Unanswered, Upserted};
+use super::state_of_the_world::Progress;
+use super::wire::{Arrived, Changes, Request, Said};
+use super::{Protocol, delta};
+use crate::resource::Names;
+use crate::shared::{Held, HeldResources, Shared};
 use crate::{Resource, ResourceType, TypeStatus};
-
-/// Keeps a request below istiod's limit of 4 MiB with names of any sensible length.
-const MAX_NAMES_PER_REQUEST: usize = 10_000;
-
-/// Responses to answer, all with one verdict.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    pub(super) nonces: Vec<String>,
-    pub(super) rejected: Option<String>,
-}
 
 #[derive(Debug)]
 pub(super) struct TypeState {
     resource_type: ResourceType,
-    /// Keyed by process, so nobody can aim for equal digests.
-    hasher: RandomState,
+    protocol: Protocol,
+    shared: Shared,
     /// Names wanted; of no meaning for wildcard types.
-    wanted: BTreeSet<String>,
+    wanted: Names,
     /// Whether the current stream's server has had a request of this type.
     requested: bool,
+    progress: Progress,
     /// Names asked for on this stream and neither sent nor declared missing yet.
-    awaiting: BTreeSet<String>,
+    awaiting: BTreeSet<Arc<str>>,
     /// What the consumer has, as far as the server needs to know.
-    held: BTreeMap<String, Held>,
+    held: HeldResources,
+    /// When resources die that the consumer has and nobody prolongs; most live until they are removed.
+    deadlines: BTreeMap<Arc<str>, Instant>,
     pending: Pending,
     /// The batch at the consumer.
     outstanding: Option<Outstanding>,
     status: TypeStatus,
 }
 
-/// A resource that was given to the consumer.
-#[derive(Debug)]
-struct Held {
-    /// Empty once a batch with it was rejected, so that no server believes it to be in force.
-    version: String,
-    /// Of the accepted bytes.
-    digest: Option<u64>,
-}
-
-/// Received and not yet given to the consumer.
-#[derive(Debug, Default)]
-struct Pending {
-    upserted: BTreeMap<String, Resource>,
-    removed: BTreeSet<String>,
-    nonces: Vec<String>,
-    /// Faults that the protocol itself finds.
-    faults: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Outstanding {
-    digests: Vec<(String, u64)>,
-    /// Emptied when the stream ends: another stream's server does not know these nonces.
-    nonces: Vec<String>,
-    faults: Vec<String>,
-}
-
 impl TypeState {
-    pub(super) fn new(resource_type: ResourceType, hasher: RandomState) -> Self {
+    pub(super) fn new(resource_type: ResourceType, protocol: Protocol, shared: Shared) -> Self {
         Self {
             resource_type,
-            hasher,
-            wanted: BTreeSet::new(),
+            protocol,
+            shared,
+            wanted: Names::default(),
             requested: false,
+            progress: Progress::default(),
             awaiting: BTreeSet::new(),
-            held: BTreeMap::new(),
+            held: HeldResources::default(),
+            deadlines: BTreeMap::new(),
             pending: Pending::default(),
             outstanding: None,
             status: TypeStatus::default(),
         }
     }
 
-    /// The first requests of this type on a stream.
-    ///
-    /// An empty first subscription means all, and so a sidecar writes it; a type of which nothing is wanted by
-    /// name is therefore not mentioned.
-    pub(super) fn subscribe(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        let mut requests = if self.resource_type.is_wildcard() {
-            vec![self.request()]
-        } else {
-            self.awaiting.clone_from(&self.wanted);
-            let names: Vec<String> = self.wanted.iter().cloned().collect();
-            self.changes(&names, &[])
-        };
-        if let Some(first) = requests.first_mut() {
-            first.initial_resource_versions =
-                self.held.iter().map(|(name, held)| (name.clone(), held.version.clone())).collect();
-            self.requested = true;
+    /// The first requests of this type on a stream. A type of which nothing is wanted by name is not mentioned:
+    /// naming nothing would mean everything.
+    pub(super) fn subscribe(&mut self) -> Vec<Request> {
+        if !self.resource_type.is_wildcard() {
+            if self.wanted.is_empty() {
+                return Vec::new();
+            }
+            self.awaiting = self.wanted.keys().cloned().collect();
         }
-        requests
-    }
-
-    /// Changes the names that are wanted; the requests tell a connected server.
-    pub(super) fn want(&mut self, names: BTreeSet<String>, connected: bool) -> Vec<DeltaDiscoveryRequest> {
-        let added: Vec<String> = names.difference(&self.wanted).cloned().collect();
-        let gone: Vec<String> = self.wanted.difference(&names).cloned().collect();
-        for name in &gone {
-            self.held.remove(name);
-            self.awaiting.remove(name);
-            self.pending.upserted.remove(name);
-            self.pending.removed.remove(name);
-        }
-        self.wanted = names;
-        match (connected, self.requested) {
-            (false, _) => Vec::new(),
-            (true, false) => self.subscribe(),
-            (true, true) => {
-                self.awaiting.extend(added.iter().cloned());
-                self.changes(&added, &gone)
+        self.requested = true;
+        match self.protocol {
+            Protocol::Delta => {
+                let held = self.held.iter().map(|(name, held)| {
+                    // What must be prolonged is to be sent again, with time to live.
+                    let mortal = self.deadlines.contains_key(name);
+                    (name.to_string(), if mortal { String::new() } else { held.version.to_string() })
+                });
+                delta::subscribe(self.resource_type, &self.wanted_names(), held)
+            }
+            Protocol::StateOfTheWorld => {
+                vec![self.progress.subscribe(self.resource_type, self.wanted_names())]
             }
         }
+    }
+
+    /// Changes the names that are wanted; the requests tell a connected server. Also says whether names are asked for
+    /// that were not before.
+    pub(super) fn want(&mut self, names: Names, connected: bool) -> (Vec<Request>, bool) {
+        let (mut added, mut gone) = (Vec::new(), Vec::new());
+        for change in self.wanted.diff(&names) {
+            match change {
+                Change::Added(name, _) => added.push(Arc::clone(name)),
+                Change::Removed(name, _) => gone.push(Arc::clone(name)),
+                Change::Changed(..) => {}
+            }
+        }
+        for name in &gone {
+            self.awaiting.remove(name);
+            self.deadlines.remove(name);
+            self.pending.forget(name);
+        }
+        let was_held = gone.iter().filter(|name| self.held.contains_key(*name));
+        let edits = was_held.map(|name| (Arc::clone(name), None)).collect();
+        self.shared.edit(&mut self.held, edits);
+        self.wanted = names;
+        if !connected || (added.is_empty() && gone.is_empty()) {
+            return (Vec::new(), false);
+        }
+        let asks = !added.is_empty();
+        if !self.requested {
+            return (self.subscribe(), asks);
+        }
+        self.awaiting.extend(added.iter().cloned());
+        let requests = match self.protocol {
+            Protocol::Delta => {
+                let owned =
+                    |names: Vec<Arc<str>>| -> Vec<_> { names.iter().map(ToString::to_string).collect() };
+                delta::change(self.resource_type, &owned(added), &owned(gone))
+            }
+            // The answer that is due names what is wanted; before it, the server has no nonce to expect.
+            Protocol::StateOfTheWorld if self.owes_answer() => Vec::new(),
+            Protocol::StateOfTheWorld => {
+                vec![self.progress.subscribe(self.resource_type, self.wanted_names())]
+            }
+        };
+        (requests, asks)
     }
 
     pub(super) fn disconnect(&mut self) {
         self.requested = false;
+        self.progress = Progress::default();
         self.awaiting.clear();
         self.pending = Pending::default();
         if let Some(outstanding) = &mut self.outstanding {
-            outstanding.nonces.clear();
+            outstanding.responses.clear();
         }
     }
 
-    pub(super) fn receive(&mut self, response: DeltaDiscoveryResponse) {
-        self.status.version = response.system_version_info;
-        self.status.nonce.clone_from(&response.nonce);
-        self.pending.nonces.push(response.nonce);
-        for resource in response.resources {
-            // Without a body it only prolongs a resource's time to live.
-            if let Some(body) = resource.resource {
-                self.upsert(Resource { name: resource.name, version: resource.version, body });
+    /// Takes a response in, unless the server was never asked.
+    pub(super) fn receive(&mut self, said: Said, now: Instant) -> bool {
+        if !self.requested {
+            return false;
+        }
+        let Said { version, nonce, changes } = said;
+        self.progress.received(&nonce);
+        self.status.version.clone_from(&version);
+        self.status.nonce.clone_from(&nonce);
+        self.status.received = self.status.received.saturating_add(1);
+        let fault = match changes {
+            Ok(changes) => {
+                self.take_in(changes, now);
+                None
+            }
+            Err(fault) => Some(fault),
+        };
+        self.pending.responses.push(Unanswered { nonce, version, fault });
+        true
+    }
+
+    fn take_in(&mut self, changes: Changes, now: Instant) {
+        let Changes { arrived, removed, complete } = changes;
+        if complete {
+            let present: BTreeSet<&str> = arrived.iter().map(|arrived| arrived.name.as_str()).collect();
+            let known = self.held.keys().chain(self.pending.upserted.keys());
+            let gone: Vec<Arc<str>> = known.filter(|name| !present.contains(&***name)).cloned().collect();
+            for name in gone {
+                self.remove(&name);
             }
         }
-        for name in response.removed_resources {
-            self.remove(name);
+        let mut edits = Vec::new();
+        for arrived in arrived {
+            self.arrive(arrived, now, &mut edits);
+        }
+        self.shared.edit(&mut self.held, edits);
+        for name in removed {
+            self.remove(&name.into());
         }
     }
 
-    fn upsert(&mut self, resource: Resource) {
-        if !self.is_wanted(&resource.name) {
+    fn arrive(&mut self, arrived: Arrived, now: Instant, edits: &mut Vec<(Arc<str>, Option<Held>)>) {
+        let Arrived { name, version, body, ttl } = arrived;
+        if !self.is_wanted(&name) {
             return;
         }
-        let Resource { name, body, .. } = &resource;
-        if body.type_url != self.resource_type.type_url() {
-            let fault = format!("{} '{name}': resource.type_url: is '{}'", self.resource_type, body.type_url);
-            self.pending.faults.push(fault);
+        let known = self.held.get_key_value(name.as_str());
+        let key: Arc<str> = known.map_or_else(|| name.as_str().into(), |(key, _)| Arc::clone(key));
+        let deadline = ttl.and_then(|ttl| now.checked_add(ttl));
+        let Some(body) = body else {
+            let known = known.is_some() && !self.pending.removed.contains(&key);
+            match (deadline, self.pending.upserted.get_mut(&key)) {
+                (Some(_), Some(pending)) => pending.deadline = deadline,
+                (Some(deadline), None) if known => drop(self.deadlines.insert(key, deadline)),
+                _ => {}
+            }
             return;
-        }
-        self.awaiting.remove(name);
-        self.pending.removed.remove(name);
-        let digest = self.digest(&body.value);
-        match self.held.get_mut(name) {
-            Some(held) if held.digest == Some(digest) => {
-                held.version.clone_from(&resource.version);
-                self.pending.upserted.remove(name);
+        };
+        self.awaiting.remove(&key);
+        self.pending.removed.remove(&key);
+        let digest = self.shared.digest(&body.value);
+        match known {
+            Some((_, held)) if held.digest == Some(digest) => {
+                if *held.version != *version {
+                    let held = Held { version: version.into(), ..held.clone() };
+                    edits.push((Arc::clone(&key), Some(held)));
+                }
+                self.pending.upserted.remove(&key);
+                self.set_deadline(key, deadline);
             }
             _ => {
-                self.pending.upserted.insert(name.clone(), resource);
+                let resource = Resource { name, version, body };
+                self.pending.upserted.insert(key, Upserted { resource, deadline });
             }
         }
     }
 
-    fn remove(&mut self, name: String) {
-        self.awaiting.remove(&name);
-        self.pending.upserted.remove(&name);
+    fn remove(&mut self, name: &Arc<str>) {
+        self.awaiting.remove(name);
+        self.pending.upserted.remove(name);
         // Of a name that was asked for, the consumer should know that it does not exist.
-        let asked_for = !self.resource_type.is_wildcard() && self.is_wanted(&name);
-        if asked_for || self.held.contains_key(&name) {
-            self.pending.removed.insert(name);
+        let asked_for = !self.resource_type.is_wildcard() && self.is_wanted(name);
+        if asked_for || self.held.contains_key(name) {
+            self.pending.removed.insert(Arc::clone(name));
         }
+    }
+
+    fn set_deadline(&mut self, name: Arc<str>, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => drop(self.deadlines.insert(name, deadline)),
+            None => drop(self.deadlines.remove(&name)),
+        }
+    }
+
+    /// Removes what was not prolonged in time. The deadline of what the consumer has stays until the consumer is told,
+    /// whatever becomes of the stream.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let due: Vec<Arc<str>> =
+            self.alive().filter(|(_, deadline)| *deadline <= now).map(|(name, _)| Arc::clone(name)).collect();
+        for name in due {
+            self.status.expired = self.status.expired.saturating_add(1);
+            self.pending.upserted.remove(&name);
+            if self.held.contains_key(&name) {
+                self.pending.removed.insert(name);
+            }
+        }
+    }
+
+    /// When the next resource dies.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.alive().map(|(_, deadline)| deadline).min()
+    }
+
+    /// Deadlines that are still to come about.
+    fn alive(&self) -> impl Iterator<Item = (&Arc<str>, Instant)> {
+        let Pending { upserted, removed, .. } = &self.pending;
+        let held = self.deadlines.iter().map(|(name, deadline)| (name, *deadline));
+        let held = held.filter(|(name, _)| !removed.contains(*name) && !upserted.contains_key(*name));
+        upserted.iter().filter_map(|(name, pending)| Some((name, pending.deadline?))).chain(held)
     }
 
     fn is_wanted(&self, name: &str) -> bool {
-        self.resource_type.is_wildcard() || self.wanted.contains(name)
+        self.resource_type.is_wildcard() || self.wanted.contains_key(name)
+    }
+
+    fn wanted_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.wanted.keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn owes_answer(&self) -> bool {
+        let outstanding = self.outstanding.iter().flat_map(|outstanding| &outstanding.responses);
+        outstanding.chain(&self.pending.responses).any(|response| !response.nonce.is_empty())
     }
 
     pub(super) fn has_batch(&self) -> bool {
@@ -192,84 +279,85 @@ impl TypeState {
     /// Hands out everything that is pending. From now on it counts as held: whatever the verdict, the server
     /// must say when one of these resources is gone.
     pub(super) fn take_batch(&mut self) -> (Vec<Resource>, Vec<String>) {
-        let Pending { upserted, removed, nonces, faults } = std::mem::take(&mut self.pending);
+        let Pending { upserted, removed, responses } = std::mem::take(&mut self.pending);
         let mut digests = Vec::with_capacity(upserted.len());
-        for (name, resource) in &upserted {
-            digests.push((name.clone(), self.digest(&resource.body.value)));
-            self.held.insert(name.clone(), Held { version: resource.version.clone(), digest: None });
+        let mut edits = Vec::with_capacity(upserted.len() + removed.len());
+        for (name, Upserted { resource, deadline }) in &upserted {
+            digests.push((Arc::clone(name), self.shared.digest(&resource.body.value)));
+            self.set_deadline(Arc::clone(name), *deadline);
+            let held = Held { version: resource.version.as_str().into(), digest: None };
+            edits.push((Arc::clone(name), Some(held)));
         }
         for name in &removed {
-            self.held.remove(name);
+            self.deadlines.remove(name);
+            edits.push((Arc::clone(name), None));
         }
-        self.outstanding = Some(Outstanding { digests, nonces, faults });
-        (upserted.into_values().collect(), removed.into_iter().collect())
+        self.shared.edit(&mut self.held, edits);
+        self.outstanding = Some(Outstanding { digests, responses });
+        (
+            upserted.into_values().map(|pending| pending.resource).collect(),
+            removed.iter().map(ToString::to_string).collect(),
+        )
     }
 
     /// The consumer judged the batch.
-    pub(super) fn settle(&mut self, rejected: Option<String>) -> Answers {
-        let Some(Outstanding { digests, nonces, faults }) = self.outstanding.take() else {
-            return Answers::default();
+    pub(super) fn settle(&mut self, rejected: Option<&str>) -> Vec<Request> {
+        let Some(Outstanding { digests, responses }) = self.outstanding.take() else {
+            return Vec::new();
         };
+        let mut edits = Vec::with_capacity(digests.len());
         for (name, digest) in digests {
-            let Some(held) = self.held.get_mut(&name) else { continue };
-            if rejected.is_some() {
-                held.version.clear();
+            if !self.held.contains_key(&name) {
                 continue;
             }
-            held.digest = Some(digest);
-            let again = self.pending.upserted.get(&name);
-            if again.is_some_and(|resource| self.digest(&resource.body.value) == digest) {
-                self.pending.upserted.remove(&name);
+            if rejected.is_some() {
+                edits.push((name, Some(Held { version: Arc::default(), digest: None })));
+                continue;
+            }
+            let digest_of = |pending: &Upserted| self.shared.digest(&pending.resource.body.value);
+            if self.pending.upserted.get(&name).map(digest_of) == Some(digest)
+                && let Some(again) = self.pending.upserted.remove(&name)
+            {
+                self.set_deadline(Arc::clone(&name), again.deadline);
+            }
+            let Some(held) = self.held.get(&name) else { continue };
+            edits.push((name, Some(Held { digest: Some(digest), ..held.clone() })));
+        }
+        self.shared.edit(&mut self.held, edits);
+        responses.into_iter().filter_map(|response| self.answer(response, rejected)).collect()
+    }
+
+    /// Answers responses that left the consumer nothing to judge, once those before them are answered.
+    pub(super) fn settle_empty(&mut self) -> Vec<Request> {
+        if self.outstanding.is_some() || self.has_batch() {
+            return Vec::new();
+        }
+        let responses = std::mem::take(&mut self.pending.responses);
+        responses.into_iter().filter_map(|response| self.answer(response, None)).collect()
+    }
+
+    fn answer(&mut self, response: Unanswered, rejected: Option<&str>) -> Option<Request> {
+        let Unanswered { nonce, version, fault } = response;
+        let rejected = fault.or_else(|| rejected.map(str::to_owned));
+        match &rejected {
+            None => self.status.acked = self.status.acked.saturating_add(1),
+            Some(detail) => {
+                self.status.nacked = self.status.nacked.saturating_add(1);
+                self.status.last_nack = Some(detail.clone());
             }
         }
-        let faults: Vec<String> = faults.into_iter().chain(rejected).collect();
-        self.count(nonces, &faults)
-    }
-
-    /// Nothing that was received changes what the consumer has.
-    pub(super) fn settle_empty(&mut self) -> Answers {
-        let nonces = std::mem::take(&mut self.pending.nonces);
-        let faults = std::mem::take(&mut self.pending.faults);
-        self.count(nonces, &faults)
-    }
-
-    fn count(&mut self, nonces: Vec<String>, faults: &[String]) -> Answers {
-        let answers = u64::try_from(nonces.len()).unwrap_or(u64::MAX);
-        if faults.is_empty() {
-            self.status.acked = self.status.acked.saturating_add(answers);
-            return Answers { nonces, rejected: None };
-        }
-        self.status.nacked = self.status.nacked.saturating_add(answers);
-        let detail = faults.join("; ");
-        self.status.last_nack = Some(detail.clone());
-        Answers { nonces, rejected: Some(detail) }
+        // Without a nonce there is nothing that an answer could be to.
+        (!nonce.is_empty()).then(|| match self.protocol {
+            Protocol::Delta => delta::answer(self.resource_type, nonce, rejected),
+            Protocol::StateOfTheWorld => {
+                let names = self.wanted_names();
+                self.progress.answer(self.resource_type, names, version, nonce, rejected)
+            }
+        })
     }
 
     pub(super) fn status(&self) -> Option<TypeStatus> {
-        let received = !self.status.nonce.is_empty();
+        let received = self.status.received > 0;
         received.then(|| TypeStatus { resources: self.held.len(), ..self.status.clone() })
-    }
-
-    fn changes(&self, added: &[String], gone: &[String]) -> Vec<DeltaDiscoveryRequest> {
-        let subscribe = added.chunks(MAX_NAMES_PER_REQUEST).map(|names| DeltaDiscoveryRequest {
-            resource_names_subscribe: names.to_vec(),
-            ..self.request()
-        });
-        let unsubscribe = gone.chunks(MAX_NAMES_PER_REQUEST).map(|names| DeltaDiscoveryRequest {
-            resource_names_unsubscribe: names.to_vec(),
-            ..self.request()
-        });
-        subscribe.chain(unsubscribe).collect()
-    }
-
-    fn request(&self) -> DeltaDiscoveryRequest {
-        DeltaDiscoveryRequest {
-            type_url: self.resource_type.type_url().to_owned(),
-            ..DeltaDiscoveryRequest::default()
-        }
-    }
-
-    fn digest(&self, bytes: &[u8]) -> u64 {
-        self.hasher.hash_one(bytes)
     }
 }

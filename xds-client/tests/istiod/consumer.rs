@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, http_connection_manager::RouteSpecifier,
 };
 use envoy_types::pb::google::protobuf::Any;
-use orlop_xds_client::{ResourceType, Stream, Subscriptions};
+use orlop_xds_client::{ResourceType, Stream, Subscriptions, names};
 use prost::{Message, Name};
 use tokio::time::{sleep, timeout};
 
@@ -70,8 +70,8 @@ impl Consumer {
             self.resources.iter().filter(move |((found, _), _)| *found == wanted).map(|(_, body)| body)
         };
         Subscriptions {
-            endpoints: of(ResourceType::Cluster).filter_map(endpoints_of).collect(),
-            routes: of(ResourceType::Listener).flat_map(routes_of).collect(),
+            endpoints: names(of(ResourceType::Cluster).filter_map(endpoints_of)),
+            routes: names(of(ResourceType::Listener).flat_map(routes_of)),
             ..Subscriptions::default()
         }
     }

@@ -11,7 +11,7 @@ mod server;
 use std::time::Duration;
 
 use orlop_proto::Descriptors;
-use orlop_xds_client::{BackoffBounds, Client, ControlPlane, GrpcOptions, Node, ResourceType, WorkloadNode};
+use orlop_xds_client::{BackoffBounds, Client, GrpcOptions, Node, ResourceType, WorkloadNode};
 
 use consumer::{Consumer, eventually};
 use server::Istiod;
@@ -20,9 +20,13 @@ const SERVICES: &str = include_str!("../data/services.yaml");
 const SECOND: &str = include_str!("../data/second.yaml");
 
 fn client(istiod: &Istiod) -> Client {
-    let backoff = BackoffBounds { initial: Duration::from_millis(50), max: Duration::from_millis(200) };
+    let backoff = BackoffBounds {
+        initial: Duration::from_millis(50),
+        max: Duration::from_millis(200),
+        stable: Duration::from_secs(1),
+    };
     let options = GrpcOptions { backoff, ..GrpcOptions::default() };
-    Client::new(ControlPlane::Grpc { address: istiod.grpc_address() }, options).unwrap()
+    Client::new(istiod.control_plane(), options).unwrap()
 }
 
 fn node(index: u8) -> Node {

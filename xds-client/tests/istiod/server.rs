@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
 
+use orlop_xds_client::{ControlPlane, Protocol};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,8 +48,8 @@ impl Istiod {
         istiod
     }
 
-    pub(crate) fn grpc_address(&self) -> String {
-        self.grpc.to_string()
+    pub(crate) fn control_plane(&self) -> ControlPlane {
+        ControlPlane::Grpc { address: self.grpc.to_string(), protocol: Protocol::default() }
     }
 
     /// Ends it at once, without a word to its clients.

@@ -1,0 +1,36 @@
+//! Addresses, and a control plane that is not there.
+
+use std::time::Duration;
+
+use super::*;
+use crate::WorkloadNode;
+
+fn grpc(address: &str, options: GrpcOptions) -> Result<Grpc, ClientError> {
+    Grpc::new(address, Protocol::Delta, options)
+}
+
+#[tokio::test]
+async fn an_address_without_a_port_is_refused() {
+    for address in ["istiod", "istiod:", "istiod:port", "two words:1"] {
+        let refused = grpc(address, GrpcOptions::default());
+        assert!(matches!(refused, Err(ClientError::Address { .. })), "{address}");
+    }
+    assert!(grpc("istiod.istio-system.svc:15010", GrpcOptions::default()).is_ok());
+    assert!(grpc("[::1]:15010", GrpcOptions::default()).is_ok());
+}
+
+#[tokio::test]
+async fn a_control_plane_that_is_not_there_is_tried_again_and_the_reason_is_known() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let brief = Duration::from_millis(1);
+    let backoff = BackoffBounds { initial: brief, max: brief, stable: brief };
+    let grpc = grpc(&closed.to_string(), GrpcOptions { backoff, ..GrpcOptions::default() }).unwrap();
+
+    let stream = grpc.open(WorkloadNode::default().into());
+
+    let mut status = stream.watch_status();
+    let status = status.wait_for(|status| status.attempts > 1).await.unwrap();
+    assert_eq!(status.connected_since, None);
+    let error = status.last_error.as_deref().unwrap();
+    assert!(error.contains("refused"), "{error}");
+}
