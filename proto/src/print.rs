@@ -5,7 +5,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value as StructValue};
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, ReflectMessage, SerializeOptions, Value};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 
 use crate::Descriptors;
 use crate::json::ANY;
@@ -17,6 +17,8 @@ const REDACTED: &str = "[redacted]";
 const SENSITIVE: &str = include_str!("sensitive.txt");
 /// `Any` values that lie deeper in one another than this are not opened; real configuration needs four levels.
 const DEEPEST: usize = 16;
+/// The field that says why a value is not printed.
+const NOT_PRINTED: &str = "not_printed";
 
 impl Descriptors {
     /// The JSON form of an `Any`, `@type` included.
@@ -25,85 +27,108 @@ impl Descriptors {
     /// type, is printed as a `udpa.type.v1.TypedStruct` that names the type and says why: the rest of the message is not
     /// lost with it.
     pub fn print(&self, type_url: &str, value: &[u8]) -> Json {
-        let any = Any { type_url: type_url.to_owned(), value: value.to_owned() };
-        let printable = Printer(self).printable(any, 0);
-        self.serialize(&printable).unwrap_or_else(|reason| {
-            let typed_struct = opaque(type_url, &reason);
-            // A struct of two strings always has a JSON form.
-            self.serialize(&typed_struct).unwrap_or_default()
-        })
-    }
-
-    fn serialize(&self, any: &Any) -> Result<Json, String> {
-        let descriptor = self.message(ANY).ok_or("no descriptor of google.protobuf.Any")?;
-        let mut dynamic = DynamicMessage::new(descriptor);
-        dynamic.transcode_from(any).map_err(|error| error.to_string())?;
-        let options = SerializeOptions::new().use_proto_field_name(true);
-        dynamic
-            .serialize_with_options(serde_json::value::Serializer, &options)
-            .map_err(|error| error.to_string())
+        let printed = Printer(self).open(type_url, value, 0).and_then(|mut message| {
+            Printer(self).clean(&mut message, 0);
+            to_json(&message)
+        });
+        let (type_url, json) = match printed {
+            Ok(json) => (type_url.to_owned(), json),
+            Err(reason) => {
+                let not_printed = json!({ "type_url": type_url, "value": { NOT_PRINTED: reason } });
+                (TypedStruct::type_url(), not_printed)
+            }
+        };
+        let mut object = match json {
+            Json::Object(object) => object,
+            // Types that are not an object in JSON, as protobuf's JSON form has them in an `Any`.
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        object.insert("@type".to_owned(), type_url.into());
+        object.into()
     }
 }
 
+fn to_json(message: &DynamicMessage) -> Result<Json, String> {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| error.to_string())
+}
+
+/// What stands in the place of a value that is not printed.
 fn opaque(type_url: &str, reason: &str) -> Any {
     let reason = StructValue { kind: Some(Kind::StringValue(reason.to_owned())) };
     let body = TypedStruct {
         type_url: type_url.to_owned(),
-        value: Some(Struct { fields: [("not_printed".to_owned(), reason)].into() }),
+        value: Some(Struct { fields: [(NOT_PRINTED.to_owned(), reason)].into() }),
     };
     Any { type_url: TypedStruct::type_url(), value: body.encode_to_vec() }
 }
 
+#[derive(Clone, Copy)]
 struct Printer<'a>(&'a Descriptors);
 
 impl Printer<'_> {
-    /// The same value without secrets, and without anything in it that has no JSON form.
-    fn printable(&self, any: Any, depth: usize) -> Any {
-        let Some(descriptor) = self.0.message(&any.type_url) else {
-            return opaque(&any.type_url, "this build has no descriptor of the type");
-        };
+    /// The message of an `Any` that lies this deep, or why there is none.
+    fn open(self, type_url: &str, value: &[u8], depth: usize) -> Result<DynamicMessage, String> {
+        let descriptor = self.0.message(type_url).ok_or("this build has no descriptor of the type")?;
         if depth == DEEPEST {
-            return opaque(&any.type_url, "nested too deeply");
+            return Err("nested too deeply".to_owned());
         }
-        match DynamicMessage::decode(descriptor, any.value.as_slice()) {
-            Err(error) => opaque(&any.type_url, &format!("malformed: {error}")),
-            Ok(mut message) => {
-                self.clean(&mut message, depth);
-                Any { type_url: any.type_url, value: message.encode_to_vec() }
-            }
-        }
+        DynamicMessage::decode(descriptor, value).map_err(|error| format!("malformed: {error}"))
     }
 
-    fn clean(&self, message: &mut DynamicMessage, depth: usize) {
+    /// Takes out secrets, and what has no JSON form; says whether there was any.
+    fn clean(self, message: &mut DynamicMessage, depth: usize) -> bool {
         if message.descriptor().full_name() == ANY {
-            if let Ok(any) = message.transcode_to::<Any>()
-                && !any.type_url.is_empty()
-            {
-                // An `Any` becomes an `Any`.
-                let _ = message.transcode_from(&self.printable(any, depth + 1));
-            }
-            return;
+            return self.clean_any(message, depth);
         }
+        let mut changed = false;
         for (field, value) in message.fields_mut() {
             if is_sensitive(&field) {
                 redact(value);
+                changed = true;
             } else {
-                self.clean_value(value, depth);
+                changed |= self.clean_value(value, depth);
             }
         }
+        changed
     }
 
-    fn clean_value(&self, value: &mut Value, depth: usize) {
+    fn clean_value(self, value: &mut Value, depth: usize) -> bool {
+        let mut changed = false;
         match value {
-            Value::Message(message) => self.clean(message, depth),
+            Value::Message(message) => changed = self.clean(message, depth),
             Value::List(list) if matches!(list.first(), Some(Value::Message(_))) => {
                 for item in list {
-                    self.clean_value(item, depth);
+                    changed |= self.clean_value(item, depth);
                 }
             }
-            Value::Map(map) => map.values_mut().for_each(|item| self.clean_value(item, depth)),
+            Value::Map(map) => {
+                for item in map.values_mut() {
+                    changed |= self.clean_value(item, depth);
+                }
+            }
             _ => {}
         }
+        changed
+    }
+
+    fn clean_any(self, message: &mut DynamicMessage, depth: usize) -> bool {
+        let Ok(any) = message.transcode_to::<Any>() else { return false };
+        if any.type_url.is_empty() {
+            return false;
+        }
+        let cleaned = match self.open(&any.type_url, &any.value, depth + 1) {
+            Err(reason) => opaque(&any.type_url, &reason),
+            Ok(mut inner) => {
+                if !self.clean(&mut inner, depth + 1) {
+                    return false;
+                }
+                Any { value: inner.encode_to_vec(), ..any }
+            }
+        };
+        // An `Any` becomes an `Any`.
+        let _ = message.transcode_from(&cleaned);
+        true
     }
 }
 
