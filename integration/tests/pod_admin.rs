@@ -1,11 +1,13 @@
 //! The admin interface inside each pod.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use orlop_integration::process::Process;
-use orlop_integration::{Agent, Mesh, Pod, Reply, until};
+use orlop_integration::{Agent, Bed, ControlPlane, Mesh, Pod, Reply, until};
 use orlop_proto::Descriptors;
 use serde_json::{Value, json};
 
@@ -144,6 +146,46 @@ fn a_pod_sees_itself_alone_and_nobody_sees_it_from_outside() -> Result<()> {
         let reply = from.http(to.at(ADMIN.port())).path("/ready").send()?;
         assert_ne!(reply.status, 200, "{} of {}: {reply:?}", from.name(), to.name());
     }
+    Ok(())
+}
+
+#[test]
+fn it_says_how_far_the_pod_is_and_what_waits_for_what_is_missing() -> Result<()> {
+    let bed = Bed::new()?;
+    let client = bed.plain_pod("client")?;
+    let given = bed.dir().join("xds");
+    fs::create_dir_all(&given)?;
+    let give = |pick: fn(&str) -> bool| -> Result<()> {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/xds"))? {
+            let (name, path) = file.map(|file| (file.file_name(), file.path()))?;
+            if name.to_str().is_some_and(pick) {
+                fs::copy(path, given.join(name))?;
+            }
+        }
+        Ok(())
+    };
+    let agent = Agent::described(&bed, ControlPlane::Directory(given.clone()), &[&client])?;
+    let _process = Process::spawn("agent", &bed.dir(), &mut agent.command()?)?
+        .ready_when(|_| Ok(agent.status()?.workloads.len() == 1))?;
+    let says = |status: u16, body: &str| {
+        until(&format!("/ready to say {body}"), Duration::from_secs(10), || {
+            let reply = get(&client, "/ready")?;
+            Ok(((reply.status, reply.body.trim()) == (status, body)).then_some(()))
+        })
+    };
+    says(503, "PRE_INITIALIZING")?;
+    give(|name| name.starts_with("cds") || name.starts_with("eds"))?;
+    says(503, "INITIALIZING")?;
+    give(|name| name == "lds.yaml")?;
+    let listener = "/config_dump?resource=dynamic_listeners&name_regex=0.0.0.0_8080";
+    until("the listener to wait for its routes", Duration::from_secs(10), || {
+        let dump = get_json(&client, listener)?;
+        Ok(dump.pointer("/configs/0/warming_state/listener").is_some().then_some(()))
+    })?;
+    give(|name| name == "rds.yaml")?;
+    says(200, "LIVE")?;
+    let dump = get_json(&client, listener)?;
+    assert!(dump.pointer("/configs/0/active_state/listener").is_some(), "{dump}");
     Ok(())
 }
 
