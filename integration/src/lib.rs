@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bed;
 pub mod cgroup;
 pub mod envoy;
+pub mod fidelity;
 pub mod fixture;
 pub mod http_get;
 pub mod istio;

@@ -6,6 +6,7 @@
 pub mod chain_match;
 pub mod classify;
 pub mod compile;
+pub mod inspect;
 pub mod kernel;
 pub mod proxy;
 pub mod resource;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_descriptors;
+mod build_docs;
 mod build_ebpf;
 mod demo;
 mod setup;
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::Args),
     /// Write the descriptors of Envoy's API that the agent reads and prints JSON with.
     BuildDescriptors(Check),
+    /// Write docs/xds.md, which says what becomes of every field of xDS.
+    BuildDocs(Check),
     /// Build the kernel programs into the object that the agent carries.
     BuildEbpf(Check),
 }
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BuildDescriptors(args) => build_descriptors::build(args.check),
+        Command::BuildDocs(args) => build_docs::build(args.check),
         Command::BuildEbpf(args) => build_ebpf::build(args.check),
     }
 }

@@ -39,6 +39,8 @@ struct WorkloadStatus {
     held: Vec<String>,
     /// Resources whose newest version was refused, and why.
     rejected: Vec<String>,
+    /// Fields that are accepted and have no effect yet, with the number of places.
+    without_effect: Vec<String>,
     xds: Option<StreamStatus>,
     kernel: Option<WorkloadCounters>,
     proxy: Option<PodStats>,
@@ -80,6 +82,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         admin_problem: None,
         held: Vec::new(),
         rejected: Vec::new(),
+        without_effect: Vec::new(),
         xds: None,
         kernel: parts.datapath.counters(&key).ok(),
         proxy: parts.proxy.stats(&key),
@@ -96,6 +99,8 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
                 .iter()
                 .map(|((kind, _), rejection)| format!("{kind} {}", rejection.error))
                 .collect();
+            status.without_effect =
+                enrolled.snapshot().without_effect().iter().map(ToString::to_string).collect();
             status.xds = Some(enrolled.xds());
         }
     }
@@ -187,6 +192,9 @@ impl WorkloadStatus {
         }
         for rejected in &self.rejected {
             say("refused: ", rejected);
+        }
+        for field in &self.without_effect {
+            say("accepted without effect: ", field);
         }
         for held in &self.held {
             say("held: ", held);

@@ -47,12 +47,10 @@ pub fn manager(routes: RouteConfiguration) -> HttpConnectionManager {
         max_headers_count: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
-        request_timeout: None,
         request_headers_timeout: None,
         accept_http_10: false,
         use_remote_address: false,
         skip_xff_append: false,
-        xff_num_trusted_hops: 0,
         server_name: "istio-envoy".to_owned(),
         server_header: ServerHeader::Overwrite,
         generate_request_id: false,
@@ -111,7 +109,6 @@ pub fn route(prefix: &str, action: Action) -> Route {
         },
         action,
         headers: HeaderMutations::default(),
-        decorator: None,
     }
 }
 

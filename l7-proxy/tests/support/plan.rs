@@ -104,7 +104,6 @@ pub fn eds(name: &str) -> Cluster {
         idle_timeout: None,
         max_requests_per_connection: None,
         tcp_keepalive: None,
-        bind_address: None,
         healthy_panic_threshold: 50,
         locality_weighted: false,
         service: None,
@@ -161,7 +160,6 @@ pub fn chain(tcp_proxy: TcpProxy) -> FilterChain {
 
 pub fn tcp_proxy(cluster: TcpClusterSpecifier) -> TcpProxy {
     TcpProxy {
-        stat_prefix: String::new(),
         cluster,
         idle_timeout: None,
         max_connect_attempts: 1,

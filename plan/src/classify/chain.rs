@@ -81,7 +81,6 @@ pub(super) fn chain_finding<'a>(
 
 fn tcp_finding(proxy: &ProxyPlan, at: ChainAt<'_>, tcp_proxy: &TcpProxy) -> Finding {
     let TcpProxy {
-        stat_prefix: _,
         cluster,
         idle_timeout,
         max_connect_attempts,

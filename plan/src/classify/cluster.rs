@@ -123,8 +123,6 @@ pub(super) fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'stati
         idle_timeout,
         max_requests_per_connection,
         tcp_keepalive,
-        // Inbound only, where the application's view of the peer is better without it.
-        bind_address: _,
         // Judged with the endpoints.
         healthy_panic_threshold: _,
         locality_weighted: _,

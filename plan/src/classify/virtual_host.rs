@@ -60,7 +60,7 @@ fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
 }
 
 fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
-    let Route { name: _, route_match, action, headers, decorator: _ } = route;
+    let Route { name: _, route_match, action, headers } = route;
     let RouteMatch {
         path,
         // No difference for the prefix `/`.

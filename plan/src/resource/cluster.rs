@@ -1,6 +1,5 @@
 //! `cluster.v3.Cluster`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +30,6 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// `upstream_connection_options.tcp_keepalive`.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// `upstream_bind_config.source_address`.
-    pub bind_address: Option<IpAddr>,
     /// `common_lb_config.healthy_panic_threshold` in percent; Envoy's default is 50; 0 is off.
     pub healthy_panic_threshold: u8,
     /// `lb_policy` takes locality weights into account (`locality_weighted_lb_config`).

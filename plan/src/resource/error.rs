@@ -24,6 +24,12 @@ impl FieldPath {
         Self(format!("{}[{index}]", self.0))
     }
 
+    /// The name of the last field on the path.
+    pub fn last(&self) -> &str {
+        let last = self.0.rsplit('.').next().unwrap_or_default();
+        last.split('[').next().unwrap_or_default()
+    }
+
     /// The path of one value of the map field at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
@@ -52,6 +58,22 @@ impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, reason } = self;
         if path.0.is_empty() { f.write_str(reason) } else { write!(f, "{path}: {reason}") }
+    }
+}
+
+/// One field that is accepted without the effect that Envoy would give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldNote {
+    /// Where.
+    pub path: FieldPath,
+    /// What does not happen, or why nothing has to.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for FieldNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, reason } = self;
+        write!(f, "{path}: {reason}")
     }
 }
 

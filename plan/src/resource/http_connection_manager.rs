@@ -25,8 +25,6 @@ pub struct HttpConnectionManager {
     pub idle_timeout: Option<Duration>,
     /// `stream_idle_timeout`: `None` is never (an explicit 0); Envoy's default is 5 min.
     pub stream_idle_timeout: Option<Duration>,
-    /// `request_timeout`: time to receive the whole request; `None` is never.
-    pub request_timeout: Option<Duration>,
     /// `request_headers_timeout`; `None` is never.
     pub request_headers_timeout: Option<Duration>,
     /// `http_protocol_options.accept_http_10`.
@@ -35,8 +33,6 @@ pub struct HttpConnectionManager {
     pub use_remote_address: bool,
     /// `skip_xff_append`.
     pub skip_xff_append: bool,
-    /// `xff_num_trusted_hops`.
-    pub xff_num_trusted_hops: u32,
     /// `server_name`; Envoy's default is `envoy`, Istio's `istio-envoy`.
     pub server_name: String,
     /// `server_header_transformation`.

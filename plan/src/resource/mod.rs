@@ -15,4 +15,4 @@ pub mod tcp_proxy;
 
 mod error;
 
-pub use error::{FieldError, FieldPath, ResourceError};
+pub use error::{FieldError, FieldNote, FieldPath, ResourceError};

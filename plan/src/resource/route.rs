@@ -88,8 +88,6 @@ pub struct Route {
     pub action: Action,
     /// Header operations of this level.
     pub headers: HeaderMutations,
-    /// `decorator.operation`, for traces.
-    pub decorator: Option<String>,
 }
 
 /// `RouteMatch`: all of it must hold.

@@ -6,8 +6,6 @@ use std::time::Duration;
 /// `TcpProxy`.
 #[derive(Debug)]
 pub struct TcpProxy {
-    /// For statistics.
-    pub stat_prefix: String,
     /// Where to.
     pub cluster: TcpClusterSpecifier,
     /// `idle_timeout`: `None` is never (an explicit 0); Envoy's default is 1 h.

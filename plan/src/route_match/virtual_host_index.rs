@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::resource::route::{Domain, VirtualHost};
 
 /// Positions of virtual hosts by domain: exact, then the longest suffix, then the longest prefix, then any (Envoy's
 /// documentation of `VirtualHost.domains`).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct VirtualHostIndex {
     exact: HashMap<Box<str>, usize>,
     suffixes: Wildcards,
@@ -28,6 +29,13 @@ pub struct DuplicateDomain {
     pub first: String,
     /// The second one's.
     pub second: String,
+}
+
+/// It is made of the virtual hosts beside it, and says no more than they do.
+impl fmt::Debug for VirtualHostIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualHostIndex").finish_non_exhaustive()
+    }
 }
 
 impl VirtualHostIndex {
@@ -91,7 +99,7 @@ fn without_port(authority: &str) -> &str {
 }
 
 /// Wildcard domains by length, the longest first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Wildcards(Vec<(usize, HashMap<Box<str>, usize>)>);
 
 impl Wildcards {

@@ -8,11 +8,12 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
 use orlop_proto::nds::NameTable;
 
-use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::{FieldNote, ResourceError};
+use crate::validate::{Validate, Validated, validated};
 
 /// The parsed resources of all workloads of the node, by their bytes. Holds nothing alive by itself.
 #[derive(Debug, Default)]
@@ -51,16 +52,20 @@ impl Interner {
     }
 }
 
+/// What was accepted with a resource and has no effect yet.
+type Notes = Arc<[FieldNote]>;
+
 /// A resource and the bytes that it was parsed from.
 #[derive(Debug)]
 pub(super) struct Parsed<T> {
     pub(super) resource: Arc<T>,
     pub(super) bytes: Arc<[u8]>,
+    pub(super) notes: Notes,
 }
 
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    by_bytes: HashMap<Arc<[u8]>, Weak<T>>,
+    by_bytes: HashMap<Arc<[u8]>, (Weak<T>, Notes)>,
     /// The size at which the dead are looked for again.
     sweep_at: usize,
 }
@@ -74,28 +79,25 @@ impl<T> Default for Pool<T> {
 const SMALL: usize = 64;
 
 impl<T> Pool<T> {
-    /// The resource of these bytes; `parse` is called only where it is not there yet.
-    pub(super) fn intern(
-        &mut self,
-        bytes: &[u8],
-        parse: impl FnOnce(&[u8]) -> Result<T, ResourceError>,
-    ) -> Result<Parsed<T>, ResourceError> {
-        if let Some((bytes, weak)) = self.by_bytes.get_key_value(bytes)
+    /// The resource of these bytes; `validate` is called only where it is not there yet.
+    pub(super) fn intern(&mut self, bytes: &[u8], validate: Validate<T>) -> Result<Parsed<T>, ResourceError> {
+        if let Some((bytes, (weak, notes))) = self.by_bytes.get_key_value(bytes)
             && let Some(resource) = weak.upgrade()
         {
-            return Ok(Parsed { resource, bytes: Arc::clone(bytes) });
+            return Ok(Parsed { resource, bytes: Arc::clone(bytes), notes: Arc::clone(notes) });
         }
-        let resource = Arc::new(parse(bytes)?);
+        let Validated { resource, notes } = validated(validate, bytes)?;
+        let (resource, notes) = (Arc::new(resource), Notes::from(notes));
         if self.by_bytes.len() >= self.sweep_at {
-            self.by_bytes.retain(|_, weak| weak.strong_count() > 0);
+            self.by_bytes.retain(|_, (weak, _)| weak.strong_count() > 0);
             self.sweep_at = SMALL.max(self.by_bytes.len() * 2);
         }
         let bytes: Arc<[u8]> = bytes.into();
-        self.by_bytes.insert(Arc::clone(&bytes), Arc::downgrade(&resource));
-        Ok(Parsed { resource, bytes })
+        self.by_bytes.insert(Arc::clone(&bytes), (Arc::downgrade(&resource), Arc::clone(&notes)));
+        Ok(Parsed { resource, bytes, notes })
     }
 
     fn alive(&self) -> usize {
-        self.by_bytes.values().filter(|weak| weak.strong_count() > 0).count()
+        self.by_bytes.values().filter(|(weak, _)| weak.strong_count() > 0).count()
     }
 }

@@ -7,6 +7,7 @@
 mod interner;
 mod references;
 mod store;
+mod without_effect;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub(crate) use references::{chains, listener_clusters, rds_names, route_clusters
 pub use interner::Interner;
 pub use orlop_proto::{Resource, ResourceType};
 pub use store::{Store, Stored};
+pub use without_effect::WithoutEffect;
 
 /// What a delivery came to.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::interner::Parsed;
+use crate::resource::FieldNote;
 
 /// An accepted resource.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Stored<T> {
     pub bytes: Arc<[u8]>,
     /// The version that was accepted.
     pub version: String,
+    /// What was accepted and has no effect yet.
+    pub notes: Arc<[FieldNote]>,
 }
 
 /// Resources of one type by name.
@@ -48,8 +51,8 @@ impl<T> Store<T> {
     }
 
     pub(super) fn insert(&mut self, name: &str, version: &str, parsed: Parsed<T>) {
-        let Parsed { resource, bytes } = parsed;
-        self.0.insert(name.into(), Stored { resource, bytes, version: version.to_owned() });
+        let Parsed { resource, bytes, notes } = parsed;
+        self.0.insert(name.into(), Stored { resource, bytes, version: version.to_owned(), notes });
     }
 
     pub(super) fn retain(&mut self, names: &BTreeSet<String>) {

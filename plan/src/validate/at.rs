@@ -2,36 +2,72 @@
 
 use std::cell::RefCell;
 
-use crate::resource::{FieldError, FieldPath};
+use crate::resource::{FieldError, FieldNote, FieldPath};
 
-/// A place in a resource. Problems of all places of one resource come together.
+/// What was found in one resource.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Why the resource is refused.
+    pub(crate) problems: Vec<FieldError>,
+    /// What is accepted and has no effect yet.
+    pub(crate) notes: Vec<FieldNote>,
+    /// What is accepted and has no effect by its nature; listed only where somebody asks.
+    pub(crate) no_effect: Option<Vec<FieldNote>>,
+}
+
+impl Findings {
+    /// With what has no effect by its nature, too.
+    pub(crate) fn listing_everything() -> Self {
+        Self { no_effect: Some(Vec::new()), ..Self::default() }
+    }
+}
+
+/// A place in a resource. The findings of all places of one resource come together.
 #[derive(Clone)]
 pub(super) struct At<'p> {
     path: FieldPath,
-    problems: &'p RefCell<Vec<FieldError>>,
+    findings: &'p RefCell<Findings>,
 }
 
 impl<'p> At<'p> {
-    pub(super) fn root(problems: &'p RefCell<Vec<FieldError>>) -> Self {
-        Self { path: FieldPath::root(), problems }
+    pub(super) fn root(findings: &'p RefCell<Findings>) -> Self {
+        Self { path: FieldPath::root(), findings }
     }
 
     pub(super) fn field(&self, name: &str) -> Self {
-        Self { path: self.path.field(name), problems: self.problems }
+        Self { path: self.path.field(name), findings: self.findings }
     }
 
     pub(super) fn index(&self, index: usize) -> Self {
-        Self { path: self.path.index(index), problems: self.problems }
+        Self { path: self.path.index(index), findings: self.findings }
     }
 
     pub(super) fn key(&self, key: &str) -> Self {
-        Self { path: self.path.key(key), problems: self.problems }
+        Self { path: self.path.key(key), findings: self.findings }
     }
 
     /// Records a problem; `None`, so that a conversion can end with it.
     pub(super) fn refuse<T>(&self, reason: impl Into<String>) -> Option<T> {
-        self.problems.borrow_mut().push(FieldError { path: self.path.clone(), reason: reason.into() });
+        let problem = FieldError { path: self.path.clone(), reason: reason.into() };
+        self.findings.borrow_mut().problems.push(problem);
         None
+    }
+
+    /// Records that what was set here on purpose is accepted and has no effect yet.
+    pub(super) fn not_yet(&self, reason: &'static str) {
+        self.findings.borrow_mut().notes.push(FieldNote { path: self.path.clone(), reason });
+    }
+
+    /// Records that what is set here has no effect by its nature. Costs nothing where nobody asks.
+    pub(super) fn no_effect(&self, reason: &'static str) {
+        if let Some(no_effect) = &mut self.findings.borrow_mut().no_effect {
+            no_effect.push(FieldNote { path: self.path.clone(), reason });
+        }
+    }
+
+    /// Whether somebody asks for what has no effect.
+    pub(super) fn lists_no_effect(&self) -> bool {
+        self.findings.borrow().no_effect.is_some()
     }
 
     /// The value of a field that must be set.
@@ -65,3 +101,15 @@ macro_rules! refuse_set {
     };
 }
 pub(super) use refuse_set;
+
+/// Says why these fields have no effect by their nature: `no_effect!(at; "counts nothing"; first, second)`.
+macro_rules! no_effect {
+    ($at:expr; $reason:literal; $($field:ident),+ $(,)?) => {
+        if $at.lists_no_effect() {
+            $(if $crate::validate::at::is_set(&$field) {
+                $at.field(stringify!($field)).no_effect($reason);
+            })+
+        }
+    };
+}
+pub(super) use no_effect;

@@ -1,5 +1,6 @@
 //! `cluster.v3.Cluster`.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -15,9 +16,10 @@ use envoy_types::pb::envoy::config::core::v3::{BindConfig, Metadata, TcpKeepaliv
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::{Extension, string_of};
 use super::endpoint::load_assignment;
+use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::network_filter::is_metadata_exchange;
 use super::scalar::{duration, expect_own_source, port, socket_address};
 use super::transport_socket;
@@ -32,6 +34,9 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_PANIC_THRESHOLD: u8 = 50;
 /// Envoy's number of samples of least request.
 const DEFAULT_CHOICE_COUNT: u32 = 2;
+/// What sidecars connect from, so that their own connections are not captured again.
+const OWN_SOURCES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)), IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))];
 
 #[expect(clippy::too_many_lines, reason = "one message, taken apart in one place")]
 pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
@@ -39,40 +44,34 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         transport_socket_matches,
         transport_socket_matcher,
         name,
-        // Statistics only.
-        alt_stat_name: _,
-        stats_matcher: _,
+        alt_stat_name,
+        stats_matcher,
         eds_cluster_config,
         connect_timeout,
-        // A hint for memory; the proxy bounds its buffers itself.
-        per_connection_buffer_limit_bytes: _,
+        per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout,
         lb_policy,
         load_assignment,
         health_checks,
         max_requests_per_connection,
         circuit_breakers,
-        // What TLS offers: a hop with TLS is refused.
-        upstream_http_protocol_options: _,
+        upstream_http_protocol_options,
         common_http_protocol_options,
         http_protocol_options,
         http2_protocol_options,
         typed_extension_protocol_options,
-        // How names are resolved: hops through DNS clusters are refused as a whole.
-        dns_refresh_rate: _,
-        dns_jitter: _,
-        dns_failure_refresh_rate: _,
-        respect_dns_ttl: _,
-        dns_lookup_family: _,
-        dns_resolvers: _,
-        use_tcp_for_dns_lookups: _,
-        dns_resolution_config: _,
-        typed_dns_resolver_config: _,
-        // What has not come is waited for in any case.
-        wait_for_warm_on_init: _,
+        dns_refresh_rate,
+        dns_jitter,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_lookup_family,
+        dns_resolvers,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config,
+        wait_for_warm_on_init,
         outlier_detection,
-        // Of original destinations that are not used any more; none are kept.
-        cleanup_interval: _,
+        cleanup_interval,
         upstream_bind_config,
         lb_subset_config,
         common_lb_config,
@@ -81,22 +80,27 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         protocol_selection,
         upstream_connection_options,
         close_connections_on_host_health_failure,
-        // Of active health checks, which are refused.
-        ignore_health_on_host_removal: _,
+        ignore_health_on_host_removal,
         filters,
         load_balancing_policy,
         lrs_server,
         lrs_report_endpoint_metrics,
-        // Statistics only.
-        track_timeout_budgets: _,
+        track_timeout_budgets,
         upstream_config,
-        track_cluster_stats: _,
+        track_cluster_stats,
         preconnect_policy,
         connection_pool_per_downstream_connection,
         queuing_policies,
         cluster_discovery_type,
         lb_config,
     } = value;
+    no_effect!(at; "feeds statistics alone"; alt_stat_name, stats_matcher, track_timeout_budgets, track_cluster_stats);
+    no_effect!(at; "is a hint for memory; the proxy bounds its buffers itself"; per_connection_buffer_limit_bytes);
+    no_effect!(at; "says what TLS offers, and hops with TLS are refused"; upstream_http_protocol_options);
+    no_effect!(at; "says how names are resolved, and hops through DNS clusters are refused"; dns_refresh_rate, dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config);
+    no_effect!(at; "does not matter: what has not come is waited for in any case"; wait_for_warm_on_init);
+    no_effect!(at; "is of original destinations that are kept while unused; none are"; cleanup_interval);
+    no_effect!(at; "is of active health checks, which are refused"; ignore_health_on_host_removal);
     refuse_set!(
         at; transport_socket_matcher, per_connection_buffer_high_watermark_timeout, health_checks,
         lb_subset_config, close_connections_on_host_health_failure, load_balancing_policy, lrs_server,
@@ -128,15 +132,20 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     let downstream_protocol =
         protocol_selection == i32::from(ClusterProtocolSelection::UseDownstreamProtocol);
     let transport_socket = transport_socket::upstream(transport_socket, transport_socket_matches, at);
+    let outlier_detection = outlier_detection.is_some();
+    if outlier_detection {
+        at.field("outlier_detection").not_yet("endpoints that fail are not ejected");
+    }
     let circuit_breakers = breakers(circuit_breakers.unwrap_or_default(), &at.field("circuit_breakers"));
     let lb = common_lb(common_lb_config.unwrap_or_default(), &at.field("common_lb_config"));
     let tcp_keepalive = connection_options(
         upstream_connection_options.unwrap_or_default(),
         &at.field("upstream_connection_options"),
     );
-    let bind_address = bind(upstream_bind_config, &at.field("upstream_bind_config"));
+    let bound = bind(upstream_bind_config, &at.field("upstream_bind_config"));
     let upstream_filters = at.field("filters").each(filters, upstream_filter);
     upstream_filters?;
+    bound?;
     let protocol_options = protocol_options?;
     let (healthy_panic_threshold, locality_weighted) = lb?;
     Some(Cluster {
@@ -147,17 +156,16 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         protocol: if downstream_protocol { UpstreamProtocol::Downstream } else { protocol_options.protocol },
         transport_socket: transport_socket?,
         circuit_breakers,
-        outlier_detection: outlier_detection.is_some(),
+        outlier_detection,
         idle_timeout: protocol_options.idle_timeout,
         max_requests_per_connection: max_requests_per_connection
             .map(|limit| limit.value)
             .or(protocol_options.max_requests_per_connection)
             .filter(|limit| *limit > 0),
         tcp_keepalive,
-        bind_address: bind_address?,
         healthy_panic_threshold,
         locality_weighted,
-        service: metadata.and_then(|metadata| istio_service(&metadata)),
+        service: metadata.and_then(|metadata| istio_service(&metadata, &at.field("metadata"))),
     })
 }
 
@@ -178,6 +186,15 @@ fn discovery(
             return at.field("cluster_type").refuse(format!("{:?} is not supported", custom.name));
         }
     };
+    if kind != DiscoveryType::Eds && eds.is_some() {
+        at.field("eds_cluster_config").no_effect("is of clusters of the type EDS");
+    }
+    if kind != DiscoveryType::Static && endpoints.is_some() {
+        at.field("load_assignment").no_effect("is of STATIC clusters; hops through DNS clusters are refused");
+    }
+    if kind != DiscoveryType::OriginalDst && matches!(lb_config, Some(LbConfig::OriginalDstLbConfig(_))) {
+        at.field("original_dst_lb_config").no_effect("is of clusters of the type ORIGINAL_DST");
+    }
     match kind {
         DiscoveryType::Eds => {
             let EdsClusterConfig { eds_config, service_name } = eds.unwrap_or_default();
@@ -229,11 +246,16 @@ fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<Lb
             refuse_set!(at; slow_start_config);
             DEFAULT_CHOICE_COUNT
         }
-        // Of policies by hash: hops through them are refused. Of original destination: read with the type.
-        Some(
-            LbConfig::RingHashLbConfig(_) | LbConfig::MaglevLbConfig(_) | LbConfig::OriginalDstLbConfig(_),
-        )
-        | None => DEFAULT_CHOICE_COUNT,
+        Some(LbConfig::RingHashLbConfig(_)) => {
+            at.field("ring_hash_lb_config").no_effect("is of balancing by hash: such hops are refused");
+            DEFAULT_CHOICE_COUNT
+        }
+        Some(LbConfig::MaglevLbConfig(_)) => {
+            at.field("maglev_lb_config").no_effect("is of balancing by hash: such hops are refused");
+            DEFAULT_CHOICE_COUNT
+        }
+        // The original destination's is read with the type.
+        Some(LbConfig::OriginalDstLbConfig(_)) | None => DEFAULT_CHOICE_COUNT,
     };
     match ProtoLbPolicy::try_from(policy) {
         Ok(ProtoLbPolicy::RoundRobin) => Some(LbPolicy::RoundRobin),
@@ -251,6 +273,10 @@ fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<Lb
 fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
     let ProtoBreakers { thresholds, per_host_thresholds } = value;
     refuse_set!(at; per_host_thresholds);
+    for (i, _) in thresholds.iter().enumerate().filter(|(_, threshold)| threshold.priority != 0) {
+        let at = at.field("thresholds").index(i).field("priority");
+        at.no_effect("is of routes of high priority, which are refused");
+    }
     let default_priority = thresholds.into_iter().enumerate().find(|(_, threshold)| threshold.priority == 0);
     let (index, threshold) = default_priority.unwrap_or_default();
     let Thresholds {
@@ -260,11 +286,11 @@ fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
         max_requests,
         max_retries,
         retry_budget,
-        // Statistics only.
-        track_remaining: _,
+        track_remaining,
         max_connection_pools,
     } = threshold;
     let at = at.field("thresholds").index(index);
+    no_effect!(at; "feeds statistics alone"; track_remaining);
     refuse_set!(at; retry_budget, max_connection_pools);
     CircuitBreakers {
         max_connections: max_connections.map_or(1024, |limit| limit.value),
@@ -278,16 +304,16 @@ fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
 fn common_lb(value: CommonLbConfig, at: &At<'_>) -> Option<(u8, bool)> {
     let CommonLbConfig {
         healthy_panic_threshold,
-        // How often Envoy rebuilds its balancers.
-        update_merge_window: _,
-        // Of active health checks, which are refused.
-        ignore_new_hosts_until_first_hc: _,
+        update_merge_window,
+        ignore_new_hosts_until_first_hc,
         close_connections_on_host_set_change,
-        // Of policies by hash: hops through them are refused.
-        consistent_hashing_lb_config: _,
+        consistent_hashing_lb_config,
         override_host_status,
         locality_config_specifier,
     } = value;
+    no_effect!(at; "says how often Envoy rebuilds its balancers"; update_merge_window);
+    no_effect!(at; "is of active health checks, which are refused"; ignore_new_hosts_until_first_hc);
+    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; consistent_hashing_lb_config);
     refuse_set!(at; close_connections_on_host_set_change, override_host_status);
     let locality_weighted = match locality_config_specifier {
         None => Some(false),
@@ -324,8 +350,9 @@ fn connection_options(value: UpstreamConnectionOptions, at: &At<'_>) -> Option<T
     })
 }
 
-fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<Option<std::net::IpAddr>> {
-    let Some(value) = value else { return Some(None) };
+/// istiod writes its own addresses into every inbound cluster; any other is a wish.
+fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<()> {
+    let Some(value) = value else { return Some(()) };
     let BindConfig {
         source_address,
         freebind,
@@ -340,14 +367,19 @@ fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<Option<std::net::IpAdd
         validate_network_namespaces
     );
     match source_address {
-        None => Some(None),
+        None => Some(()),
         Some(source) => {
             let at = at.field("source_address");
             let address = socket_address(source, &at)?;
             if address.port() != 0 {
                 return at.field("port_value").refuse("is not supported");
             }
-            Some(Some(address.ip()))
+            if OWN_SOURCES.contains(&address.ip()) {
+                at.no_effect("tells Envoy's own connections from a pod's, which takes no mark here");
+            } else {
+                at.not_yet("connections come from an address that the kernel chooses");
+            }
+            Some(())
         }
     }
 }
@@ -355,6 +387,7 @@ fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<Option<std::net::IpAdd
 /// Network filters of upstream connections: only the exchange of peer metadata, which happens on mutual TLS alone.
 fn upstream_filter(value: Filter, at: &At<'_>) -> Option<()> {
     let Filter { name, typed_config, config_discovery } = value;
+    no_effect!(at; "is named in errors alone"; name);
     refuse_set!(at; config_discovery);
     let at_config = at.field("typed_config");
     let extension = Extension::open(at_config.required(typed_config)?, &at_config)?;
@@ -364,9 +397,10 @@ fn upstream_filter(value: Filter, at: &At<'_>) -> Option<()> {
     extension.refuse("filter", &name, &at_config)
 }
 
-/// The first of the services in istiod's metadata. Other metadata has no reader here.
-fn istio_service(metadata: &Metadata) -> Option<IstioService> {
-    let istio = metadata.filter_metadata.get("istio")?;
+/// The first of the services in istiod's metadata.
+fn istio_service(metadata: &Metadata, at: &At<'_>) -> Option<IstioService> {
+    unread_metadata(metadata, &[ISTIO_METADATA], at);
+    let istio = metadata.filter_metadata.get(ISTIO_METADATA)?;
     let Some(Value { kind: Some(Kind::ListValue(ListValue { values })) }) = istio.fields.get("services")
     else {
         return None;

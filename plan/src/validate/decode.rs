@@ -7,13 +7,14 @@ use envoy_types::pb::google::protobuf::{Any, Struct, Value};
 use orlop_proto::typed_struct::TypedStruct;
 use prost::Message;
 
-use super::at::At;
+use super::at::{At, Findings};
 use super::unknown_fields::unknown_bytes;
 use crate::resource::{FieldError, FieldPath, ResourceError};
 
 /// Decodes and converts a whole resource; every problem of it is in the error.
 pub(super) fn resource<M: Message + Default, T>(
     bytes: &[u8],
+    findings: &RefCell<Findings>,
     name: impl FnOnce(&M) -> String,
     convert: impl FnOnce(M, &At<'_>) -> Option<T>,
 ) -> Result<T, ResourceError> {
@@ -22,11 +23,10 @@ pub(super) fn resource<M: Message + Default, T>(
         fields: vec![FieldError { path: FieldPath::root(), reason: format!("does not decode: {error}") }],
     })?;
     let name = name(&message);
-    let problems = RefCell::new(Vec::new());
-    let at = At::root(&problems);
+    let at = At::root(findings);
     whole(&message, bytes, &at);
     let converted = convert(message, &at);
-    let fields = problems.into_inner();
+    let fields = std::mem::take(&mut findings.borrow_mut().problems);
     match converted {
         Some(resource) if fields.is_empty() => Ok(resource),
         _ => Err(ResourceError { name, fields }),

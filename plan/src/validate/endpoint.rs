@@ -11,8 +11,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::string_of;
+use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::scalar::socket_addr;
 use crate::resource::endpoint::{
     ClusterLoadAssignment, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints,
@@ -48,15 +49,15 @@ pub(super) fn load_assignment(value: Proto, at: &At<'_>) -> Option<ClusterLoadAs
 fn locality_endpoints(value: ProtoLocalityEndpoints, at: &At<'_>) -> Option<LocalityLbEndpoints> {
     let ProtoLocalityEndpoints {
         locality,
-        // Read by load balancing extensions, none of which is supported.
-        metadata: _,
+        metadata,
         lb_endpoints,
         load_balancing_weight,
         priority,
-        // Envoy does not read it either.
-        proximity: _,
+        proximity,
         lb_config,
     } = value;
+    no_effect!(at; "is read by load balancing extensions, none of which is supported"; metadata);
+    no_effect!(at; "is not read by Envoy either"; proximity);
     refuse_set!(at; lb_config);
     let ProtoLocality { region, zone, sub_zone } = locality.unwrap_or_default();
     let weight = match load_balancing_weight {
@@ -91,14 +92,15 @@ fn lb_endpoint(value: ProtoEndpoint, at: &At<'_>) -> Option<LbEndpoint> {
         0 => at.field("load_balancing_weight").refuse("must be 1 or above"),
         weight => Some(weight),
     };
-    // Other metadata, typed or not, is for telemetry and for extensions that are not supported.
-    let Metadata { mut filter_metadata, typed_filter_metadata: _ } = metadata.unwrap_or_default();
+    let metadata = metadata.unwrap_or_default();
+    unread_metadata(&metadata, &[ISTIO_METADATA, SOCKET_MATCH], &at.field("metadata"));
+    let Metadata { mut filter_metadata, .. } = metadata;
     let transport_socket_match = strings(
         filter_metadata.remove(SOCKET_MATCH).unwrap_or_default(),
         &at.field("metadata").field("filter_metadata").key(SOCKET_MATCH),
     );
     let workload = filter_metadata
-        .get("istio")
+        .get(ISTIO_METADATA)
         .and_then(|istio| string_of(istio, "workload"))
         .unwrap_or_default()
         .to_owned();
@@ -107,15 +109,10 @@ fn lb_endpoint(value: ProtoEndpoint, at: &At<'_>) -> Option<LbEndpoint> {
         HostIdentifier::EndpointName(_) => return at.field("endpoint_name").refuse("is not supported"),
     };
     let at = at.field("endpoint");
-    let Endpoint {
-        address,
-        // Nothing checks health actively.
-        health_check_config: _,
-        hostname,
-        additional_addresses,
-        // For statistics.
-        observability_name: _,
-    } = endpoint;
+    let Endpoint { address, health_check_config, hostname, additional_addresses, observability_name } =
+        endpoint;
+    no_effect!(at; "is of active health checks, which are refused"; health_check_config);
+    no_effect!(at; "feeds statistics alone"; observability_name);
     refuse_set!(at; additional_addresses);
     let address = socket_addr(at.required(address)?, &at.field("address"));
     Some(LbEndpoint {

@@ -3,7 +3,7 @@
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain as Proto, FilterChainMatch as ProtoMatch};
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::network_filter::{Parsed, network_filter};
 use super::scalar::{cidr, port};
 use super::transport_socket;
@@ -14,13 +14,13 @@ pub(super) fn filter_chain(value: Proto, at: &At<'_>) -> Option<FilterChain> {
         filter_chain_match: criteria,
         filters,
         use_proxy_proto,
-        // Nothing here reads it.
-        metadata: _,
+        metadata,
         transport_socket,
-        // Of TLS handshakes: such chains refuse their connections.
-        transport_socket_connect_timeout: _,
+        transport_socket_connect_timeout,
         name,
     } = value;
+    no_effect!(at; "has no reader"; metadata);
+    no_effect!(at; "is of TLS handshakes, and such chains refuse their connections"; transport_socket_connect_timeout);
     let use_proxy_proto = use_proxy_proto.is_some_and(|flag| flag.value);
     refuse_set!(at; use_proxy_proto);
     let filter_chain_match =

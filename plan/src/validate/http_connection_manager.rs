@@ -12,10 +12,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager as Proto, Rds, RequestIdExtension,
 };
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use envoy_types::pb::google::protobuf;
 use prost::Name;
 
 use super::access_log::access_logs;
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::http_filter::http_filters;
 use super::route_configuration::route_configuration;
@@ -56,15 +57,13 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         stream_flush_timeout,
         request_timeout,
         request_headers_timeout,
-        // How connections are closed when their listener goes.
-        drain_timeout: _,
-        drain_timeout_jitter: _,
-        delayed_close_timeout: _,
+        drain_timeout,
+        drain_timeout_jitter,
+        delayed_close_timeout,
         access_log,
-        // Of access logs.
-        access_log_flush_interval: _,
-        flush_access_log_on_new_request: _,
-        access_log_options: _,
+        access_log_flush_interval,
+        flush_access_log_on_new_request,
+        access_log_options,
         use_remote_address,
         xff_num_trusted_hops,
         original_ip_detection_extensions,
@@ -76,11 +75,9 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         preserve_external_request_id,
         always_set_request_id_in_response,
         forward_client_cert_details,
-        // What is told of a client certificate: there is none on plaintext.
-        set_current_client_cert_details: _,
+        set_current_client_cert_details,
         forward_client_cert_matcher,
-        // Who answers `100 Continue`, the proxy or the endpoint: the client goes on either way.
-        proxy_100_continue: _,
+        proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         upgrade_configs,
         normalize_path,
@@ -96,12 +93,16 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         typed_header_validation_config,
         append_x_forwarded_port,
         append_local_overload,
-        // Of listeners with PROXY protocol, which are refused.
-        add_proxy_protocol_connection_state: _,
+        add_proxy_protocol_connection_state,
         forward_proto_config,
         route_specifier,
         strip_port_mode,
     } = value;
+    no_effect!(at; "says how connections are closed when their listener goes; they go on with the version that they began with"; drain_timeout, drain_timeout_jitter, delayed_close_timeout);
+    no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
+    no_effect!(at; "says what is told of a client certificate, and plaintext has none"; set_current_client_cert_details);
+    no_effect!(at; "says who answers 100 Continue, the proxy or the endpoint; the client goes on either way"; proxy_100_continue);
+    no_effect!(at; "is of listeners with PROXY protocol, which are refused"; add_proxy_protocol_connection_state);
     let add_user_agent = add_user_agent.is_some_and(|flag| flag.value);
     let stream_error_on_invalid_http_message =
         stream_error_on_invalid_http_message.is_some_and(|flag| flag.value);
@@ -125,7 +126,10 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
     refuse_http2(http2_protocol_options.unwrap_or_default(), &at.field("http2_protocol_options"));
     let stream_idle_timeout =
         timeout(stream_idle_timeout, Some(DEFAULT_STREAM_IDLE_TIMEOUT), &at.field("stream_idle_timeout"));
-    let request_timeout = timeout(request_timeout, None, &at.field("request_timeout"));
+    let request_timeout = unserved_timeout(request_timeout, &at.field("request_timeout"));
+    if xff_num_trusted_hops > 0 {
+        at.field("xff_num_trusted_hops").not_yet("the client's address is not taken from x-forwarded-for");
+    }
     let request_headers_timeout =
         timeout(request_headers_timeout, None, &at.field("request_headers_timeout"));
     let access_logs = access_logs(access_log, &at.field("access_log"));
@@ -137,6 +141,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         escaped_slashes(path_with_escaped_slashes_action, &at.field("path_with_escaped_slashes_action"));
     let forward_client_cert =
         forward_client_cert(forward_client_cert_details, &at.field("forward_client_cert_details"));
+    let traces = traces(tracing, &at.field("tracing"));
     let strip_port = match (strip_matching_host_port, strip_port_mode) {
         (_, Some(StripPortMode::StripAnyHostPort(true))) => StripPort::Any,
         (true, _) => StripPort::Matching,
@@ -148,6 +153,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         .and_then(|routes| route_specifier_of(routes, at));
     let (idle_timeout, max_headers_count, underscores) = common?;
     request_id?;
+    request_timeout?;
     Some(HttpConnectionManager {
         stat_prefix,
         codec: codec?,
@@ -159,12 +165,10 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         max_headers_count,
         idle_timeout,
         stream_idle_timeout: stream_idle_timeout?,
-        request_timeout: request_timeout?,
         request_headers_timeout: request_headers_timeout?,
         accept_http_10,
         use_remote_address: use_remote_address.is_some_and(|flag| flag.value),
         skip_xff_append,
-        xff_num_trusted_hops,
         server_name: if server_name.is_empty() { DEFAULT_SERVER_NAME.to_owned() } else { server_name },
         server_header: server_header?,
         generate_request_id: generate_request_id.is_none_or(|flag| flag.value),
@@ -178,17 +182,31 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         upgrades: upgrades?.into_iter().flatten().collect(),
         strip_port,
         access_logs: access_logs?,
-        tracing: tracing.is_some_and(|tracing| has_provider(&tracing)),
+        tracing: traces,
     })
+}
+
+/// The time that a request may take to arrive; none by default.
+fn unserved_timeout(value: Option<protobuf::Duration>, at: &At<'_>) -> Option<()> {
+    if timeout(value, None, at)?.is_some() {
+        at.not_yet("a request may take any time to arrive");
+    }
+    Some(())
 }
 
 fn bytes(kib: u32) -> usize {
     usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(1024)
 }
 
-/// Without a provider nothing is traced: sampling and tags have nothing to act on.
-fn has_provider(tracing: &Tracing) -> bool {
-    tracing.provider.is_some()
+/// Whether a provider is named: without one, sampling and tags have nothing to act on.
+fn traces(value: Option<Tracing>, at: &At<'_>) -> bool {
+    let Some(value) = value else { return false };
+    if value.provider.is_some() {
+        at.not_yet("no traces are made");
+        return true;
+    }
+    at.no_effect("refines a tracing provider, and none is named");
+    false
 }
 
 fn common(
@@ -231,11 +249,11 @@ fn http1(value: Http1ProtocolOptions, at: &At<'_>) -> bool {
         allow_chunked_length,
         override_stream_error_on_invalid_http_message,
         send_fully_qualified_url,
-        // Which of Envoy's parsers.
-        use_balsa_parser: _,
+        use_balsa_parser,
         allow_custom_methods,
         ignore_http_11_upgrade,
     } = value;
+    no_effect!(at; "chooses among Envoy's own parsers"; use_balsa_parser);
     let allow_absolute_url = allow_absolute_url.is_some_and(|flag| !flag.value);
     refuse_set!(
         at; allow_absolute_url, default_host_for_http_10, header_key_format, enable_trailers, allow_chunked_length,
@@ -267,6 +285,7 @@ fn request_id_extension(value: Option<RequestIdExtension>, at: &At<'_>) -> Optio
     if extension.type_name() != UuidRequestIdConfig::full_name() {
         return extension.refuse("request id extension", "", &at);
     }
+    at.no_effect("says how a request id tells of sampling, and no traces are made");
     Some(())
 }
 

@@ -13,7 +13,7 @@ use orlop_proto::peer_metadata::Config as PeerMetadata;
 use orlop_proto::stats::PluginConfig;
 use prost::Name;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::network_filter::stats;
 use crate::resource::http_connection_manager::HttpFilter;
@@ -30,13 +30,9 @@ pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFi
 
 /// `None` inside for a filter that is switched off: only a route could switch it on, and such routes are refused.
 fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
-    let Proto {
-        name,
-        // Whether Envoy may leave out a filter that it was built without; none of those that are known here.
-        is_optional: _,
-        disabled,
-        config_type,
-    } = value;
+    let Proto { name, is_optional, disabled, config_type } = value;
+    no_effect!(at; "allows a build of Envoy without the filter to leave it out"; is_optional);
+    no_effect!(at; "is named in errors alone"; name);
     if disabled {
         return Some(None);
     }
@@ -70,11 +66,14 @@ fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
             let GrpcWeb {} = extension.message(at)?;
             Some(HttpFilter::GrpcWeb)
         }
-        // What is counted.
-        known if known == GrpcStats::full_name() => Some(HttpFilter::GrpcStats),
-        // Which ALPN is offered upstream: nothing on plaintext.
-        known if known == Alpn::full_name() => Some(HttpFilter::Alpn),
-        // Which of the peers' descriptions are believed and told: labels of metrics.
+        known if known == GrpcStats::full_name() => {
+            at.no_effect("feeds statistics alone");
+            Some(HttpFilter::GrpcStats)
+        }
+        known if known == Alpn::full_name() => {
+            at.no_effect("says which ALPN is offered to endpoints, and hops with TLS are refused");
+            Some(HttpFilter::Alpn)
+        }
         known if known == PeerMetadata::full_name() => {
             let fields = [
                 "downstream_discovery",
@@ -85,6 +84,9 @@ fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
                 "additional_labels",
             ];
             extension.expect_fields(&fields, at);
+            at.no_effect(
+                "says which descriptions of peers are believed and told, for labels of metrics alone",
+            );
             Some(HttpFilter::PeerMetadata)
         }
         _ => extension.refuse("filter", name, at),
@@ -93,19 +95,21 @@ fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
 
 fn refuse_router(value: Router, at: &At<'_>) {
     let Router {
-        // Statistics and traces.
-        dynamic_stats: _,
-        start_child_span: _,
+        dynamic_stats,
+        start_child_span,
         upstream_log,
-        upstream_log_options: _,
+        upstream_log_options,
         suppress_envoy_headers,
         strict_check_headers,
         respect_expected_rq_timeout,
-        suppress_grpc_request_failure_code_stats: _,
+        suppress_grpc_request_failure_code_stats,
         upstream_http_filters,
-        // Of CONNECT, which is refused.
-        reject_connect_request_early_data: _,
+        reject_connect_request_early_data,
     } = value;
+    no_effect!(at; "feeds statistics alone"; dynamic_stats, suppress_grpc_request_failure_code_stats);
+    no_effect!(at; "is of traces, and none are made"; start_child_span);
+    no_effect!(at; "is of access logs, none of which is written"; upstream_log_options);
+    no_effect!(at; "is of CONNECT, which is refused"; reject_connect_request_early_data);
     refuse_set!(
         at; upstream_log, suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout,
         upstream_http_filters
@@ -129,10 +133,10 @@ fn refuse_fault(value: HttpFault, at: &At<'_>) {
         max_active_faults_runtime,
         response_rate_limit_percent_runtime,
         abort_grpc_status_runtime,
-        // Statistics only.
-        disable_downstream_cluster_stats: _,
+        disable_downstream_cluster_stats,
         filter_metadata,
     } = value;
+    no_effect!(at; "feeds statistics alone"; disable_downstream_cluster_stats);
     refuse_set!(
         at; delay, abort, upstream_cluster, headers, downstream_nodes, max_active_faults, response_rate_limit,
         delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,

@@ -1,5 +1,6 @@
 //! `listener.v3.Listener`.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
@@ -8,7 +9,7 @@ use envoy_types::pb::envoy::config::listener::v3::{AdditionalAddress, Listener a
 use prost::Message;
 
 use super::access_log::access_logs;
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::filter_chain::filter_chain;
 use super::listener_filter::listener_filters;
 use super::scalar::{socket_addr, timeout};
@@ -18,52 +19,54 @@ use crate::snapshot::RefusedListener;
 /// Envoy's limit of the time that listener filters take.
 const DEFAULT_LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
+#[expect(clippy::too_many_lines, reason = "one message, taken apart in one place")]
 pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
     let Proto {
         name,
         address,
         additional_addresses,
-        // Statistics only.
-        stat_prefix: _,
-        stats_matcher: _,
+        stat_prefix,
+        stats_matcher,
         filter_chains,
         fcds_config,
         filter_chain_matcher,
         use_original_dst,
         default_filter_chain,
-        // A hint for memory; the proxy bounds its buffers itself.
-        per_connection_buffer_limit_bytes: _,
+        per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout,
-        // Nothing here reads it.
-        metadata: _,
+        metadata,
         deprecated_v1,
-        // What a changed listener does with its connections: they go on with the version that they began with.
-        drain_type: _,
+        drain_type,
         listener_filters: filters,
         listener_filters_timeout,
         continue_on_listener_filters_timeout,
         transparent,
-        // Of sockets that Envoy opens; connections come in by way of the datapath.
-        freebind: _,
+        freebind,
         socket_options,
         tcp_fast_open_queue_length,
         traffic_direction,
         udp_listener_config,
         api_listener,
-        // How connections are spread over threads and accepted.
-        connection_balance_config: _,
-        reuse_port: _,
-        enable_reuse_port: _,
+        connection_balance_config,
+        reuse_port,
+        enable_reuse_port,
         access_log,
-        tcp_backlog_size: _,
-        max_connections_to_accept_per_socket_event: _,
+        tcp_backlog_size,
+        max_connections_to_accept_per_socket_event,
         bind_to_port,
         enable_mptcp,
-        ignore_global_conn_limit: _,
-        bypass_overload_manager: _,
+        ignore_global_conn_limit,
+        bypass_overload_manager,
         tcp_keepalive,
         listener_specifier,
     } = value;
+    no_effect!(at; "feeds statistics alone"; stat_prefix, stats_matcher);
+    no_effect!(at; "is a hint for memory; the proxy bounds its buffers itself"; per_connection_buffer_limit_bytes);
+    no_effect!(at; "has no reader"; metadata);
+    no_effect!(at; "says what a changed listener does with its connections; they go on with the version that they began with"; drain_type);
+    no_effect!(at; "is of a socket that Envoy opens; connections come in by way of the datapath"; freebind, tcp_backlog_size);
+    no_effect!(at; "says how connections are spread over Envoy's threads"; connection_balance_config, reuse_port, enable_reuse_port, max_connections_to_accept_per_socket_event);
+    no_effect!(at; "is of limits that Envoy's bootstrap sets"; ignore_global_conn_limit, bypass_overload_manager);
     let transparent = transparent.is_some_and(|flag| flag.value);
     refuse_set!(
         at; fcds_config, filter_chain_matcher, per_connection_buffer_high_watermark_timeout, deprecated_v1,
@@ -155,8 +158,8 @@ fn refuse_access_logs(logs: Vec<envoy_types::pb::envoy::config::accesslog::v3::A
 /// What can still be said of a listener that was refused.
 pub(crate) fn refused_listener(bytes: &[u8]) -> Option<RefusedListener> {
     let value = Proto::decode(bytes).ok()?;
-    let problems = std::cell::RefCell::new(Vec::new());
-    let at = At::root(&problems);
+    let findings = RefCell::default();
+    let at = At::root(&findings);
     let additional = value.additional_addresses.into_iter().filter_map(|additional| additional.address);
     let addresses = value.address.into_iter().chain(additional);
     Some(RefusedListener {

@@ -9,9 +9,12 @@ use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::Ori
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use crate::resource::listener::{ListenerFilters, PortRanges};
+
+/// Of two, only one could say where it does not look.
+const TWICE: &str = "stands in the list twice";
 
 pub(super) fn listener_filters(values: Vec<ListenerFilter>, at: &At<'_>) -> Option<ListenerFilters> {
     let mut filters = ListenerFilters::default();
@@ -24,6 +27,7 @@ pub(super) fn listener_filters(values: Vec<ListenerFilter>, at: &At<'_>) -> Opti
 
 fn listener_filter(value: ListenerFilter, filters: &mut ListenerFilters, at: &At<'_>) -> Option<()> {
     let ListenerFilter { name, filter_disabled, config_type } = value;
+    no_effect!(at; "is named in errors alone"; name);
     let off = match filter_disabled {
         None => PortRanges::default(),
         Some(predicate) => {
@@ -47,22 +51,26 @@ fn listener_filter(value: ListenerFilter, filters: &mut ListenerFilters, at: &At
         known if known == TlsInspector::full_name() => {
             let TlsInspector {
                 enable_ja3_fingerprinting,
-                // Statistics and limits of Envoy's own buffer.
-                initial_read_buffer_size: _,
+                initial_read_buffer_size,
                 enable_ja4_fingerprinting,
-                max_client_hello_size: _,
+                max_client_hello_size,
                 close_connection_on_client_hello_parsing_errors,
             } = extension.message(&at_config)?;
+            no_effect!(at_config; "bounds Envoy's own buffer"; initial_read_buffer_size, max_client_hello_size);
             refuse_set!(
                 at_config; enable_ja3_fingerprinting, enable_ja4_fingerprinting,
                 close_connection_on_client_hello_parsing_errors
             );
-            filters.tls_inspector = true;
+            if std::mem::replace(&mut filters.tls_inspector, true) {
+                return at.refuse(TWICE);
+            }
             filters.tls_inspector_off = off;
         }
         known if known == HttpInspector::full_name() => {
             let HttpInspector {} = extension.message(&at_config)?;
-            filters.http_inspector = true;
+            if std::mem::replace(&mut filters.http_inspector, true) {
+                return at.refuse(TWICE);
+            }
             filters.http_inspector_off = off;
         }
         _ => return extension.refuse("listener filter", &name, &at_config),

@@ -24,6 +24,7 @@ mod http_filter;
 mod listener;
 mod listener_filter;
 mod matcher;
+mod metadata;
 mod network_filter;
 mod regex;
 mod retry;
@@ -36,58 +37,109 @@ mod transport_socket;
 mod unknown_fields;
 mod upstream_http;
 
+use std::cell::RefCell;
+
 use envoy_types::pb::envoy::config;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
 use orlop_proto::nds::NameTable;
 
-use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::{FieldNote, ResourceError};
 
+pub(crate) use at::Findings;
 pub(crate) use listener::refused_listener;
 
+/// The validation of one kind of resource. Lists what has no effect by its nature where the findings ask for it.
+pub(crate) type Validate<T> = fn(&[u8], &RefCell<Findings>) -> Result<T, ResourceError>;
+
+/// A resource that is fit to serve, and what was accepted with it and has no effect yet.
+#[derive(Debug)]
+pub(crate) struct Validated<T> {
+    pub(crate) resource: T,
+    pub(crate) notes: Vec<FieldNote>,
+}
+
+pub(crate) fn validated<T>(validate: Validate<T>, bytes: &[u8]) -> Result<Validated<T>, ResourceError> {
+    let findings = RefCell::default();
+    let resource = validate(bytes, &findings)?;
+    Ok(Validated { resource, notes: findings.into_inner().notes })
+}
+
 /// `cluster.v3.Cluster`
-pub(crate) fn cluster(bytes: &[u8]) -> Result<Cluster, ResourceError> {
-    decode::resource(bytes, |proto: &config::cluster::v3::Cluster| proto.name.clone(), cluster::cluster)
+pub(crate) fn cluster(bytes: &[u8], findings: &RefCell<Findings>) -> Result<Cluster, ResourceError> {
+    decode::resource(
+        bytes,
+        findings,
+        |proto: &config::cluster::v3::Cluster| proto.name.clone(),
+        cluster::cluster,
+    )
 }
 
 /// `endpoint.v3.ClusterLoadAssignment`
-pub(crate) fn load_assignment(bytes: &[u8]) -> Result<ClusterLoadAssignment, ResourceError> {
-    let name = |proto: &config::endpoint::v3::ClusterLoadAssignment| proto.cluster_name.clone();
-    decode::resource(bytes, name, endpoint::load_assignment)
-}
-
-/// `core.v3.TypedExtensionConfig`
-pub(crate) fn extension_config(bytes: &[u8]) -> Result<TypedExtensionConfig, ResourceError> {
-    decode::resource(bytes, |proto: &TypedExtensionConfig| proto.name.clone(), |proto, _| Some(proto))
-}
-
-/// `tls.v3.Secret`
-pub(crate) fn secret(bytes: &[u8]) -> Result<Secret, ResourceError> {
-    decode::resource(bytes, |proto: &Secret| proto.name.clone(), |proto, _| Some(proto))
-}
-
-/// `nds.v1.NameTable`
-pub(crate) fn name_table(bytes: &[u8]) -> Result<NameTable, ResourceError> {
-    decode::resource(bytes, |_: &NameTable| String::new(), |proto, _| Some(proto))
-}
-
-/// `mesh.v1alpha1.ProxyConfig`
-pub(crate) fn proxy_config(bytes: &[u8]) -> Result<ProxyConfig, ResourceError> {
-    decode::resource(bytes, |_: &ProxyConfig| String::new(), |proto, _| Some(proto))
+pub(crate) fn load_assignment(
+    bytes: &[u8],
+    findings: &RefCell<Findings>,
+) -> Result<ClusterLoadAssignment, ResourceError> {
+    decode::resource(
+        bytes,
+        findings,
+        |proto: &config::endpoint::v3::ClusterLoadAssignment| proto.cluster_name.clone(),
+        endpoint::load_assignment,
+    )
 }
 
 /// `listener.v3.Listener`
-pub(crate) fn listener(bytes: &[u8]) -> Result<Listener, ResourceError> {
-    decode::resource(bytes, |proto: &config::listener::v3::Listener| proto.name.clone(), listener::listener)
+pub(crate) fn listener(bytes: &[u8], findings: &RefCell<Findings>) -> Result<Listener, ResourceError> {
+    decode::resource(
+        bytes,
+        findings,
+        |proto: &config::listener::v3::Listener| proto.name.clone(),
+        listener::listener,
+    )
 }
 
 /// `route.v3.RouteConfiguration`
-pub(crate) fn route_configuration(bytes: &[u8]) -> Result<RouteConfiguration, ResourceError> {
-    let name = |proto: &config::route::v3::RouteConfiguration| proto.name.clone();
-    decode::resource(bytes, name, route_configuration::route_configuration)
+pub(crate) fn route_configuration(
+    bytes: &[u8],
+    findings: &RefCell<Findings>,
+) -> Result<RouteConfiguration, ResourceError> {
+    decode::resource(
+        bytes,
+        findings,
+        |proto: &config::route::v3::RouteConfiguration| proto.name.clone(),
+        route_configuration::route_configuration,
+    )
+}
+
+/// `core.v3.TypedExtensionConfig`
+pub(crate) fn extension_config(
+    bytes: &[u8],
+    findings: &RefCell<Findings>,
+) -> Result<TypedExtensionConfig, ResourceError> {
+    decode::resource(
+        bytes,
+        findings,
+        |proto: &TypedExtensionConfig| proto.name.clone(),
+        |proto, _| Some(proto),
+    )
+}
+
+/// `tls.v3.Secret`
+pub(crate) fn secret(bytes: &[u8], findings: &RefCell<Findings>) -> Result<Secret, ResourceError> {
+    decode::resource(bytes, findings, |proto: &Secret| proto.name.clone(), |proto, _| Some(proto))
+}
+
+/// `nds.v1.NameTable`
+pub(crate) fn name_table(bytes: &[u8], findings: &RefCell<Findings>) -> Result<NameTable, ResourceError> {
+    decode::resource(bytes, findings, |_: &NameTable| String::new(), |proto, _| Some(proto))
+}
+
+/// `mesh.v1alpha1.ProxyConfig`
+pub(crate) fn proxy_config(bytes: &[u8], findings: &RefCell<Findings>) -> Result<ProxyConfig, ResourceError> {
+    decode::resource(bytes, findings, |_: &ProxyConfig| String::new(), |proto, _| Some(proto))
 }

@@ -9,7 +9,7 @@ use orlop_proto::metadata_exchange::MetadataExchange;
 use orlop_proto::stats::PluginConfig;
 use prost::Name;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::http_connection_manager::http_connection_manager;
 use super::tcp_proxy::tcp_proxy;
@@ -22,6 +22,7 @@ pub(super) enum Parsed {
 
 pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
     let Filter { name, config_type } = value;
+    no_effect!(at; "is named in errors alone"; name);
     let at_config = at.field("typed_config");
     let extension = match config_type {
         Some(filter::ConfigType::TypedConfig(any)) => Extension::open(any, &at_config)?,
@@ -56,26 +57,29 @@ pub(super) fn is_metadata_exchange(extension: &Extension, at: &At<'_>) -> bool {
         return false;
     }
     extension.expect_fields(&["protocol", "enable_discovery", "additional_labels"], at);
+    at.no_effect("needs the ALPN istio-peer-exchange, hence TLS, and hops with TLS are refused");
     true
 }
 
 /// `istio.stats` as it comes by default. Metrics of one's own are refused.
 pub(super) fn stats(extension: &Extension, at: &At<'_>) -> Option<()> {
     let PluginConfig {
-        debug: _,
-        max_peer_cache_size: _,
-        stat_prefix: _,
-        field_separator: _,
-        value_separator: _,
+        debug,
+        max_peer_cache_size,
+        stat_prefix,
+        field_separator,
+        value_separator,
         // How the metrics' labels are found, and when they are written.
-        disable_host_header_fallback: _,
-        tcp_reporting_duration: _,
+        disable_host_header_fallback,
+        tcp_reporting_duration,
         metrics,
         definitions,
-        reporter: _,
-        rotation_interval: _,
-        graceful_deletion_interval: _,
+        reporter,
+        rotation_interval,
+        graceful_deletion_interval,
     } = extension.message(at)?;
+    no_effect!(at; "is of Istio's metrics, none of which is written"; debug, max_peer_cache_size, stat_prefix, field_separator, value_separator, disable_host_header_fallback, tcp_reporting_duration, reporter, rotation_interval, graceful_deletion_interval);
     refuse_set!(at; metrics, definitions);
+    at.not_yet("Istio's metrics are not written");
     Some(())
 }

@@ -9,11 +9,11 @@ use std::str::Chars;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use regex::Regex;
 
-use super::at::At;
+use super::at::{At, no_effect};
 
 /// A pattern that must match the whole text.
 pub(super) fn full_match(value: RegexMatcher, at: &At<'_>) -> Option<Regex> {
-    let pattern = pattern(value);
+    let pattern = pattern(value, at);
     compile(&pattern, |translated| format!(r"\A(?:{translated})\z"), &at.field("regex"))
 }
 
@@ -21,16 +21,16 @@ pub(super) fn full_match(value: RegexMatcher, at: &At<'_>) -> Option<Regex> {
 pub(super) fn substitution(value: RegexMatchAndSubstitute, at: &At<'_>) -> Option<(Regex, String)> {
     let RegexMatchAndSubstitute { pattern: matcher, substitution } = value;
     let at_pattern = at.field("pattern");
-    let pattern = pattern(at_pattern.required(matcher)?);
+    let pattern = pattern(at_pattern.required(matcher)?, &at_pattern);
     let regex = compile(&pattern, str::to_owned, &at_pattern.field("regex"))?;
     let replacement = replacement(&substitution, regex.captures_len())
         .or_else(|| at.field("substitution").refuse("names a group that the pattern does not have"))?;
     Some((regex, replacement))
 }
 
-fn pattern(value: RegexMatcher) -> String {
-    // The engine can only be RE2, and its program size is a limit of Envoy's own.
-    let RegexMatcher { regex, engine_type: _ } = value;
+fn pattern(value: RegexMatcher, at: &At<'_>) -> String {
+    let RegexMatcher { regex, engine_type } = value;
+    no_effect!(at; "can only be RE2; the size of programs is limited here in any case"; engine_type);
     regex
 }
 

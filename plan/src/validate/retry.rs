@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use prost::Name;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::header::header_matcher;
 use super::scalar::{duration, timeout};
@@ -122,15 +122,18 @@ fn back_off(value: Option<RetryBackOff>, at: &At<'_>) -> Option<(Duration, Durat
 
 fn previous_hosts(value: RetryHostPredicate, at: &At<'_>) -> Option<()> {
     let RetryHostPredicate { name, config_type } = value;
+    no_effect!(at; "is named in errors alone"; name);
     match config_type {
         // By name alone, as older control planes write it.
         None if name == "envoy.retry_host_predicates.previous_hosts" => Some(()),
         Some(retry_host_predicate::ConfigType::TypedConfig(any)) => {
-            let extension = Extension::open(any, at)?;
+            let at = at.field("typed_config");
+            let extension = Extension::open(any, &at)?;
             if extension.type_name() == PreviousHostsPredicate::full_name() {
+                let PreviousHostsPredicate {} = extension.message(&at)?;
                 return Some(());
             }
-            extension.refuse("retry host predicate", &name, at)
+            extension.refuse("retry host predicate", &name, &at)
         }
         None => at.refuse(format!("retry host predicate {name:?} is not supported")),
     }
@@ -138,16 +141,20 @@ fn previous_hosts(value: RetryHostPredicate, at: &At<'_>) -> Option<()> {
 
 fn previous_priorities(value: RetryPriority, at: &At<'_>) -> Option<bool> {
     let RetryPriority { name, config_type } = value;
+    no_effect!(at; "is named in errors alone"; name);
     let Some(retry_priority::ConfigType::TypedConfig(any)) = config_type else {
         return at.refuse(format!("retry priority {name:?} is not supported"));
     };
-    let extension = Extension::open(any, at)?;
+    let at = at.field("typed_config");
+    let extension = Extension::open(any, &at)?;
     if extension.type_name() != PreviousPrioritiesConfig::full_name() {
-        return extension.refuse("retry priority", &name, at);
+        return extension.refuse("retry priority", &name, &at);
     }
-    let PreviousPrioritiesConfig { update_frequency } = extension.message(at)?;
+    let PreviousPrioritiesConfig { update_frequency } = extension.message(&at)?;
+    no_effect!(at; "says how often Envoy computes priorities anew"; update_frequency);
     if update_frequency > 1 {
         return at.field("update_frequency").refuse("above 1 is not supported");
     }
+    at.not_yet("the priorities that were tried are not avoided");
     Some(true)
 }

@@ -5,13 +5,13 @@ use envoy_types::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction as ProtoDirectResponse, QueryParameterMatcher as ProtoQueryParameter,
+    DirectResponseAction as ProtoDirectResponse, QueryParameterMatcher as ProtoQueryParameter,
     RedirectAction as ProtoRedirect, Route as Proto, RouteMatch as ProtoMatch, query_parameter_matcher,
     route as oneof, route_match,
 };
 use http::StatusCode;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::header::{Mutations, header_matcher};
 use super::matcher::string_matcher;
 use super::regex::{full_match, substitution};
@@ -27,23 +27,23 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
     let Proto {
         name,
         r#match,
-        // Nothing here reads it.
-        metadata: _,
+        metadata,
         decorator,
         typed_per_filter_config,
         request_headers_to_add,
         request_headers_to_remove,
         response_headers_to_add,
         response_headers_to_remove,
-        // Refines a tracing provider, and there is none.
-        tracing: _,
+        tracing,
         per_request_buffer_limit_bytes,
-        // Statistics only.
-        stat_prefix: _,
+        stat_prefix,
         request_body_buffer_limit,
         route_specifiers,
         action,
     } = value;
+    no_effect!(at; "has no reader"; metadata);
+    no_effect!(at; "is of traces, and none are made"; decorator, tracing);
+    no_effect!(at; "feeds statistics alone"; stat_prefix);
     refuse_set!(at; per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
     refuse_per_filter_config(typed_per_filter_config, at);
     let at_match = at.field("match");
@@ -66,9 +66,7 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         oneof::Action::FilterAction(_) => at.field("filter_action").refuse("is not supported"),
         oneof::Action::NonForwardingAction(_) => at.field("non_forwarding_action").refuse("is not supported"),
     });
-    // `propagate` is of traces, and none are made.
-    let decorator = decorator.map(|Decorator { operation, propagate: _ }| operation);
-    Some(Route { name, route_match: route_match?, action: action?, headers: headers?, decorator })
+    Some(Route { name, route_match: route_match?, action: action?, headers: headers? })
 }
 
 fn route_match(value: ProtoMatch, at: &At<'_>) -> Option<RouteMatch> {
@@ -195,15 +193,20 @@ fn direct_response(value: ProtoDirectResponse, max_body: usize, at: &At<'_>) -> 
     let at_body = at.field("body");
     let body = match body {
         None => Some(Vec::new()),
-        Some(DataSource { watched_directory: _, specifier }) => match specifier {
-            Some(data_source::Specifier::InlineBytes(bytes)) => Some(bytes),
-            Some(data_source::Specifier::InlineString(text)) => Some(text.into_bytes()),
-            Some(data_source::Specifier::Filename(_)) => at_body.field("filename").refuse("is not supported"),
-            Some(data_source::Specifier::EnvironmentVariable(_)) => {
-                at_body.field("environment_variable").refuse("is not supported")
+        Some(DataSource { watched_directory, specifier }) => {
+            refuse_set!(at_body; watched_directory);
+            match specifier {
+                Some(data_source::Specifier::InlineBytes(bytes)) => Some(bytes),
+                Some(data_source::Specifier::InlineString(text)) => Some(text.into_bytes()),
+                Some(data_source::Specifier::Filename(_)) => {
+                    at_body.field("filename").refuse("is not supported")
+                }
+                Some(data_source::Specifier::EnvironmentVariable(_)) => {
+                    at_body.field("environment_variable").refuse("is not supported")
+                }
+                None => at_body.refuse("is empty"),
             }
-            None => at_body.refuse("is empty"),
-        },
+        }
     };
     let body = body?;
     if body.len() > max_body {

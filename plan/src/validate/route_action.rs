@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight,
 use envoy_types::pb::envoy::config::route::v3::{RouteAction as Proto, WeightedCluster as ProtoWeighted};
 use http::StatusCode;
 
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::header::{Mutations, header_name};
 use super::regex::substitution;
 use super::retry::retry_policy;
@@ -42,10 +42,8 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         request_mirror_policies,
         priority,
         rate_limits,
-        // Of `rate_limits`, which are refused.
-        include_vh_rate_limits: _,
-        // Only a cluster with a consistent hash reads it, and hops through those are refused.
-        hash_policy: _,
+        include_vh_rate_limits,
+        hash_policy,
         cors,
         max_grpc_timeout,
         grpc_timeout_offset,
@@ -58,6 +56,8 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         cluster_specifier,
         host_rewrite_specifier,
     } = value;
+    no_effect!(at; "is of rate_limits, which are refused"; include_vh_rate_limits);
+    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; hash_policy);
     refuse_set!(
         at; metadata_match, path_rewrite_policy, path_rewrite, flush_timeout, early_data_policy,
         retry_policy_typed_config, request_mirror_policies, priority, rate_limits, cors, grpc_timeout_offset,
@@ -171,6 +171,7 @@ fn weighted_clusters(value: ProtoWeighted, at: &At<'_>) -> Option<WeightedCluste
     let Some(sum) = sum.filter(|sum| *sum > 0) else {
         return at.field("clusters").refuse("has weights whose sum is 0 or above 4294967295");
     };
+    no_effect!(at; "is checked to be the sum of the weights"; total_weight);
     if total_weight.is_some_and(|total| total.value != sum) {
         return at.field("total_weight").refuse(format!("is not the sum of the weights, {sum}"));
     }

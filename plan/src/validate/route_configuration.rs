@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::at::{At, is_set, refuse_set};
+use super::at::{At, is_set, no_effect, refuse_set};
 use super::decode::Extension;
 use super::header::{Mutations, header_name};
 use super::retry::retry_policy;
@@ -31,8 +31,7 @@ pub(super) fn route_configuration(value: Proto, at: &At<'_>) -> Option<RouteConf
         request_headers_to_add,
         request_headers_to_remove,
         most_specific_header_mutations_wins,
-        // A route to a cluster that is not there is answered with `cluster_not_found_response_code`, as with RDS.
-        validate_clusters: _,
+        validate_clusters,
         max_direct_response_body_size_bytes,
         cluster_specifier_plugins,
         request_mirror_policies,
@@ -40,15 +39,17 @@ pub(super) fn route_configuration(value: Proto, at: &At<'_>) -> Option<RouteConf
         vhost_header,
         ignore_path_parameters_in_path_matching,
         typed_per_filter_config,
-        // Nothing here reads it.
-        metadata: _,
+        metadata,
         route_specifiers,
     } = value;
+    no_effect!(at; "does not matter: a route to a cluster that is not there is answered with cluster_not_found_response_code"; validate_clusters);
+    no_effect!(at; "has no reader"; metadata);
     refuse_set!(
         at; vhds, cluster_specifier_plugins, request_mirror_policies, vhost_header,
         ignore_path_parameters_in_path_matching, route_specifiers
     );
     refuse_per_filter_config(typed_per_filter_config, at);
+    no_effect!(at; "bounds the bodies of direct responses, which are checked"; max_direct_response_body_size_bytes);
     let max_body = max_direct_response_body_size_bytes
         .map_or(DEFAULT_MAX_BODY, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
     let headers = Mutations {
@@ -85,8 +86,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
         routes,
         matcher,
         require_tls,
-        // Statistics only.
-        virtual_clusters: _,
+        virtual_clusters,
         rate_limits,
         request_headers_to_add,
         request_headers_to_remove,
@@ -103,10 +103,11 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
         per_request_buffer_limit_bytes,
         request_body_buffer_limit,
         request_mirror_policies,
-        // Nothing here reads it.
-        metadata: _,
+        metadata,
         route_specifiers,
     } = value;
+    no_effect!(at; "feeds statistics alone"; virtual_clusters);
+    no_effect!(at; "has no reader"; metadata);
     refuse_set!(
         at; matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
         per_request_buffer_limit_bytes, request_body_buffer_limit, request_mirror_policies, route_specifiers

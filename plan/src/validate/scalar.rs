@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::
 use envoy_types::pb::google::protobuf;
 use ipnet::IpNet;
 
-use super::at::{At, is_set, refuse_set};
+use super::at::{At, is_set, no_effect, refuse_set};
 
 /// Text that may be left out. Envoy takes empty text for none inside of a `oneof` too; istiod writes `path_redirect: ""`.
 pub(super) fn optional_text(value: String) -> Option<String> {
@@ -64,11 +64,11 @@ pub(super) fn socket_address(value: SocketAddress, at: &At<'_>) -> Option<Socket
         protocol,
         address,
         resolver_name,
-        // Of listeners that are bound; none is.
-        ipv4_compat: _,
+        ipv4_compat,
         network_namespace_filepath,
         port_specifier,
     } = value;
+    no_effect!(at; "is of listeners that are bound; none is"; ipv4_compat);
     refuse_set!(at; protocol, resolver_name, network_namespace_filepath);
     let ip = address
         .parse::<IpAddr>()
@@ -97,7 +97,9 @@ pub(super) fn cidr(value: CidrRange, at: &At<'_>) -> Option<IpNet> {
 
 /// The default of a runtime fraction in parts per million; no runtime overrides it here.
 pub(super) fn per_million(value: &RuntimeFractionalPercent, at: &At<'_>) -> Option<u32> {
-    let RuntimeFractionalPercent { default_value, runtime_key: _ } = value;
+    let RuntimeFractionalPercent { default_value, runtime_key } = value;
+    let runtime_key = runtime_key.as_str();
+    no_effect!(at; "names a key of Envoy's runtime, and there is none"; runtime_key);
     let FractionalPercent { numerator, denominator } = (*default_value).unwrap_or_default();
     let factor = match DenominatorType::try_from(denominator) {
         Ok(DenominatorType::Hundred) => 10_000,
@@ -111,22 +113,23 @@ pub(super) fn per_million(value: &RuntimeFractionalPercent, at: &At<'_>) -> Opti
 /// Resources are asked for where the node gets all of its configuration; another source is refused.
 pub(super) fn expect_own_source(source: Option<ConfigSource>, at: &At<'_>) {
     let Some(source) = source else { return };
-    let ConfigSource {
-        authorities,
-        // What has not come is waited for, without limit.
-        initial_fetch_timeout: _,
-        resource_api_version: _,
-        config_source_specifier,
-    } = source;
+    let ConfigSource { authorities, initial_fetch_timeout, resource_api_version, config_source_specifier } =
+        source;
+    no_effect!(at; "does not matter: what has not come is waited for without limit"; initial_fetch_timeout);
+    no_effect!(at; "can only be v3"; resource_api_version);
     refuse_set!(at; authorities);
     match config_source_specifier {
-        Some(
-            config_source::ConfigSourceSpecifier::Ads(_)
-            | config_source::ConfigSourceSpecifier::Self_(_)
-            // A node that is configured from files reads all files of its directory.
-            | config_source::ConfigSourceSpecifier::PathConfigSource(_),
-        )
-        | None => {}
+        Some(config_source::ConfigSourceSpecifier::Ads(_)) => {
+            at.field("ads").no_effect("is where everything comes from");
+        }
+        Some(config_source::ConfigSourceSpecifier::Self_(_)) => {
+            at.field("self").no_effect("is where everything comes from");
+        }
+        Some(config_source::ConfigSourceSpecifier::PathConfigSource(_)) => {
+            at.field("path_config_source")
+                .no_effect("is the directory of a node that is configured from files, all of which it reads");
+        }
+        None => {}
         Some(config_source::ConfigSourceSpecifier::Path(path)) if !is_set(&path) => {}
         Some(config_source::ConfigSourceSpecifier::Path(_)) => {
             let _: Option<()> = at.field("path").refuse("is not supported");

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 };
 
 use super::access_log::access_logs;
-use super::at::{At, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::scalar::{optional_duration, timeout};
 use super::upstream_http::DEFAULT_IDLE_TIMEOUT;
 use crate::resource::tcp_proxy::{TcpClusterSpecifier, TcpProxy};
@@ -23,15 +23,13 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         access_log,
         max_connect_attempts,
         backoff_options,
-        // Only a cluster with a consistent hash reads it, and hops through those are refused.
-        hash_policy: _,
+        hash_policy,
         tunneling_config,
         max_downstream_connection_duration,
         max_downstream_connection_duration_jitter_percentage,
-        // Of access logs.
-        access_log_flush_interval: _,
-        flush_access_log_on_connected: _,
-        access_log_options: _,
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        access_log_options,
         proxy_protocol_tlvs,
         proxy_protocol_tlv_merge_policy,
         upstream_connect_mode,
@@ -39,6 +37,9 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         check_drain_close,
         cluster_specifier,
     } = value;
+    no_effect!(at; "feeds statistics alone"; stat_prefix);
+    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; hash_policy);
+    no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_connected, access_log_options);
     refuse_set!(
         at; on_demand, metadata_match, downstream_idle_timeout, upstream_idle_timeout, backoff_options,
         tunneling_config, max_downstream_connection_duration_jitter_percentage, proxy_protocol_tlvs,
@@ -59,7 +60,6 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         ClusterSpecifier::WeightedClusters(value) => weighted(value, &at.field("weighted_clusters")),
     });
     Some(TcpProxy {
-        stat_prefix,
         cluster: cluster?,
         idle_timeout: idle_timeout?,
         max_connect_attempts,

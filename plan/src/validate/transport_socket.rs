@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use prost::Name;
 
-use super::at::At;
+use super::at::{At, no_effect};
 use super::decode::Extension;
 use crate::resource::cluster::UpstreamTransportSocket;
 use crate::resource::listener::DownstreamTransportSocket;
@@ -24,15 +24,23 @@ enum Kinds {
 
 fn kind(value: TransportSocket, tls: &str, at: &At<'_>) -> Option<Kinds> {
     let TransportSocket { name, config_type } = value;
+    no_effect!(at; "is named in errors alone"; name);
     match config_type {
         None if name == "envoy.transport_sockets.raw_buffer" => Some(Kinds::Raw),
         None => at.refuse(format!("transport socket {name:?} is not supported")),
         Some(transport_socket::ConfigType::TypedConfig(any)) => {
-            let extension = Extension::open(any, at)?;
+            let at = at.field("typed_config");
+            let extension = Extension::open(any, &at)?;
             match extension.type_name() {
-                known if known == RawBuffer::full_name() => Some(Kinds::Raw),
-                known if known == tls => Some(Kinds::Tls),
-                _ => extension.refuse("transport socket", &name, &at.field("typed_config")),
+                known if known == RawBuffer::full_name() => {
+                    let RawBuffer {} = extension.message(&at)?;
+                    Some(Kinds::Raw)
+                }
+                known if known == tls => {
+                    at.no_effect("is not looked into: hops with TLS are refused");
+                    Some(Kinds::Tls)
+                }
+                _ => extension.refuse("transport socket", &name, &at),
             }
         }
     }
@@ -63,7 +71,8 @@ pub(super) fn upstream(
     let mut rest = None;
     for (i, value) in matches.into_iter().enumerate() {
         let at = at.index(i);
-        let TransportSocketMatch { name: _, r#match, transport_socket } = value;
+        let TransportSocketMatch { name, r#match, transport_socket } = value;
+        no_effect!(at; "feeds statistics alone"; name);
         let at_socket = at.field("transport_socket");
         let kind = kind(at_socket.required(transport_socket)?, &tls, &at_socket)?;
         if rest.is_some() {

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
-use super::at::{At, is_set, refuse_set};
+use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::scalar::timeout;
 use crate::resource::cluster::UpstreamProtocol;
@@ -55,7 +55,7 @@ pub(super) fn upstream_http(
         }
     }
     let Legacy { common: common_options, http1, http2 } = legacy;
-    refuse_http1(&http1.unwrap_or_default(), &at.field("http_protocol_options"));
+    refuse_http1(http1.unwrap_or_default(), &at.field("http_protocol_options"));
     let is_http2 = http2.is_some();
     refuse_http2(http2.unwrap_or_default(), &at.field("http2_protocol_options"));
     let (idle_timeout, max_requests_per_connection) =
@@ -67,8 +67,7 @@ pub(super) fn upstream_http(
 fn http_protocol_options(value: HttpProtocolOptions, at: &At<'_>) -> Option<UpstreamHttp> {
     let HttpProtocolOptions {
         common_http_protocol_options,
-        // What TLS offers: a hop with TLS is refused.
-        upstream_http_protocol_options: _,
+        upstream_http_protocol_options,
         http_filters,
         header_validation_config,
         outlier_detection,
@@ -77,6 +76,7 @@ fn http_protocol_options(value: HttpProtocolOptions, at: &At<'_>) -> Option<Upst
         retry_policy,
         upstream_protocol_options,
     } = value;
+    no_effect!(at; "says what TLS offers, and hops with TLS are refused"; upstream_http_protocol_options);
     refuse_set!(at; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy, retry_policy);
     let common = common(common_http_protocol_options, &at.field("common_http_protocol_options"));
     let protocol = protocol(upstream_protocol_options, at);
@@ -92,7 +92,7 @@ fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<Upstr
             match protocol_config {
                 None => Some(UpstreamProtocol::Http1),
                 Some(ProtocolConfig::HttpProtocolOptions(options)) => {
-                    refuse_http1(&options, &at.field("http_protocol_options"));
+                    refuse_http1(options, &at.field("http_protocol_options"));
                     Some(UpstreamProtocol::Http1)
                 }
                 Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
@@ -112,7 +112,7 @@ fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<Upstr
                 http3_protocol_options,
             } = config;
             refuse_set!(at; http3_protocol_options);
-            refuse_http1(&http_protocol_options.unwrap_or_default(), &at.field("http_protocol_options"));
+            refuse_http1(http_protocol_options.unwrap_or_default(), &at.field("http_protocol_options"));
             refuse_http2(http2_protocol_options.unwrap_or_default(), &at.field("http2_protocol_options"));
             Some(UpstreamProtocol::Downstream)
         }
@@ -141,37 +141,54 @@ fn common(value: Option<CommonOptions>, at: &At<'_>) -> Option<(Option<Duration>
 }
 
 /// None of the settings of HTTP/1 is honoured towards endpoints.
-fn refuse_http1(value: &Http1ProtocolOptions, at: &At<'_>) {
-    if is_set(value) {
-        let _: Option<()> = at.refuse("settings of HTTP/1 are not supported");
-    }
+fn refuse_http1(value: Http1ProtocolOptions, at: &At<'_>) {
+    let Http1ProtocolOptions {
+        allow_absolute_url,
+        accept_http_10,
+        default_host_for_http_10,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        use_balsa_parser,
+        allow_custom_methods,
+        ignore_http_11_upgrade,
+    } = value;
+    no_effect!(at; "chooses among Envoy's own parsers"; use_balsa_parser);
+    refuse_set!(
+        at; allow_absolute_url, accept_http_10, default_host_for_http_10, header_key_format, enable_trailers,
+        allow_chunked_length, override_stream_error_on_invalid_http_message, send_fully_qualified_url,
+        allow_custom_methods, ignore_http_11_upgrade
+    );
 }
 
 /// Windows and the like tune the codec and change no answer; the rest is refused.
 pub(super) fn refuse_http2(value: Http2ProtocolOptions, at: &At<'_>) {
     let Http2ProtocolOptions {
-        hpack_table_size: _,
-        max_concurrent_streams: _,
-        initial_stream_window_size: _,
-        initial_connection_window_size: _,
+        hpack_table_size,
+        max_concurrent_streams,
+        initial_stream_window_size,
+        initial_connection_window_size,
         allow_connect,
         allow_metadata,
-        max_outbound_frames: _,
-        max_outbound_control_frames: _,
-        max_consecutive_inbound_frames_with_empty_payload: _,
-        max_inbound_priority_frames_per_stream: _,
-        max_inbound_window_update_frames_per_data_frame_sent: _,
-        stream_error_on_invalid_http_messaging: _,
-        override_stream_error_on_invalid_http_message: _,
+        max_outbound_frames,
+        max_outbound_control_frames,
+        max_consecutive_inbound_frames_with_empty_payload,
+        max_inbound_priority_frames_per_stream,
+        max_inbound_window_update_frames_per_data_frame_sent,
+        stream_error_on_invalid_http_messaging,
+        override_stream_error_on_invalid_http_message,
         custom_settings_parameters,
         connection_keepalive,
-        use_oghttp2_codec: _,
-        max_metadata_size: _,
-        enable_huffman_encoding: _,
-        max_header_field_size_kb: _,
-        disallow_obs_text: _,
-        stream_reset_burst: _,
-        stream_reset_rate: _,
+        use_oghttp2_codec,
+        max_metadata_size,
+        enable_huffman_encoding,
+        max_header_field_size_kb,
+        disallow_obs_text,
+        stream_reset_burst,
+        stream_reset_rate,
     } = value;
+    no_effect!(at; "tunes Envoy's codec and changes no answer"; hpack_table_size, max_concurrent_streams, initial_stream_window_size, initial_connection_window_size, max_outbound_frames, max_outbound_control_frames, max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream, max_inbound_window_update_frames_per_data_frame_sent, stream_error_on_invalid_http_messaging, override_stream_error_on_invalid_http_message, use_oghttp2_codec, max_metadata_size, enable_huffman_encoding, max_header_field_size_kb, disallow_obs_text, stream_reset_burst, stream_reset_rate);
     refuse_set!(at; allow_connect, allow_metadata, custom_settings_parameters, connection_keepalive);
 }

@@ -1,0 +1,246 @@
+//! Resources that are accepted and have every message in them, and values that fit where an empty one does not.
+
+use orlop_proto::ResourceType;
+use serde_json::{Value, json};
+
+/// Types of Istio's own filters, which come as themselves or as `TypedStruct`s.
+pub(super) const ISTIO_TYPES: [&str; 4] = [
+    "io.istio.http.peer_metadata.Config",
+    "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+    "envoy.tcp.metadataexchange.config.MetadataExchange",
+    "stats.PluginConfig",
+];
+
+const HTTP_MANAGER: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+
+const HTTP_INSPECTOR: &str = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
+
+/// An extension's `typed_config`.
+fn typed(name: &str, fields: &Value) -> Value {
+    let mut json = fields.clone();
+    if let Some(object) = json.as_object_mut() {
+        object.insert("@type".to_owned(), json!(format!("type.googleapis.com/{name}")));
+    }
+    json
+}
+
+/// Accepted resources of one kind. Together they give every field a place where it matters.
+pub(super) fn of_resource(resource_type: ResourceType) -> Vec<Value> {
+    let eds = json!({ "eds_config": { "ads": {} } });
+    match resource_type {
+        ResourceType::Cluster => vec![
+            json!({ "name": "c", "type": "EDS", "eds_cluster_config": eds, "lb_policy": "LEAST_REQUEST" }),
+            json!({ "name": "c", "type": "EDS", "eds_cluster_config": eds }),
+            json!({ "name": "c", "type": "EDS", "eds_cluster_config": eds, "lb_policy": "RING_HASH" }),
+            json!({ "name": "c", "type": "STATIC" }),
+            json!({ "name": "c", "type": "STRICT_DNS" }),
+            json!({ "name": "c", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED" }),
+        ],
+        ResourceType::ClusterLoadAssignment => of_message("envoy.config.endpoint.v3.ClusterLoadAssignment"),
+        ResourceType::Listener => {
+            let manager = typed(HTTP_MANAGER, &manager());
+            let listener = |filter: Value| {
+                json!({
+                    "name": "l",
+                    "address": address(),
+                    "bind_to_port": false,
+                    "listener_filters": [{ "name": "tls", "typed_config": typed(TLS_INSPECTOR, &json!({})) }],
+                    "filter_chains": [{ "filters": [{ "name": "f", "typed_config": filter }] }],
+                })
+            };
+            let mut bound = listener(manager.clone());
+            if let Some(object) = bound.as_object_mut() {
+                object.insert("use_original_dst".to_owned(), json!(true));
+            }
+            vec![listener(manager), bound]
+        }
+        ResourceType::RouteConfiguration => of_message("envoy.config.route.v3.RouteConfiguration"),
+        _ => Vec::new(),
+    }
+}
+
+fn address() -> Value {
+    json!({ "socket_address": { "address": "10.0.0.8", "port_value": 80 } })
+}
+
+fn manager() -> Value {
+    json!({
+        "rds": { "route_config_name": "r", "config_source": { "ads": {} } },
+        "http_filters": [{ "name": "router", "typed_config": typed(ROUTER, &json!({})) }],
+    })
+}
+
+fn route() -> Value {
+    json!({ "match": { "prefix": "/" }, "route": { "cluster": "c" } })
+}
+
+/// Messages of one type that are accepted wherever the type is. An empty one unless more is needed.
+pub(super) fn of_message(name: &str) -> Vec<Value> {
+    let name = name.strip_prefix("envoy.").unwrap_or(name);
+    vec![match name {
+        "config.core.v3.Address" => address(),
+        "config.core.v3.SocketAddress" => json!({ "address": "10.0.0.9" }),
+        "config.core.v3.CidrRange" => json!({ "address_prefix": "10.0.0.0", "prefix_len": 8 }),
+        "config.core.v3.DataSource" => json!({ "inline_string": "text" }),
+        "config.core.v3.HeaderValueOption" => json!({ "header": { "key": "x-test", "value": "1" } }),
+        "config.core.v3.HeaderValue" => json!({ "key": "x-other", "value": "1" }),
+        "config.core.v3.TransportSocket" => json!({
+            "name": "tls",
+            "typed_config": typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", &json!({})),
+        }),
+        "config.cluster.v3.Cluster.TransportSocketMatch" => json!({
+            "name": "tls",
+            "match": { "tlsMode": "istio" },
+            "transport_socket": {
+                "name": "tls",
+                "typed_config":
+                    typed("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", &json!({})),
+            },
+        }),
+        "config.cluster.v3.Filter" | "config.listener.v3.Filter" => json!({
+            "name": "mx",
+            "typed_config": typed("envoy.tcp.metadataexchange.config.MetadataExchange", &json!({})),
+        }),
+        "config.listener.v3.ListenerFilter" => {
+            json!({ "name": "http", "typed_config": typed(HTTP_INSPECTOR, &json!({})) })
+        }
+        "config.listener.v3.FilterChain" => json!({
+            "filter_chain_match": { "destination_port": 99 },
+            "filters": [{ "name": "tcp", "typed_config": typed(TCP_PROXY, &json!({ "cluster": "c" })) }],
+        }),
+        "config.listener.v3.FilterChainMatch" => json!({ "destination_port": 77 }),
+        "config.listener.v3.ListenerFilterChainMatchPredicate" => json!({ "any_match": true }),
+        "config.listener.v3.AdditionalAddress" | "config.endpoint.v3.Endpoint" => {
+            json!({ "address": address() })
+        }
+        "config.accesslog.v3.AccessLog" => json!({
+            "name": "log",
+            "filter": { "response_flag_filter": { "flags": ["NR"] } },
+            "typed_config": typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", &json!({})),
+        }),
+        "config.endpoint.v3.ClusterLoadAssignment" => json!({
+            "cluster_name": "c",
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address() } }] }],
+        }),
+        "config.endpoint.v3.LbEndpoint" => json!({ "endpoint": { "address": address() } }),
+        "config.route.v3.RouteConfiguration" => json!({
+            "name": "r",
+            "virtual_hosts": [{ "name": "v", "domains": ["v"], "routes": [route()] }],
+        }),
+        "config.route.v3.VirtualHost" => json!({ "name": "w", "domains": ["w"], "routes": [route()] }),
+        "config.route.v3.Route" => route(),
+        "config.route.v3.RouteMatch" => json!({ "prefix": "/" }),
+        "config.route.v3.RouteAction" | "extensions.filters.network.tcp_proxy.v3.TcpProxy" => {
+            json!({ "cluster": "c" })
+        }
+        "config.route.v3.DirectResponseAction" => json!({ "status": 200 }),
+        "config.route.v3.WeightedCluster" => json!({ "clusters": [{ "name": "c", "weight": 1 }] }),
+        "config.route.v3.WeightedCluster.ClusterWeight" => json!({ "name": "d", "weight": 1 }),
+        "config.route.v3.HeaderMatcher" => json!({ "name": "x-test", "string_match": { "exact": "x" } }),
+        "config.route.v3.QueryParameterMatcher" => json!({ "name": "q" }),
+        "config.route.v3.RetryPolicy.RetryBackOff" => json!({ "base_interval": "3s" }),
+        "config.route.v3.RetryPolicy.RetryHostPredicate" => json!({
+            "name": "previous_hosts",
+            "typed_config": typed(
+                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                &json!({}),
+            ),
+        }),
+        "config.route.v3.RetryPolicy.RetryPriority" => json!({
+            "name": "previous_priorities",
+            "typed_config": typed(
+                "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                &json!({}),
+            ),
+        }),
+        "type.v3.FractionalPercent" => json!({ "numerator": 7 }),
+        "type.v3.Int32Range" => json!({ "start": 7, "end": 100 }),
+        "type.matcher.v3.RegexMatcher" => json!({ "regex": "x" }),
+        "type.matcher.v3.RegexMatchAndSubstitute" => {
+            json!({ "pattern": { "regex": "x" }, "substitution": "y" })
+        }
+        "type.matcher.v3.StringMatcher" => json!({ "exact": "x" }),
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => manager(),
+        "extensions.filters.network.http_connection_manager.v3.HttpFilter" => {
+            json!({ "name": "cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})) })
+        }
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
+            json!({ "clusters": [{ "name": "c", "weight": 1 }] })
+        }
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => {
+            json!({ "name": "d", "weight": 1 })
+        }
+        _ => json!({}),
+    }]
+}
+
+/// Values of a field that fits few.
+pub(super) fn of_field(field: &str) -> Vec<Value> {
+    match field.strip_prefix("envoy.").unwrap_or(field) {
+        "config.core.v3.HeaderValue.value" => vec![json!("%PROTOCOL%")],
+        "config.core.v3.SocketAddress.address" => vec![json!("10.0.0.9")],
+        "config.core.v3.CidrRange.address_prefix" => vec![json!("11.0.0.0")],
+        "config.core.v3.BindConfig.source_address" => {
+            ["127.0.0.6", "10.0.0.9"].map(|address| json!({ "address": address })).into()
+        }
+        "config.cluster.v3.Cluster.TransportSocketMatch.transport_socket" => vec![json!({
+            "name": "other",
+            "typed_config": typed("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", &json!({ "sni": "s" })),
+        })],
+        "config.route.v3.WeightedCluster.total_weight" => vec![json!(1)],
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing" => {
+            vec![
+                json!({}),
+                json!({ "custom_tags": [{ "tag": "x" }] }),
+                json!({ "provider": { "name": "zipkin" } }),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Keys of a map that mean something, with their values.
+pub(super) fn of_keys(field: &str) -> Vec<(String, Value)> {
+    let pairs = match field.strip_prefix("envoy.").unwrap_or(field) {
+        "config.core.v3.Metadata.filter_metadata" => vec![
+            (
+                "istio",
+                json!({ "services": [{ "host": "h", "name": "n", "namespace": "s" }], "workload": "w" }),
+            ),
+            ("envoy.transport_socket_match", json!({ "tlsMode": "istio" })),
+            ("other", json!({ "key": "value" })),
+        ],
+        _ => Vec::new(),
+    };
+    pairs.into_iter().map(|(key, json)| (key.to_owned(), json)).collect()
+}
+
+/// Where the types of an extension point lie.
+pub(super) fn extension_prefix(field: &str) -> &'static str {
+    match field.strip_prefix("envoy.").unwrap_or(field) {
+        "config.core.v3.TransportSocket.typed_config" => "envoy.extensions.transport_sockets.",
+        "config.cluster.v3.Filter.typed_config" | "config.listener.v3.Filter.typed_config" => {
+            "envoy.extensions.filters.network."
+        }
+        "config.cluster.v3.Cluster.typed_extension_protocol_options" => "envoy.extensions.upstreams.",
+        "config.listener.v3.ListenerFilter.typed_config" => "envoy.extensions.filters.listener.",
+        "config.accesslog.v3.AccessLog.typed_config" => "envoy.extensions.access_loggers.",
+        "config.route.v3.RetryPolicy.RetryHostPredicate.typed_config" => "envoy.extensions.retry.host.",
+        "config.route.v3.RetryPolicy.RetryPriority.typed_config" => "envoy.extensions.retry.priority.",
+        "config.route.v3.RouteConfiguration.typed_per_filter_config"
+        | "config.route.v3.VirtualHost.typed_per_filter_config"
+        | "config.route.v3.Route.typed_per_filter_config"
+        | "config.route.v3.WeightedCluster.ClusterWeight.typed_per_filter_config"
+        | "extensions.filters.network.http_connection_manager.v3.HttpFilter.typed_config" => {
+            "envoy.extensions.filters.http."
+        }
+        "extensions.filters.network.http_connection_manager.v3.RequestIDExtension.typed_config" => {
+            "envoy.extensions.request_id."
+        }
+        _ => "",
+    }
+}
