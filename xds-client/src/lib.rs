@@ -9,6 +9,8 @@ mod client;
 mod consumer;
 mod delivery;
 mod directory;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod grpc;
 mod node;
 mod protocol;

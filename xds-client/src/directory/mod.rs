@@ -22,7 +22,7 @@ use files::{Files, Snapshot};
 use watch::Watch;
 use worker::Worker;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use server::Server;
 
 /// The directory's content, kept up to date for as long as this or a stream lives.

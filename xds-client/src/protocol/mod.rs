@@ -25,6 +25,15 @@ mod state_of_the_world;
 mod tests;
 mod type_state;
 mod wire;
+#[cfg(any(test, fuzzing))]
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a check fails by panicking"
+)]
+pub(crate) mod world;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

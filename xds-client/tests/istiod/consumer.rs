@@ -65,6 +65,13 @@ impl Consumer {
         }
     }
 
+    /// Rejects the next delivery and takes no other.
+    pub(crate) async fn reject_next(&mut self, detail: &str) {
+        let delivery =
+            timeout(PATIENCE, self.stream.next()).await.expect("a delivery").expect("the stream goes on");
+        delivery.reject(detail.into(), self.subscriptions());
+    }
+
     fn subscriptions(&self) -> Subscriptions {
         let of = |wanted: ResourceType| {
             self.resources.iter().filter(move |((found, _), _)| *found == wanted).map(|(_, body)| body)

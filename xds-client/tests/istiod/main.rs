@@ -1,17 +1,19 @@
-//! The client against a real istiod: what it subscribes to arrives, istiod sees it acknowledged, and istiod's
+//! The client against a real istiod, and against a plain control plane: what it subscribes to arrives, istiod sees it acknowledged, and istiod's
 //! death changes nothing until it is back.
 //!
-//! `ORLOP_ISTIOD` names the istiod; `cargo xtask test` builds it and sets the variable.
+//! `ORLOP_ISTIOD` and `ORLOP_ADSD` name them; `cargo xtask test` builds both and sets the variables.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod adsd;
 mod consumer;
+mod plain;
 mod server;
 
 use std::time::Duration;
 
 use orlop_proto::Descriptors;
-use orlop_xds_client::{BackoffBounds, Client, GrpcOptions, Node, ResourceType, WorkloadNode};
+use orlop_xds_client::{BackoffBounds, Client, GrpcOptions, Node, Protocol, ResourceType, WorkloadNode};
 
 use consumer::{Consumer, eventually};
 use server::Istiod;
@@ -19,14 +21,21 @@ use server::Istiod;
 const SERVICES: &str = include_str!("../data/services.yaml");
 const SECOND: &str = include_str!("../data/second.yaml");
 
-fn client(istiod: &Istiod) -> Client {
+fn options() -> GrpcOptions {
     let backoff = BackoffBounds {
         initial: Duration::from_millis(50),
         max: Duration::from_millis(200),
         stable: Duration::from_secs(1),
     };
-    let options = GrpcOptions { backoff, ..GrpcOptions::default() };
-    Client::new(istiod.control_plane(), options).unwrap()
+    GrpcOptions { backoff, ..GrpcOptions::default() }
+}
+
+fn client(istiod: &Istiod) -> Client {
+    client_by(istiod, Protocol::Delta)
+}
+
+fn client_by(istiod: &Istiod, protocol: Protocol) -> Client {
+    Client::new(istiod.control_plane(protocol), options()).unwrap()
 }
 
 fn node(index: u8) -> Node {
@@ -44,9 +53,18 @@ fn node(index: u8) -> Node {
 
 #[tokio::test]
 async fn every_type_arrives_and_istiod_sees_it_acknowledged() {
+    every_type_arrives(Protocol::Delta).await;
+}
+
+#[tokio::test]
+async fn every_type_arrives_by_the_state_of_the_world_too() {
+    every_type_arrives(Protocol::StateOfTheWorld).await;
+}
+
+async fn every_type_arrives(protocol: Protocol) {
     let istiod = Istiod::start(&[("services.yaml", SERVICES)]).await;
 
-    let mut consumer = Consumer::new(client(&istiod).open(node(1)));
+    let mut consumer = Consumer::new(client_by(&istiod, protocol).open(node(1)));
     consumer.settle().await;
 
     for (resource_type, name) in [

@@ -48,8 +48,8 @@ impl Istiod {
         istiod
     }
 
-    pub(crate) fn control_plane(&self) -> ControlPlane {
-        ControlPlane::Grpc { address: self.grpc.to_string(), protocol: Protocol::default() }
+    pub(crate) fn control_plane(&self, protocol: Protocol) -> ControlPlane {
+        ControlPlane::Grpc { address: self.grpc.to_string(), protocol }
     }
 
     /// Ends it at once, without a word to its clients.
@@ -115,14 +115,14 @@ fn run(dir: &TempDir, grpc: SocketAddr, http: SocketAddr, monitoring: SocketAddr
 }
 
 /// Ports that nobody has; all are held until the last is found.
-fn free_ports<const N: usize>() -> [SocketAddr; N] {
+pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
 /// The body of a successful answer.
-async fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut connection = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: istiod\r\n\r\n");
     connection.write_all(request.as_bytes()).await.ok()?;
