@@ -46,18 +46,28 @@ impl Istiod {
 
     /// The same, with an istiod that the environment does not name.
     pub fn start_program(bed: &Bed, program: PathBuf, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, program, files, false)
+        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false)
+    }
+
+    /// The same, with a mesh configuration of one's own.
+    pub fn start_with_mesh(bed: &Bed, mesh: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false)
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
     pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, files, true)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true)
     }
 
-    fn start_as(bed: &Bed, program: PathBuf, files: &[(&str, &str)], for_stock_envoy: bool) -> Result<Self> {
+    fn start_as(
+        bed: &Bed,
+        program: PathBuf,
+        mesh: &str,
+        files: &[(&str, &str)],
+        for_stock_envoy: bool,
+    ) -> Result<Self> {
         let dir = bed.dir();
         fs::create_dir_all(dir.join("istio"))?;
-        let mesh = if for_stock_envoy { MESH.to_owned() } else { format!("{MESH}{STOCK_METRICS}") };
         fs::write(dir.join("mesh.yaml"), mesh)?;
         for (name, yaml) in files {
             fs::write(dir.join("istio").join(name), yaml)?;

@@ -26,20 +26,23 @@ impl Table {
     /// Walks all fields of a resource, into every extension, and adds what it sets to `seen`.
     pub fn look_up(&self, descriptors: &Descriptors, any: &Any, place: &str, seen: &mut Seen) -> Result<()> {
         let message = open(descriptors, any)?.with_context(|| format!("{}: unknown type", any.type_url))?;
-        self.message(descriptors, &message, place, seen)
+        self.message(descriptors, &message, false, place, seen)
     }
 
     fn message(
         &self,
         descriptors: &Descriptors,
         message: &DynamicMessage,
+        // What holds it has no effect yet, and so has whatever the table says nothing of.
+        explained: bool,
         place: &str,
         seen: &mut Seen,
     ) -> Result<()> {
         for (field, value) in message.fields() {
             let at = format!("{place}.{}", field.name());
             for value in elements(value) {
-                self.field(descriptors, message.descriptor().full_name(), &field, value, &at, seen)?;
+                let name = message.descriptor().full_name().to_owned();
+                self.field(descriptors, &name, &field, value, explained, &at, seen)?;
             }
         }
         for unknown in message.unknown_fields() {
@@ -49,18 +52,23 @@ impl Table {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one step of a walk")]
     fn field(
         &self,
         descriptors: &Descriptors,
         message: &str,
         field: &FieldDescriptor,
         value: &Value,
+        explained: bool,
         at: &str,
         seen: &mut Seen,
     ) -> Result<()> {
         let name = format!("{message}.{}", field.name());
         *seen.fields.entry(name.clone()).or_default() += 1;
         let Some(fates) = self.fates(message, field.name()) else {
+            if explained {
+                return Ok(());
+            }
             seen.unknown.entry(name).or_insert_with(|| at.to_owned());
             return Ok(());
         };
@@ -84,7 +92,7 @@ impl Table {
         let note = |list: &mut BTreeMap<String, String>| {
             list.entry(named.clone()).or_insert_with(|| at.to_owned());
         };
-        if met.is_empty() && !silent && !is_default(field, value) {
+        if met.is_empty() && !silent && !explained && !is_default(field, value) {
             note(&mut seen.unknown);
         }
         if met.iter().any(|fate| matches!(fate, Fate::Refused(_))) {
@@ -105,7 +113,8 @@ impl Table {
         };
         match nested {
             Some(nested) if self.is_looked_into(nested.descriptor().full_name()) => {
-                self.message(descriptors, &nested, at, seen)
+                let explained = explained || met.iter().any(|fate| matches!(fate, Fate::NotYet(_)));
+                self.message(descriptors, &nested, explained, at, seen)
             }
             _ => Ok(()),
         }

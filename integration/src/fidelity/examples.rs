@@ -81,7 +81,26 @@ fn route() -> Value {
 /// Messages of one type that are accepted wherever the type is. An empty one unless more is needed.
 pub(super) fn of_message(name: &str) -> Vec<Value> {
     let name = name.strip_prefix("envoy.").unwrap_or(name);
-    vec![match name {
+    let first = one_of_message(name);
+    match name {
+        // The last of its chain.
+        "config.listener.v3.Filter" => {
+            vec![first, json!({ "name": "http", "typed_config": typed(HTTP_MANAGER, &manager()) })]
+        }
+        // The last of its manager.
+        "extensions.filters.network.http_connection_manager.v3.HttpFilter" => {
+            vec![first, json!({ "name": "router", "typed_config": typed(ROUTER, &json!({})) })]
+        }
+        // What the example of a listener has.
+        "config.listener.v3.ListenerFilter" => {
+            vec![first, json!({ "name": "tls", "typed_config": typed(TLS_INSPECTOR, &json!({})) })]
+        }
+        _ => vec![first],
+    }
+}
+
+fn one_of_message(name: &str) -> Value {
+    match name {
         "config.core.v3.Address" => address(),
         "config.core.v3.SocketAddress" => json!({ "address": "10.0.0.9" }),
         "config.core.v3.CidrRange" => json!({ "address_prefix": "10.0.0.0", "prefix_len": 8 }),
@@ -175,7 +194,7 @@ pub(super) fn of_message(name: &str) -> Vec<Value> {
             json!({ "name": "d", "weight": 1 })
         }
         _ => json!({}),
-    }]
+    }
 }
 
 /// Values of a field that fits few.

@@ -5,6 +5,7 @@
 //! field that is accepted, changes nothing and has no reason for that beside its validator is an error. Out comes a
 //! [`Table`], which is printed as `docs/xds.md` and against which the tests hold what istiod sends.
 
+mod capture;
 mod check;
 mod examples;
 mod markdown;
@@ -14,5 +15,6 @@ mod probe;
 mod table;
 mod values;
 
+pub use capture::{Captured, capture};
 pub use check::Seen;
 pub use table::{Entry, Fate, Table};

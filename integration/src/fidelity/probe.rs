@@ -33,7 +33,7 @@ impl Table {
                     Err(error) => bail!("the example of a {resource_type} is refused: {error}"),
                 };
                 let base = Base { json, typed, silence_is_explained: false };
-                probe.message(&message, "", &Pointer::default(), &base)?;
+                probe.message(&message, "", 0, &Pointer::default(), &base)?;
             }
         }
         table.finish()?;
@@ -52,6 +52,12 @@ impl Table {
                         ));
                     }
                 }
+            }
+        }
+        for ((message, field, holder), error) in std::mem::take(&mut self.incomplete) {
+            // Another example may have been accepted.
+            if self.holders(&message, &field).is_none_or(|holders| !holders.contains_key(&holder)) {
+                self.failures.insert(format!("{message}.{field}: no example is accepted: {error}"));
             }
         }
         if self.failures.is_empty() {
@@ -74,8 +80,8 @@ struct Probe<'t> {
     descriptors: &'t Descriptors,
     resource_type: ResourceType,
     table: &'t mut Table,
-    /// Messages by the field that holds them.
-    looked_into: BTreeSet<(String, String)>,
+    /// Messages by the field that holds them and which example it is.
+    looked_into: BTreeSet<(String, String, usize)>,
 }
 
 /// What became of one value.
@@ -99,10 +105,11 @@ impl Probe<'_> {
         &mut self,
         message: &MessageDescriptor,
         holder: &str,
+        example: usize,
         at: &Pointer,
         base: &Base,
     ) -> Result<()> {
-        if !self.looked_into.insert((message.full_name().to_owned(), holder.to_owned())) {
+        if !self.looked_into.insert((message.full_name().to_owned(), holder.to_owned(), example)) {
             return Ok(());
         }
         let order = message.fields().map(|field| field.name().to_owned()).collect();
@@ -123,8 +130,8 @@ impl Probe<'_> {
     ) -> Result<()> {
         let mut incomplete = None;
         let mut refused = None;
-        let mut answered = base.silence_is_explained;
-        for candidate in candidates(self.descriptors, field) {
+        let mut answered = false;
+        for (example, candidate) in candidates(self.descriptors, field).into_iter().enumerate() {
             let (trial, next, place) = self.try_value(field, &candidate, at, base)?;
             match trial {
                 Trial::Incomplete(ref error) => incomplete = Some(error.clone()),
@@ -158,19 +165,20 @@ impl Probe<'_> {
             if let (Some(child), Some((json, typed))) = (child(self.descriptors, field, &candidate), next) {
                 let holder = format!("{}.{}", message.name(), field.name());
                 let next = Base { json, typed, silence_is_explained: explained };
-                self.message(&child, &holder, &place, &next)?;
+                self.message(&child, &holder, example, &place, &next)?;
             }
         }
         let name = message.full_name();
         match (answered, refused, incomplete) {
             (true, ..) | (false, None, None) => {}
+            (false, None, Some(_)) if base.silence_is_explained => {}
             (false, Some(reason), _) => {
                 let entry = self.table.entry(name, field.name(), holder);
                 entry.fates.entry(Fate::Refused(reason)).or_default().insert(String::new());
             }
             (false, None, Some(error)) => {
-                let failure = format!("{name}.{}: no example is accepted: {error}", field.name());
-                self.table.failures.insert(failure);
+                let key = (name.to_owned(), field.name().to_owned(), holder.to_owned());
+                self.table.incomplete.insert(key, error);
             }
         }
         Ok(())

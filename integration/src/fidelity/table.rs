@@ -34,6 +34,8 @@ pub struct Table {
     pub(super) fields: BTreeMap<String, BTreeMap<String, BTreeMap<String, Entry>>>,
     /// Every message's fields in the order of their numbers.
     pub(super) order: BTreeMap<String, Vec<String>>,
+    /// Fields, by message and holder, for which an example had no place, and why.
+    pub(super) incomplete: BTreeMap<(String, String, String), String>,
     /// What is wrong with the validators, or with the examples.
     pub(super) failures: BTreeSet<String>,
 }

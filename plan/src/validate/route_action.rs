@@ -15,8 +15,7 @@ use super::header::{Mutations, header_name};
 use super::regex::substitution;
 use super::retry::retry_policy;
 use super::route_configuration::refuse_per_filter_config;
-use super::scalar;
-use super::scalar::{optional_duration, optional_text, timeout};
+use super::scalar::{self, optional_duration, optional_text};
 use crate::resource::route::{
     ClusterSpecifier, HostRewrite, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,
 };
@@ -78,7 +77,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         (false, Some(_)) => at.field("regex_rewrite").refuse("stands beside prefix_rewrite"),
     };
     let host_rewrite = host_rewrite(host_rewrite_specifier, at);
-    let timeout = timeout(route_timeout, Some(DEFAULT_TIMEOUT), &at.field("timeout"));
+    let timeout = scalar::timeout(route_timeout, Some(DEFAULT_TIMEOUT), &at.field("timeout"));
     let idle_timeout = optional_duration(idle_timeout, &at.field("idle_timeout"));
     let grpc_timeout = optional_duration(max_grpc_timeout, &at.field("max_grpc_timeout"));
     let at_limits = at.field("max_stream_duration");

@@ -8,10 +8,12 @@
     reason = "helpers of tests fail the test"
 )]
 
+mod bad_input;
 mod cluster;
 mod endpoint;
 mod header;
 mod matcher;
+mod notes;
 mod retry;
 mod route;
 mod support;

@@ -227,3 +227,19 @@ fn the_limit_of_direct_responses_is_the_configuration_s_own() {
     routes(&host(1));
     assert_eq!(routes_refusals(&host(2)).len(), 1);
 }
+
+#[test]
+fn a_longest_duration_of_0_is_no_limit() {
+    let limit = json!({ "max_stream_duration": { "max_stream_duration": "0s" } });
+    action(&limit, |action| assert_eq!(action.max_stream_duration, None));
+    let limit = json!({ "max_stream_duration": { "max_stream_duration": "5s" } });
+    action(&limit, |action| assert_eq!(action.max_stream_duration, Some(Duration::from_secs(5))));
+}
+
+#[test]
+fn an_idle_timeout_of_0_is_kept_apart_from_none() {
+    action(&json!({ "idle_timeout": "0s" }), |action| {
+        assert_eq!(action.idle_timeout, Some(Duration::ZERO), "it switches the connection manager's off");
+    });
+    action(&json!({}), |action| assert_eq!(action.idle_timeout, None, "the connection manager's holds"));
+}
