@@ -14,7 +14,6 @@
 mod alias;
 mod counters;
 mod datapath;
-mod diff;
 mod error;
 mod hook;
 mod link;

@@ -1,10 +1,9 @@
 //! Writes the difference between what the maps hold for a workload and its new plan.
 //!
 //! The order leaves no gap: slots of new backend sets, then new and changed entries, then the defaults, then removals.
-//! Each entry changes atomically. What the maps hold is noted entry by entry, so that after a failure in the middle the
-//! next difference is still right.
+//! Each entry changes atomically. What the maps hold is a clone of the plan's tables, so that the next difference costs what
+//! differs; after a failure in the middle it is what had been written by then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,9 +11,9 @@ use orlop_abi::{
     ANY, Address, FrontendKey, FrontendValue, InboundKey, Port, Workload, inbound, outbound, workload_flags,
 };
 use orlop_plan::kernel::{BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
+use orlop_shared_map::{Change, Pool, SharedMap};
 
 use crate::alias;
-use crate::diff::{Change, changes};
 use crate::error::Error;
 use crate::maps::{Capacities, MapName, MapUsage, Maps};
 use crate::slices::{Acquired, Slice, Slices};
@@ -33,8 +32,10 @@ pub struct Applied {
 /// What the maps hold for one workload.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    frontends: BTreeMap<Frontend, OutboundAction>,
-    inbound: BTreeMap<u16, InboundAction>,
+    frontends: SharedMap<Frontend, OutboundAction>,
+    inbound: SharedMap<u16, InboundAction>,
+    /// Frontends for any address.
+    any_address: usize,
     defaults: Workload,
 }
 
@@ -61,58 +62,86 @@ impl Tables {
         plan: &KernelPlan,
         fail_open: bool,
     ) -> Result<Applied, Error> {
-        let defaults = defaults(plan, fail_open)?;
-        let frontends = changes(&written.frontends, &plan.frontends);
-        let inbound = changes(&written.inbound, &plan.inbound);
+        let frontends = written.frontends.diff(&plan.frontends);
+        let inbound = written.inbound.diff(&plan.inbound);
+        let any_address = frontends.iter().filter(|change| change.key().addr.is_none()).fold(
+            written.any_address,
+            |count, change| match change {
+                Change::Added(..) => count + 1,
+                Change::Changed(..) => count,
+                Change::Removed(..) => count - 1,
+            },
+        );
+        let defaults = defaults(plan, fail_open, any_address > 0)?;
         check_room(&frontends, self.frontends, self.capacities, MapName::Frontends)?;
         check_room(&inbound, self.inbound, self.capacities, MapName::Inbound)?;
-        let mut applied = Applied::default();
+        let entries = self.prepare(workload, &frontends)?;
 
-        for entry in self.prepare(workload, &frontends)? {
-            self.write_frontend(entry, written, &mut applied)?;
-        }
-        for change in &inbound {
-            if let Change::Insert(port, action) | Change::Update(port, action) = change {
-                self.maps.set_inbound(inbound_key(workload, *port), inbound_action(*action))?;
-                let new = written.inbound.insert(*port, *action).is_none();
-                self.inbound += u32::from(new);
-                applied.count(new);
+        let mut done = Done::default();
+        let outcome = self.write_frontends(entries, &mut done).and_then(|()| {
+            let defaults = (defaults != written.defaults).then_some(defaults);
+            self.write_the_rest(workload, &inbound, defaults, &frontends, &mut done)
+        });
+        drop((frontends, inbound));
+        match outcome {
+            Ok(()) => {
+                let KernelPlan { frontends, inbound, .. } = plan.clone();
+                *written = Written { frontends, inbound, any_address, defaults };
+                Ok(done.applied)
+            }
+            Err(error) => {
+                written.note(done);
+                Err(error)
             }
         }
-        if defaults != written.defaults {
+    }
+
+    /// Inbound ports and defaults, then what is gone.
+    fn write_the_rest(
+        &mut self,
+        workload: u32,
+        inbound: &[Change<'_, u16, InboundAction>],
+        defaults: Option<Workload>,
+        frontends: &[Change<'_, Frontend, OutboundAction>],
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        for change in inbound {
+            if let Some(action) = change.after() {
+                self.maps.set_inbound(inbound_key(workload, *change.key()), inbound_action(*action))?;
+                self.inbound += u32::from(change.before().is_none());
+                done.applied.count(change.before().is_none());
+                done.inbound.push((*change.key(), Some(*action)));
+            }
+        }
+        if let Some(defaults) = defaults {
             self.maps.set_workload(workload, defaults)?;
-            written.defaults = defaults;
-            applied.updated += 1;
+            done.defaults = Some(defaults);
+            done.applied.updated += 1;
         }
-        for change in &frontends {
-            if let Change::Remove(frontend) = change {
-                self.maps.remove_frontend(frontend_key(workload, *frontend)?)?;
+        for change in frontends {
+            if let Change::Removed(frontend, action) = change {
+                self.maps.remove_frontend(frontend_key(workload, **frontend)?)?;
                 self.frontends -= 1;
-                self.release(written.frontends.remove(frontend));
-                applied.removed += 1;
+                self.release(action);
+                done.applied.removed += 1;
+                done.frontends.push((**frontend, None));
             }
         }
-        for change in &inbound {
-            if let Change::Remove(port) = change {
-                self.maps.remove_inbound(inbound_key(workload, *port))?;
+        for change in inbound {
+            if let Change::Removed(port, _) = change {
+                self.maps.remove_inbound(inbound_key(workload, **port))?;
                 self.inbound -= 1;
-                written.inbound.remove(port);
-                applied.removed += 1;
+                done.applied.removed += 1;
+                done.inbound.push((**port, None));
             }
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// Removes everything that the maps hold for the workload, so that its index can be used again.
     pub(crate) fn clear(&mut self, workload: u32, written: &mut Written) -> Result<(), Error> {
-        let nothing = KernelPlan {
-            frontends: BTreeMap::new(),
-            default_outbound: OutboundAction::Passthrough,
-            inbound: BTreeMap::new(),
-            default_inbound: InboundAction::Direct,
-        };
         self.maps.clear_listeners(workload);
-        self.apply(workload, written, &nothing, false).map(drop)
+        self.apply(workload, written, &KernelPlan::default(), false).map(drop)
     }
 
     pub(crate) fn usage(&self, workloads: u32) -> Vec<MapUsage> {
@@ -128,21 +157,21 @@ impl Tables {
     }
 
     /// Finds room for every backend set that the changes need and writes its slots. All or nothing.
-    fn prepare(
+    fn prepare<'a>(
         &mut self,
         workload: u32,
-        changes: &[Change<Frontend, OutboundAction>],
-    ) -> Result<Vec<Entry>, Error> {
+        changes: &[Change<'a, Frontend, OutboundAction>],
+    ) -> Result<Vec<Entry<'a>>, Error> {
         let mut entries = Vec::new();
         for change in changes {
-            let (Change::Insert(frontend, action) | Change::Update(frontend, action)) = change else {
-                continue;
-            };
-            match self.entry(workload, *frontend, action) {
-                Ok(entry) => entries.push(entry),
+            let Some(action) = change.after() else { continue };
+            match self.entry(workload, *change.key(), action) {
+                Ok((key, value)) => {
+                    entries.push(Entry { frontend: *change.key(), old: change.before(), action, key, value });
+                }
                 Err(error) => {
                     for Entry { action, .. } in entries {
-                        self.release(Some(action));
+                        self.release(action);
                     }
                     return Err(error);
                 }
@@ -151,7 +180,12 @@ impl Tables {
         Ok(entries)
     }
 
-    fn entry(&mut self, workload: u32, frontend: Frontend, action: &OutboundAction) -> Result<Entry, Error> {
+    fn entry(
+        &mut self,
+        workload: u32,
+        frontend: Frontend,
+        action: &OutboundAction,
+    ) -> Result<(FrontendKey, FrontendValue), Error> {
         let key = frontend_key(workload, frontend)?;
         let (code, slice) = match action {
             // Nobody to connect to: refused rather than sent to a neighbour's slots.
@@ -163,7 +197,7 @@ impl Tables {
         };
         let Slice { base, count } = slice.unwrap_or(Slice { base: 0, count: 0 });
         let value = FrontendValue { tag: key.tag(), action: code, padding: [0; 3], base, count };
-        Ok(Entry { frontend, action: action.clone(), key, value })
+        Ok((key, value))
     }
 
     fn slice(&mut self, set: &Arc<BackendSet>) -> Result<Slice, Error> {
@@ -184,37 +218,61 @@ impl Tables {
         }
     }
 
-    fn write_frontend(
-        &mut self,
-        entry: Entry,
-        written: &mut Written,
-        applied: &mut Applied,
-    ) -> Result<(), Error> {
-        if let Err(error) = self.maps.set_frontend(entry.key, entry.value) {
-            self.release(Some(entry.action));
-            return Err(error);
+    fn write_frontends(&mut self, entries: Vec<Entry<'_>>, done: &mut Done) -> Result<(), Error> {
+        let mut entries = entries.into_iter();
+        while let Some(Entry { frontend, old, action, key, value }) = entries.next() {
+            if let Err(error) = self.maps.set_frontend(key, value) {
+                self.release(action);
+                for unwritten in entries {
+                    self.release(unwritten.action);
+                }
+                return Err(error);
+            }
+            self.frontends += u32::from(old.is_none());
+            done.applied.count(old.is_none());
+            done.frontends.push((frontend, Some(action.clone())));
+            if let Some(old) = old {
+                self.release(old);
+            }
         }
-        let before = written.frontends.insert(entry.frontend, entry.action);
-        self.frontends += u32::from(before.is_none());
-        applied.count(before.is_none());
-        self.release(before);
         Ok(())
     }
 
     /// Gives back the slice that an action that is no longer in the maps referred to.
-    fn release(&mut self, action: Option<OutboundAction>) {
-        if let Some(OutboundAction::Balance(set)) = action {
-            self.slices.release(&set, Instant::now());
+    fn release(&mut self, action: &OutboundAction) {
+        if let OutboundAction::Balance(set) = action {
+            self.slices.release(set, Instant::now());
         }
     }
 }
 
 /// A frontend that is ready to be written; it holds a reference on its slice.
-struct Entry {
+struct Entry<'a> {
     frontend: Frontend,
-    action: OutboundAction,
+    old: Option<&'a OutboundAction>,
+    action: &'a OutboundAction,
     key: FrontendKey,
     value: FrontendValue,
+}
+
+/// What of a plan is in the maps already.
+#[derive(Default)]
+struct Done {
+    applied: Applied,
+    frontends: Vec<(Frontend, Option<OutboundAction>)>,
+    inbound: Vec<(u16, Option<InboundAction>)>,
+    defaults: Option<Workload>,
+}
+
+impl Written {
+    /// After a failure in the middle.
+    fn note(&mut self, done: Done) {
+        let Done { applied: _, frontends, inbound, defaults } = done;
+        self.frontends.edit(&mut Pool::new(), frontends);
+        self.inbound.edit(&mut Pool::new(), inbound);
+        self.defaults = defaults.unwrap_or(self.defaults);
+        self.any_address = self.frontends.keys().filter(|frontend| frontend.addr.is_none()).count();
+    }
 }
 
 impl Applied {
@@ -225,12 +283,12 @@ impl Applied {
 
 /// Insertions come before removals, so they need room of their own.
 fn check_room<K, V>(
-    changes: &[Change<K, V>],
+    changes: &[Change<'_, K, V>],
     used: u32,
     capacities: Capacities,
     map: MapName,
 ) -> Result<(), Error> {
-    let inserted = changes.iter().filter(|change| matches!(change, Change::Insert(..))).count();
+    let inserted = changes.iter().filter(|change| matches!(change, Change::Added(..))).count();
     let (needed, capacity) = (u64::from(used) + inserted as u64, capacities.of(map));
     if needed > u64::from(capacity) { Err(Error::MapFull { map, needed, capacity }) } else { Ok(()) }
 }
@@ -258,14 +316,13 @@ fn inbound_action(action: InboundAction) -> u8 {
     }
 }
 
-fn defaults(plan: &KernelPlan, fail_open: bool) -> Result<Workload, Error> {
+fn defaults(plan: &KernelPlan, fail_open: bool, any_address: bool) -> Result<Workload, Error> {
     let outbound = match &plan.default_outbound {
         OutboundAction::Proxy => outbound::PROXY,
         OutboundAction::Passthrough => outbound::PASSTHROUGH,
         OutboundAction::Block => outbound::BLOCK,
         OutboundAction::Balance(_) => return Err(Error::BalancedDefault),
     };
-    let any_address = plan.frontends.keys().any(|frontend| frontend.addr.is_none());
     let mut flags = 0;
     if fail_open {
         flags |= workload_flags::FAIL_OPEN;

@@ -171,10 +171,16 @@ impl Proxy {
     }
 
     /// Replaces the pod's plan. Requests that begin from now on are served by it; TCP connections keep what they have.
-    pub fn update(&self, name: &str, plan: Arc<ProxyPlan>) -> Result<(), ProxyError> {
+    /// `changed` are the names of clusters that are not what they were in the last plan, or gone.
+    pub fn update(
+        &self,
+        name: &str,
+        plan: Arc<ProxyPlan>,
+        changed: &Arc<[Arc<str>]>,
+    ) -> Result<(), ProxyError> {
         match self.pods().get(name) {
             Some(pod) => {
-                pod.update(plan);
+                pod.update(plan, changed);
                 Ok(())
             }
             None => Err(ProxyError::NotEnrolled { pod: name.to_owned() }),

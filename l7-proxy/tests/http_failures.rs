@@ -373,7 +373,7 @@ fn a_removed_endpoint_finishes_what_it_was_asked_and_is_asked_nothing_more() {
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut server = old.recv().unwrap();
 
-    proxied.proxy.update(support::NAME, Arc::new(plan(new.address))).unwrap();
+    proxied.proxy.update(support::NAME, Arc::new(plan(new.address)), &["backend".into()].into()).unwrap();
     server.write_all(ok("old").as_bytes()).unwrap();
 
     assert_eq!(client.receive().body, "old");

@@ -329,14 +329,14 @@ fn a_route_change_takes_effect_with_the_next_request_of_a_live_connection() {
         .build();
     let routed_to = |cluster: &str| {
         let routes = route_configuration(vec![virtual_host(vec![route("/", to(cluster))])]);
-        ProxyPlan { routes: [("80".into(), Arc::new(routes))].into(), ..plan.clone() }
+        ProxyPlan { routes: [("80".into(), Arc::new(routes))].into_iter().collect(), ..plan.clone() }
     };
     let proxied = pod.proxied(routed_to("one"));
     let mut client = Client::new(pod.connect(VIP));
     assert_eq!(client.get("/").body, "one");
 
     for cluster in ["two", "one", "two"] {
-        proxied.proxy.update(support::NAME, Arc::new(routed_to(cluster))).unwrap();
+        proxied.proxy.update(support::NAME, Arc::new(routed_to(cluster)), &Arc::default()).unwrap();
         assert_eq!(client.get("/").body, cluster);
     }
 }
@@ -349,7 +349,7 @@ fn a_connection_whose_listener_was_replaced_ends_with_its_next_response() {
     assert_eq!(client.get("/").header("connection"), None);
 
     let replaced = Plan::new().outbound(VIP, http_listener(vec![route("/", direct(200, "new"))]));
-    proxied.proxy.update(support::NAME, Arc::new(replaced.build())).unwrap();
+    proxied.proxy.update(support::NAME, Arc::new(replaced.build()), &Arc::default()).unwrap();
 
     assert_eq!(client.get("/").header("connection"), Some("close"));
     assert_eq!(client.rest(), "");

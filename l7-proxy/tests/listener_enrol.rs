@@ -61,7 +61,10 @@ fn a_released_pod_refuses_at_once_and_can_be_enrolled_again() {
         assert!(TcpListener::accept(&listeners.outbound).is_err());
         block_on(drained);
     }
-    assert!(matches!(proxy.update(NAME, Arc::default()), Err(ProxyError::NotEnrolled { .. })));
+    assert!(matches!(
+        proxy.update(NAME, Arc::default(), &Arc::default()),
+        Err(ProxyError::NotEnrolled { .. })
+    ));
     assert!(matches!(proxy.release(NAME, Duration::ZERO).err(), Some(ProxyError::NotEnrolled { .. })));
 }
 
@@ -91,7 +94,7 @@ fn a_new_plan_serves_the_next_connection_and_leaves_open_ones_alone() {
     let proxied = pod.proxied(plan(old));
     assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), "old");
 
-    proxied.proxy.update(NAME, Arc::new(plan(new))).unwrap();
+    proxied.proxy.update(NAME, Arc::new(plan(new)), &["backend".into()].into()).unwrap();
 
     assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), "new");
     assert_eq!(proxied.stats().clusters["backend"].connections, 2);

@@ -3,9 +3,11 @@
 //! Made by `compile`, consumed by `datapath`, which knows how to diff and write it and decides nothing itself. In:
 //! the classifier's verdicts. Out: a frontend table, backends with weights, and what happens to inbound connections.
 
-use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use orlop_shared_map::{SharedMap, Value};
 
 /// Where a workload's connection is going, as the application named it. `addr: None` is any address at this port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,15 +58,56 @@ pub enum InboundAction {
     Drop,
 }
 
-/// Everything that the kernel does for one workload. Compared as a whole: equal plans change nothing.
+/// Everything that the kernel does for one workload. A clone costs nothing; equal plans change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelPlan {
     /// Exact and any-address frontends.
-    pub frontends: BTreeMap<Frontend, OutboundAction>,
+    pub frontends: SharedMap<Frontend, OutboundAction>,
     /// Destinations without a frontend (virtualOutbound's default): Proxy, Passthrough or Block.
     pub default_outbound: OutboundAction,
     /// Inbound by destination port.
-    pub inbound: BTreeMap<u16, InboundAction>,
+    pub inbound: SharedMap<u16, InboundAction>,
     /// Inbound ports without an entry.
     pub default_inbound: InboundAction,
+}
+
+impl Default for KernelPlan {
+    /// Everything is left alone.
+    fn default() -> Self {
+        Self {
+            frontends: SharedMap::new(),
+            default_outbound: OutboundAction::Passthrough,
+            inbound: SharedMap::new(),
+            default_inbound: InboundAction::Direct,
+        }
+    }
+}
+
+impl Value for OutboundAction {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Balance(mine), Self::Balance(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
+            _ => self == other,
+        }
+    }
+
+    fn identity(&self, state: &mut impl Hasher) {
+        std::mem::discriminant(self).hash(state);
+        if let Self::Balance(set) = self {
+            // Sets that differ do so in one of these, mostly.
+            set.backends.len().hash(state);
+            set.backends.first().hash(state);
+            set.backends.last().hash(state);
+        }
+    }
+}
+
+impl Value for InboundAction {
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    fn identity(&self, state: &mut impl Hasher) {
+        std::mem::discriminant(self).hash(state);
+    }
 }

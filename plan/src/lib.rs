@@ -13,4 +13,5 @@ pub mod resource;
 pub mod route_match;
 pub mod snapshot;
 
+mod index;
 mod validate;

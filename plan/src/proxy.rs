@@ -3,16 +3,18 @@
 //! Made by `compile`, which holds a listener or route back until the clusters it names are there, so that nothing
 //! served points at something that has not arrived. Consumed by `l7-proxy`.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use orlop_shared_map::SharedMap;
+
+use crate::classify::Landings;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
 
-/// Everything that the proxy serves for one workload. Equal resources of several workloads are shared.
+/// Everything that the proxy serves for one workload. A clone costs nothing; equal parts of several workloads are shared.
 #[derive(Debug, Default, Clone)]
 pub struct ProxyPlan {
     /// Listeners for connections that leave the pod.
@@ -20,9 +22,9 @@ pub struct ProxyPlan {
     /// `virtualInbound`.
     pub inbound: Option<Arc<Listener>>,
     /// Route configurations by RDS name.
-    pub routes: HashMap<Arc<str>, Arc<RouteConfiguration>>,
+    pub routes: SharedMap<Arc<str>, Arc<RouteConfiguration>>,
     /// Clusters by name, with the endpoints that EDS gave them.
-    pub clusters: HashMap<Arc<str>, ClusterPlan>,
+    pub clusters: SharedMap<Arc<str>, Arc<ClusterPlan>>,
 }
 
 /// Outbound listeners by the connection's original destination (ISTIOD: exact, then any address at the port, then
@@ -30,9 +32,9 @@ pub struct ProxyPlan {
 #[derive(Debug, Default, Clone)]
 pub struct OutboundListeners {
     /// `<VIP>_<port>`.
-    pub exact: HashMap<(IpAddr, u16), Arc<Listener>>,
+    pub exact: SharedMap<(IpAddr, u16), Arc<Listener>>,
     /// `0.0.0.0_<port>`, `[::]_<port>`.
-    pub by_port: HashMap<u16, Arc<Listener>>,
+    pub by_port: SharedMap<u16, Arc<Listener>>,
     /// `virtualOutbound`.
     pub default: Option<Arc<Listener>>,
 }
@@ -45,10 +47,19 @@ impl OutboundListeners {
 }
 
 /// A cluster and its endpoints.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ClusterPlan {
     /// The cluster.
     pub cluster: Arc<Cluster>,
     /// From EDS or the cluster itself; `None` for original destination and DNS.
     pub load_assignment: Option<Arc<ClusterLoadAssignment>>,
+    /// What it means to be sent to it, found when it is first asked for.
+    pub(crate) landings: Landings,
+}
+
+impl ClusterPlan {
+    /// A cluster with these endpoints.
+    pub fn new(cluster: Arc<Cluster>, load_assignment: Option<Arc<ClusterLoadAssignment>>) -> Self {
+        Self { cluster, load_assignment, landings: Landings::default() }
+    }
 }

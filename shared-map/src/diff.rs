@@ -17,6 +17,31 @@ pub enum Change<'a, K, V> {
     Removed(&'a K, &'a V),
 }
 
+impl<'a, K, V> Change<'a, K, V> {
+    /// The key.
+    pub fn key(&self) -> &'a K {
+        match self {
+            Self::Added(key, _) | Self::Changed(key, _, _) | Self::Removed(key, _) => key,
+        }
+    }
+
+    /// The value before.
+    pub fn before(&self) -> Option<&'a V> {
+        match self {
+            Self::Added(..) => None,
+            Self::Changed(_, old, _) | Self::Removed(_, old) => Some(old),
+        }
+    }
+
+    /// The value now.
+    pub fn after(&self) -> Option<&'a V> {
+        match self {
+            Self::Added(_, new) | Self::Changed(_, _, new) => Some(new),
+            Self::Removed(..) => None,
+        }
+    }
+}
+
 type Changes<'a, K, V> = Vec<Change<'a, K, V>>;
 
 pub(crate) fn diff<'a, K: Eq, V: Value>(

@@ -17,7 +17,7 @@ const SMALL: usize = 64;
 #[derive(Debug)]
 pub struct Pool<K, V> {
     hasher: Arc<RandomState>,
-    tables: [Table<K, V>; TABLES],
+    tables: Box<[Table<K, V>; TABLES]>,
 }
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Table<K, V> {
 impl<K, V> Default for Pool<K, V> {
     fn default() -> Self {
         let tables = std::array::from_fn(|_| Table { nodes: HashTable::new(), sweep_at: SMALL });
-        Self { hasher: Arc::default(), tables }
+        Self { hasher: Arc::default(), tables: Box::new(tables) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `orlop explain`: which path a connection of a workload takes, and which field decided.
 
+use std::fmt;
+
 use orlop_plan::classify::{Path, Reason};
 use orlop_plan::compile::{Explanation, explain as explain_in};
 use serde::Serialize;
@@ -36,9 +38,11 @@ fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, Str
     let id = workload.spec.id();
     let plans = match &workload.stage {
         Stage::Waiting(reason) => return Err(format!("{id} is not carried: {reason}")),
-        Stage::Enrolled(enrolled) => enrolled.plans.as_ref(),
+        Stage::Enrolled(enrolled) => &enrolled.plans,
     };
-    let plans = plans.ok_or_else(|| format!("{id} has no configuration yet"))?;
+    if !plans.ready() {
+        return Err(format!("{id} has no complete configuration yet"));
+    }
     let (host, port) = destination
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse().ok()?)))
@@ -52,8 +56,7 @@ fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, Str
         let answer = Answered { workload: id.to_string(), first, all: &paths };
         return serde_json::to_string_pretty(&answer).map_err(|error| error.to_string());
     }
-    let lines: Vec<_> =
-        paths.iter().map(|p| format!("{id} {}: {}\n    {}", p.destination, p.path, p.because())).collect();
+    let lines: Vec<_> = paths.iter().map(|path| format!("{id} {path}")).collect();
     Ok(lines.join("\n"))
 }
 
@@ -73,6 +76,23 @@ struct PathTaken {
     reason: String,
     resource: String,
     field: String,
+    /// When HTTP goes through the L7 proxy; none where there is no choice.
+    mode: Option<String>,
+    /// What is asked for and not done, because of the mode.
+    forgone: Vec<String>,
+}
+
+impl fmt::Display for PathTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n    {}", self.destination, self.path, self.because())?;
+        if let Some(mode) = &self.mode {
+            write!(f, "\n    l7: {mode}")?;
+        }
+        for forgone in &self.forgone {
+            write!(f, "\n    forgone: {forgone}")?;
+        }
+        Ok(())
+    }
 }
 
 impl PathTaken {
@@ -91,6 +111,8 @@ impl From<Explanation> for PathTaken {
             reason: cause.to_string(),
             resource,
             field: field.to_string(),
+            mode: verdict.mode.as_ref().map(ToString::to_string),
+            forgone: verdict.forgone.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod explain;
 mod pod_view;
 mod report;
+mod work;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -41,6 +41,5 @@ fn figures(node: &Node, workload: &Workload, enrolled: &Enrolled) -> Figures {
 }
 
 fn resources(enrolled: &Enrolled) -> Resources {
-    let held = enrolled.plans.as_ref().map(|plans| plans.held.clone());
-    Resources::new(enrolled.snapshot(), held.unwrap_or_default(), enrolled.xds())
+    Resources::new(enrolled.snapshot(), enrolled.plans.held(), enrolled.xds())
 }

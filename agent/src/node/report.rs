@@ -7,6 +7,7 @@ use orlop_l7_proxy::stats::PodStats;
 use orlop_xds_client::StreamStatus;
 use serde::Serialize;
 
+use super::work::{Work, WorkDone};
 use super::workload::{Stage, Workload};
 use super::{Node, Parts};
 use crate::admin::Answer;
@@ -42,6 +43,8 @@ struct WorkloadStatus {
     /// Fields that are accepted and have no effect yet, with the number of places.
     without_effect: Vec<String>,
     xds: Option<StreamStatus>,
+    /// What its pushes cost.
+    work: Option<WorkDone>,
     kernel: Option<WorkloadCounters>,
     proxy: Option<PodStats>,
 }
@@ -84,6 +87,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         rejected: Vec::new(),
         without_effect: Vec::new(),
         xds: None,
+        work: None,
         kernel: parts.datapath.counters(&key).ok(),
         proxy: parts.proxy.stats(&key),
     };
@@ -92,7 +96,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         Stage::Enrolled(enrolled) => {
             status.problem.clone_from(&enrolled.apply_error);
             status.admin_problem = enrolled.admin_problem();
-            status.held = enrolled.plans.iter().flat_map(|p| &p.held).map(ToString::to_string).collect();
+            status.held = enrolled.plans.held().iter().map(ToString::to_string).collect();
             status.rejected = enrolled
                 .snapshot()
                 .rejections()
@@ -102,6 +106,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
             status.without_effect =
                 enrolled.snapshot().without_effect().iter().map(ToString::to_string).collect();
             status.xds = Some(enrolled.xds());
+            status.work = Some(enrolled.work);
         }
     }
     status
@@ -142,6 +147,10 @@ impl Status {
         for w in &self.workloads {
             w.write_problems(&mut out);
         }
+        let done = || self.workloads.iter().filter_map(|w| w.work);
+        let mut total = Work::default();
+        done().for_each(|done| total.add(done.total));
+        let _ = writeln!(out, "\npushes {}: {total}", done().map(|done| done.pushes).sum::<usize>());
         out.push_str("\nmaps  ");
         for map in &self.maps {
             let _ = write!(out, " {} {}/{}", map.map, map.used, map.capacity);

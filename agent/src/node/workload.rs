@@ -4,18 +4,20 @@
 //! waits is tried again every second; an enrolled one whose namespace or cgroup vanishes is released and waits.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use orlop_datapath::{Datapath, Direction, WorkloadSpec};
+use orlop_datapath::{Applied, Datapath, Direction, WorkloadSpec};
 use orlop_l7_proxy::{PodListeners, PodNetwork};
-use orlop_plan::compile::{Plans, WorkloadFacts, compile};
+use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::proxy::ProxyPlan;
-use orlop_plan::snapshot::Snapshot;
+use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
 use orlop_podnet::NetNs;
 use orlop_xds_client::{Delivery, Node, StreamStatus, Subscriptions, WorkloadNode, names};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use super::work::{Work, WorkDone};
 use super::{DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
 use crate::pod_admin::PodAdmin;
@@ -49,7 +51,10 @@ pub(crate) struct Enrolled {
     forward: AbortHandle,
     admin: PodAdmin,
     snapshot: Snapshot,
-    pub(crate) plans: Option<Plans>,
+    pub(crate) plans: Plans,
+    /// The newest plans are in force.
+    in_force: bool,
+    pub(crate) work: WorkDone,
     /// Why the newest plans are not in force in the kernel.
     pub(crate) apply_error: Option<String>,
 }
@@ -88,7 +93,7 @@ impl Workload {
     pub(crate) fn is_ready(&self) -> bool {
         match &self.stage {
             Stage::Waiting(_) => false,
-            Stage::Enrolled(e) => e.apply_error.is_none() && e.plans.as_ref().is_some_and(|p| p.ready),
+            Stage::Enrolled(e) => e.apply_error.is_none() && e.plans.ready(),
         }
     }
 
@@ -154,6 +159,7 @@ impl Workload {
         .abort_handle();
         let admin =
             PodAdmin::open(&parts.pod_admins, self.spec.id(), parts.enrolments, node, Arc::clone(&netns));
+        let facts = WorkloadFacts { addresses: self.spec.addresses.clone(), ..WorkloadFacts::default() };
         Ok(Enrolled {
             netns,
             enrolment,
@@ -161,7 +167,9 @@ impl Workload {
             forward,
             admin,
             snapshot: Snapshot::new(),
-            plans: None,
+            plans: Plans::new(facts),
+            in_force: false,
+            work: WorkDone::default(),
             apply_error: None,
         })
     }
@@ -223,21 +231,24 @@ impl Workload {
             return;
         }
         let Delivery { resource_type, upserted, removed, reply } = incoming.delivery;
-        let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, upserted, &removed);
+        let now = SystemTime::now();
+        let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, &upserted, &removed, now);
+        let Outcome { validated, deduplicated, changes, errors, .. } = outcome;
         let subscribe = Subscriptions {
-            endpoints: names(outcome.endpoints_wanted),
-            routes: names(outcome.routes_wanted),
+            endpoints: outcome.endpoints_wanted,
+            routes: outcome.routes_wanted,
             secrets: names(outcome.secrets_wanted),
             extensions: names(outcome.extensions_wanted),
         };
-        if outcome.errors.is_empty() {
+        if errors.is_empty() {
             reply.accept(subscribe);
         } else {
-            let detail = outcome.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
             warn!(workload = %id, %resource_type, %detail, "refused; the last good version stays");
             reply.reject(detail, subscribe);
         }
-        enrolled.put_in_force(&key, &id, &self.spec, parts);
+        let work = Work { validated, deduplicated, ..Work::default() };
+        enrolled.put_in_force(&key, &id, &changes, work, parts);
     }
 
     /// Takes the workload out of the kernel and the proxy. It is left waiting for `reason`.
@@ -267,21 +278,42 @@ impl Workload {
 }
 
 impl Enrolled {
-    fn put_in_force(&mut self, key: &str, id: &WorkloadId, spec: &config::Workload, parts: &mut Parts) {
-        let facts = WorkloadFacts { addresses: spec.addresses.clone() };
-        let plans = compile(&self.snapshot, &facts, self.plans.as_ref());
-        if plans.ready {
+    /// Follows what changed, and tells the proxy and the kernel where they are to do something else.
+    fn put_in_force(
+        &mut self,
+        key: &str,
+        id: &WorkloadId,
+        changes: &Changes,
+        mut work: Work,
+        parts: &mut Parts,
+    ) {
+        let updated = self.plans.update(&mut parts.interner, &self.snapshot, changes);
+        work.reclassified = updated.reclassified;
+        if self.plans.ready() {
             // The proxy first: whatever the kernel steers to it from now on, it knows.
-            let applied = parts
-                .proxy
-                .update(key, Arc::new(plans.proxy.clone()))
+            let told = if updated.proxy || !self.in_force {
+                work.clusters = updated.clusters.len();
+                let plan = Arc::new(self.plans.proxy().clone());
+                parts.proxy.update(key, plan, &updated.clusters.into())
+            } else {
+                Ok(())
+            };
+            let applied = told
                 .map_err(anyhow::Error::from)
-                .and_then(|()| Ok(parts.datapath.apply(key, &plans.kernel)?));
-            self.apply_error = applied.err().map(|error| format!("{error:#}"));
-            if let Some(reason) = &self.apply_error {
-                warn!(workload = %id, %reason, "the plan is not in force; the last one stays");
+                .and_then(|()| Ok(parts.datapath.apply(key, self.plans.kernel())?));
+            self.in_force = applied.is_ok();
+            match applied {
+                Ok(Applied { inserted, updated, removed }) => {
+                    work.kernel_entries = inserted + updated + removed;
+                    self.apply_error = None;
+                }
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    warn!(workload = %id, %reason, "the plan is not in force; the last one stays");
+                    self.apply_error = Some(reason);
+                }
             }
         }
-        self.plans = Some(plans);
+        self.work.push(work);
     }
 }

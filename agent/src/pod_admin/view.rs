@@ -160,8 +160,8 @@ fn sorted<T>(store: &Store<T>) -> Vec<StoredResource<T>> {
             resource: Arc::clone(&stored.resource),
             source: Source {
                 bytes: Arc::clone(&stored.bytes),
-                version: stored.version.clone(),
-                last_updated: None,
+                version: stored.version.to_string(),
+                last_updated: Some(stored.last_updated),
             },
         })
         .collect();

@@ -1,19 +1,14 @@
 //! Plans in few words.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use orlop_plan::kernel::{Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
+use orlop_shared_map::Pool;
 
 /// A plan that leaves everything alone.
 pub(crate) fn nothing() -> KernelPlan {
-    KernelPlan {
-        frontends: BTreeMap::new(),
-        default_outbound: OutboundAction::Passthrough,
-        inbound: BTreeMap::new(),
-        default_inbound: InboundAction::Direct,
-    }
+    KernelPlan::default()
 }
 
 pub(crate) trait PlanExt: Sized {
@@ -25,17 +20,17 @@ pub(crate) trait PlanExt: Sized {
 impl PlanExt for KernelPlan {
     fn frontend(mut self, to: &str, action: OutboundAction) -> Self {
         let to: SocketAddr = to.parse().unwrap();
-        self.frontends.insert(Frontend { addr: Some(to.ip()), port: to.port() }, action);
+        self.frontends.insert(&mut Pool::new(), Frontend { addr: Some(to.ip()), port: to.port() }, action);
         self
     }
 
     fn any_address(mut self, port: u16, action: OutboundAction) -> Self {
-        self.frontends.insert(Frontend { addr: None, port }, action);
+        self.frontends.insert(&mut Pool::new(), Frontend { addr: None, port }, action);
         self
     }
 
     fn inbound(mut self, port: u16, action: InboundAction) -> Self {
-        self.inbound.insert(port, action);
+        self.inbound.insert(&mut Pool::new(), port, action);
         self
     }
 }

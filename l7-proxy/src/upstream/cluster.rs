@@ -19,7 +19,7 @@ use crate::stats::{ClusterCounters, Refusal};
 
 /// A cluster of one pod, on one worker.
 pub(crate) struct UpstreamCluster {
-    plan: ClusterPlan,
+    plan: Arc<ClusterPlan>,
     /// What is in use; survives updates.
     resources: Rc<ResourceManager>,
     counters: Arc<ClusterCounters>,
@@ -36,9 +36,9 @@ enum Hosts {
 }
 
 impl UpstreamCluster {
-    pub(super) fn new(plan: &ClusterPlan, counters: Arc<ClusterCounters>) -> Self {
+    pub(super) fn new(plan: &Arc<ClusterPlan>, counters: Arc<ClusterCounters>) -> Self {
         let hosts = Hosts::new(plan, &HashMap::new());
-        Self { plan: plan.clone(), resources: Rc::default(), counters, hosts }
+        Self { plan: Arc::clone(plan), resources: Rc::default(), counters, hosts }
     }
 
     /// Whether this is the version that `plan` has.
@@ -52,7 +52,7 @@ impl UpstreamCluster {
     }
 
     /// The version that `plan` has. Hosts that remain keep their connections and counts; the others close their idle ones.
-    pub(super) fn successor(&self, plan: &ClusterPlan) -> Self {
+    pub(super) fn successor(&self, plan: &Arc<ClusterPlan>) -> Self {
         let known = self.hosts.states();
         let hosts = Hosts::new(plan, &known);
         for (address, state) in &known {
@@ -61,7 +61,7 @@ impl UpstreamCluster {
             }
         }
         Self {
-            plan: plan.clone(),
+            plan: Arc::clone(plan),
             resources: Rc::clone(&self.resources),
             counters: Arc::clone(&self.counters),
             hosts,

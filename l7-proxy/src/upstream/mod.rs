@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use orlop_plan::proxy::{ClusterPlan, ProxyPlan};
+use orlop_plan::proxy::ProxyPlan;
 
 use crate::stats::PodCounters;
 
@@ -58,18 +58,22 @@ impl Upstreams {
         }
     }
 
-    /// Drops clusters that `plan` no longer has, with their idle connections, and brings the others up to date. The worker
-    /// calls it after an update, so that connections to endpoints that are gone do not wait for the next request.
-    pub(crate) fn retain(&self, plan: &ProxyPlan) {
-        self.clusters.borrow_mut().retain(|name, known| {
-            let wanted: Option<&ClusterPlan> = plan.clusters.get(name);
-            match wanted {
+    /// Drops those of the `changed` clusters that `plan` no longer has, with their idle connections, and brings the others up
+    /// to date. The worker calls it after an update, so that connections to endpoints that are gone do not wait for the next
+    /// request.
+    pub(crate) fn update(&self, plan: &ProxyPlan, changed: &[Arc<str>]) {
+        let mut clusters = self.clusters.borrow_mut();
+        for name in changed {
+            let Some(known) = clusters.get_mut(name) else { continue };
+            match plan.clusters.get(name) {
                 Some(wanted) if !known.is(wanted) => *known = Rc::new(known.successor(wanted)),
                 Some(_) => {}
-                None => known.retire(),
+                None => {
+                    known.retire();
+                    clusters.remove(name);
+                }
             }
-            wanted.is_some()
-        });
+        }
     }
 
     /// Closes pooled connections that were idle for too long or that the peer closed, and forgets original destinations

@@ -184,10 +184,12 @@ impl PodShared {
 }
 
 impl PodHandle {
-    /// Replaces the plan, and lets the workers drop what it does not name any more.
-    pub(crate) fn update(&self, plan: Arc<ProxyPlan>) {
+    /// Replaces the plan, and lets the workers bring up to date what they have of the `changed` clusters.
+    pub(crate) fn update(&self, plan: Arc<ProxyPlan>, changed: &Arc<[Arc<str>]>) {
         self.pod.plan.store(plan);
-        self.tell(|| Mail::PlanChanged);
+        if !changed.is_empty() {
+            self.tell(|| Mail::PlanChanged(Arc::clone(changed)));
+        }
     }
 
     /// Adds what all workers counted.

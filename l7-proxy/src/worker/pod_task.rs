@@ -31,8 +31,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Mail {
     /// A connection to carry, accepted elsewhere.
     Connection(Accepted<std::net::TcpStream>),
-    /// There is a new plan.
-    PlanChanged,
+    /// There is a new plan, in which these clusters are not what they were.
+    PlanChanged(Arc<[Arc<str>]>),
     /// Finish: open connections have until `deadline`.
     Drain {
         /// From now on.
@@ -113,7 +113,9 @@ impl PodTask {
             Event::Ended(ended) => self.ended(&ended),
             Event::Mail(Some(Mail::Connection(accepted))) => self.carry_handed_over(accepted),
             Event::Sweep(now) => self.pod.upstreams.sweep(now.into_std()),
-            Event::Mail(Some(Mail::PlanChanged)) => self.pod.upstreams.retain(&self.pod.plan()),
+            Event::Mail(Some(Mail::PlanChanged(clusters))) => {
+                self.pod.upstreams.update(&self.pod.plan(), &clusters);
+            }
             Event::Mail(Some(Mail::Drain { deadline, done })) => return Some((deadline, done)),
             // The control side dropped the pod without a word: the proxy is gone.
             Event::Mail(None) => return Some((Duration::ZERO, oneshot::channel().0)),

@@ -16,6 +16,7 @@ use orlop_plan::resource::listener::{
     TrafficDirection, TransportProtocol,
 };
 use orlop_plan::resource::tcp_proxy::{TcpClusterSpecifier, TcpProxy};
+use orlop_shared_map::Pool;
 
 /// Builds a [`ProxyPlan`].
 #[derive(Default)]
@@ -29,7 +30,7 @@ impl Plan {
     /// A listener for one address and port.
     pub fn outbound(mut self, at: &str, listener: Listener) -> Self {
         let at: SocketAddr = at.parse().unwrap();
-        self.0.outbound.exact.insert((at.ip(), at.port()), Arc::new(listener));
+        self.0.outbound.exact.insert(&mut Pool::new(), (at.ip(), at.port()), Arc::new(listener));
         self
     }
 
@@ -66,7 +67,8 @@ impl Plan {
             })
         });
         let name = Arc::clone(&cluster.name);
-        self.0.clusters.insert(name, ClusterPlan { cluster: Arc::new(cluster), load_assignment });
+        let plan = Arc::new(ClusterPlan::new(Arc::new(cluster), load_assignment));
+        self.0.clusters.insert(&mut Pool::new(), name, plan);
         self
     }
 

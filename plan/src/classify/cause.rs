@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::ModeOf;
+
 /// The fact that decided. Printed as a sentence without its full stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
@@ -129,6 +131,18 @@ pub enum Cause {
         one: Arc<str>,
         /// Of another one.
         other: Arc<str>,
+    },
+    /// The operator's say.
+    #[error("HTTP is carried request by request: l7 is {said}")]
+    Always {
+        /// What is said, and of what.
+        said: ModeOf,
+    },
+    /// The operator's say that cannot be followed.
+    #[error("l7 is never, but no route leads everything to one cluster: {because}")]
+    NoSingleCluster {
+        /// What is asked for instead.
+        because: Box<Cause>,
     },
     /// Hosts decide.
     #[error("the host that a request names decides between cluster `{one}` and cluster `{other}`")]

@@ -1,87 +1,185 @@
 //! What it means for a connection to be sent to a cluster.
 
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::backends::{NotByWeight, TlsOwed, backends, tls_owed};
 use super::finding::{Finding, Layer};
-use super::{Cause, Path};
-use crate::proxy::{ClusterPlan, ProxyPlan};
+use super::{Cause, Path, Reason, Served};
+use crate::kernel::BackendSet;
+use crate::proxy::ClusterPlan;
 use crate::resource::FieldPath;
 use crate::resource::cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, UpstreamProtocol, UpstreamTransportSocket,
+    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, UpstreamTransportSocket,
 };
 use crate::resource::endpoint::ClusterLoadAssignment;
 
 /// Envoy's idle timeout of upstream connections where none is asked for.
 const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_hours(1));
 
-/// What happens to a connection or request that is sent to cluster `name`.
-pub(super) fn hop(proxy: &ProxyPlan, name: &Arc<str>, layer: Layer) -> Finding {
-    let resource = format!("cluster `{name}`");
-    let finding = |path, field: &str, cause| {
-        let field = if field.is_empty() { FieldPath::root() } else { FieldPath::root().field(field) };
-        Finding::new(path, &resource, field, cause).of_cluster(name)
-    };
-    let cluster_name = Arc::clone(name);
-    let Some(ClusterPlan { cluster, load_assignment }) = proxy.clusters.get(name) else {
-        let path = if layer == Layer::Http { Path::L7Proxy } else { Path::Blocked };
-        return finding(path, "", Cause::UnknownCluster { cluster: cluster_name });
-    };
-    let asks = || {
-        let (field, what) = asks_for_proxy(cluster, layer)?;
-        Some(finding(layer.proxy(), field, Cause::Cluster { cluster: Arc::clone(name), what }))
-    };
-    match (&cluster.discovery, load_assignment) {
-        (ClusterDiscovery::OriginalDst { .. }, _)
-            if cluster.transport_socket == UpstreamTransportSocket::Tls =>
-        {
-            finding(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: cluster_name })
-        }
-        (ClusterDiscovery::OriginalDst { .. }, _) => asks().unwrap_or_else(|| {
-            finding(Path::Passthrough, "type", Cause::OriginalDestination { cluster: cluster_name })
-        }),
-        (ClusterDiscovery::Dns { .. }, _) => {
-            finding(Path::Blocked, "type", Cause::DnsCluster { cluster: cluster_name })
-        }
-        (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), None) => {
-            finding(Path::Blocked, "", Cause::NoEndpoint { cluster: cluster_name })
-        }
-        (ClusterDiscovery::Static(_), Some(assignment)) if assignment.localities.is_empty() => {
-            finding(Path::Blocked, "load_assignment", Cause::BlackHole { cluster: cluster_name })
-        }
-        (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), Some(assignment)) => {
-            balanced(name, cluster, assignment, layer, asks)
+/// What is to be done on the way to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// What it asks for, of connections.
+    Tcp,
+    /// What it asks for, of requests.
+    Http,
+    /// Nothing but a choice by weight and what security asks for: the mode is `never`.
+    Weights,
+}
+
+impl Need {
+    fn layer(self) -> Layer {
+        match self {
+            Self::Tcp => Layer::Tcp,
+            Self::Http | Self::Weights => Layer::Http,
         }
     }
 }
 
-fn balanced(
-    name: &Arc<str>,
-    cluster: &Cluster,
-    assignment: &ClusterLoadAssignment,
-    layer: Layer,
-    asks: impl FnOnce() -> Option<Finding>,
-) -> Finding {
-    let resource = match &cluster.discovery {
-        ClusterDiscovery::Eds { service_name } => format!("load assignment `{service_name}`"),
-        _ => format!("cluster `{name}`"),
+impl From<Layer> for Need {
+    fn from(layer: Layer) -> Self {
+        match layer {
+            Layer::Tcp => Self::Tcp,
+            Layer::Http => Self::Http,
+        }
+    }
+}
+
+/// What each need comes to, for one version of a cluster and its endpoints; shared by all who have it.
+#[derive(Debug, Default)]
+pub(crate) struct Landings {
+    tcp: OnceLock<Landing>,
+    http: OnceLock<Landing>,
+    weights: OnceLock<Landing>,
+}
+
+#[derive(Debug, Clone)]
+struct Landing {
+    path: Path,
+    backends: Option<Arc<BackendSet>>,
+}
+
+/// A landing and its reason.
+struct Judged {
+    landing: Landing,
+    reason: Reason,
+}
+
+impl Judged {
+    fn new(path: Path, resource: String, field: FieldPath, cause: Cause) -> Self {
+        Self { landing: Landing { path, backends: None }, reason: Reason { resource, field, cause } }
+    }
+}
+
+impl ClusterPlan {
+    fn landing(&self, need: Need) -> &Landing {
+        let landing = match need {
+            Need::Tcp => &self.landings.tcp,
+            Need::Http => &self.landings.http,
+            Need::Weights => &self.landings.weights,
+        };
+        landing.get_or_init(|| judge(self, need).landing)
+    }
+}
+
+/// What happens to a connection or request that is sent to cluster `name`.
+pub(super) fn hop<'a>(served: Served<'a>, name: &'a Arc<str>, need: Need) -> Finding<'a> {
+    let Some(plan) = served.proxy.clusters.get(name) else {
+        let path = if need == Need::Tcp { Path::Blocked } else { Path::L7Proxy };
+        let unknown = move || Reason {
+            resource: format!("cluster `{name}`"),
+            field: FieldPath::root(),
+            cause: Cause::UnknownCluster { cluster: Arc::clone(name) },
+        };
+        return Finding { cluster: Some(name), ..Finding::new(path, unknown) };
     };
-    let finding = |path, field, cause| Finding::new(path, &resource, field, cause).of_cluster(name);
-    let cluster_name = Arc::clone(name);
+    let landing = plan.landing(need);
+    let mut finding = Finding {
+        cluster: Some(name),
+        backends: landing.backends.clone(),
+        ..Finding::new(landing.path, move || judge(plan, need).reason)
+    };
+    if need == Need::Weights && matches!(landing.path, Path::Kernel | Path::Passthrough) {
+        finding.forgone.push(Rc::new(move || {
+            let asked = asks_for_proxy(&plan.cluster, Layer::Http).into_iter();
+            asked.map(|(field, what)| asks(&plan.cluster, Layer::Http, field, what).reason).collect()
+        }));
+    }
+    finding
+}
+
+fn asks(cluster: &Cluster, layer: Layer, field: &str, what: &'static str) -> Judged {
+    let name = &cluster.name;
+    let cause = Cause::Cluster { cluster: Arc::clone(name), what };
+    Judged::new(layer.proxy(), format!("cluster `{name}`"), FieldPath::root().field(field), cause)
+}
+
+fn judge(plan: &ClusterPlan, need: Need) -> Judged {
+    let ClusterPlan { cluster, load_assignment, landings: _ } = plan;
+    let judged = |path, field: &str, cause| {
+        let field = if field.is_empty() { FieldPath::root() } else { FieldPath::root().field(field) };
+        Judged::new(path, format!("cluster `{}`", cluster.name), field, cause)
+    };
+    let name = || Arc::clone(&cluster.name);
+    match (&cluster.discovery, load_assignment) {
+        (ClusterDiscovery::OriginalDst { .. }, _)
+            if cluster.transport_socket == UpstreamTransportSocket::Tls =>
+        {
+            judged(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: name() })
+        }
+        (ClusterDiscovery::OriginalDst { .. }, _) => asked(cluster, need).unwrap_or_else(|| {
+            judged(Path::Passthrough, "type", Cause::OriginalDestination { cluster: name() })
+        }),
+        (ClusterDiscovery::Dns { .. }, _) => {
+            judged(Path::Blocked, "type", Cause::DnsCluster { cluster: name() })
+        }
+        (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), None) => {
+            judged(Path::Blocked, "", Cause::NoEndpoint { cluster: name() })
+        }
+        (ClusterDiscovery::Static(_), Some(assignment)) if assignment.localities.is_empty() => {
+            judged(Path::Blocked, "load_assignment", Cause::BlackHole { cluster: name() })
+        }
+        (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), Some(assignment)) => {
+            balanced(cluster, assignment, need)
+        }
+    }
+}
+
+/// What of a cluster's settings needs a proxy and cannot be forgone.
+fn asked(cluster: &Cluster, need: Need) -> Option<Judged> {
+    let layer = need.layer();
+    let (field, what) = match need {
+        Need::Tcp | Need::Http => asks_for_proxy(cluster, layer),
+        Need::Weights => leads_elsewhere(cluster),
+    }?;
+    Some(asks(cluster, layer, field, what))
+}
+
+fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -> Judged {
+    let layer = need.layer();
+    let name = || Arc::clone(&cluster.name);
+    let judged = |path, field, cause| {
+        let resource = match &cluster.discovery {
+            ClusterDiscovery::Eds { service_name } => format!("load assignment `{service_name}`"),
+            _ => format!("cluster `{}`", cluster.name),
+        };
+        Judged::new(path, resource, field, cause)
+    };
     let owed = tls_owed(cluster, assignment);
     if owed == TlsOwed::Everybody {
-        return finding(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: cluster_name });
+        return judged(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: name() });
     }
     let backends = backends(cluster, assignment);
     if backends == Err(NotByWeight::NoEndpoint) {
-        return finding(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: cluster_name });
+        return judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() });
     }
     if let TlsOwed::Some(field, endpoint) = owed {
-        return finding(layer.proxy(), field, Cause::TlsOwedToSome { cluster: cluster_name, endpoint });
+        return judged(layer.proxy(), field, Cause::TlsOwedToSome { cluster: name(), endpoint });
     }
-    if let Some(finding) = asks() {
-        return finding;
+    if let Some(judged) = asked(cluster, need) {
+        return judged;
     }
     match backends {
         Ok(backends) => {
@@ -91,31 +189,44 @@ fn balanced(
                     count => format!("{count} healthy endpoints of one priority"),
                 },
                 "plaintext on the hop".to_owned(),
-                "no outlier detection, finite limit or connection setting".to_owned(),
+                match need {
+                    Need::Tcp | Need::Http => "no outlier detection, finite limit or connection setting",
+                    Need::Weights => "the mode is never",
+                }
+                .to_owned(),
             ];
-            let cause = Cause::L4IsEnough { cluster: cluster_name, proofs };
-            let mut finding = finding(Path::Kernel, FieldPath::root(), cause);
-            finding.backends = Some(Arc::new(backends));
-            finding
+            let cause = Cause::L4IsEnough { cluster: name(), proofs };
+            let mut judged = judged(Path::Kernel, FieldPath::root(), cause);
+            judged.landing.backends = Some(Arc::new(backends));
+            judged
         }
         Err(NotByWeight::NoEndpoint) => {
-            finding(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: cluster_name })
+            judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() })
         }
         Err(NotByWeight::Proxy(field, what)) => {
-            finding(layer.proxy(), field, Cause::Cluster { cluster: cluster_name, what })
+            judged(layer.proxy(), field, Cause::Cluster { cluster: name(), what })
         }
     }
 }
 
+/// What would send a connection to another place than the kernel does.
+fn leads_elsewhere(cluster: &Cluster) -> Option<(&'static str, &'static str)> {
+    if let ClusterDiscovery::OriginalDst { port_override: Some(_), .. } = cluster.discovery {
+        return Some(("lb_config.upstream_port_override", "changes the destination's port"));
+    }
+    (cluster.lb_policy == LbPolicy::Hash).then_some(("lb_policy", "chooses endpoints by a hash"))
+}
+
 /// The first field of a cluster that asks for something which only a proxy does.
-pub(super) fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'static str)> {
+fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'static str)> {
     let Cluster {
         name: _,
         discovery,
         // The application's own connect is subject to the kernel's timeout.
         connect_timeout: _,
         lb_policy,
-        protocol,
+        // HTTP/2 has a mode of its own.
+        protocol: _,
         // Judged by endpoint.
         transport_socket: _,
         circuit_breakers,
@@ -150,9 +261,6 @@ pub(super) fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'stati
         return Some(("upstream_connection_options.tcp_keepalive", "asks for keepalive probes"));
     }
     if layer == Layer::Http && !passthrough {
-        if *protocol == UpstreamProtocol::Http2 {
-            return Some(("typed_extension_protocol_options", "speaks HTTP/2, which is balanced by request"));
-        }
         if max_requests_per_connection.is_some() {
             return Some(("max_requests_per_connection", "limits the requests of a connection"));
         }

@@ -1,31 +1,37 @@
 //! What one way through a listener comes to, and how several come to one verdict.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Cause, Path, Reason};
+use super::{Cause, ModeOf, Path, Reason};
 use crate::kernel::BackendSet;
 use crate::resource::FieldPath;
 
+/// Says why, to whoever asks. Most of the time nobody does.
+pub(super) type Why<'a> = Rc<dyn Fn() -> Reason + 'a>;
+
 /// Where one filter chain, for one virtual host, leads a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Finding {
+#[derive(Clone)]
+pub(super) struct Finding<'a> {
     pub(super) path: Path,
-    pub(super) reason: Reason,
+    pub(super) why: Why<'a>,
     /// The only cluster it leads to.
-    pub(super) cluster: Option<Arc<str>>,
+    pub(super) cluster: Option<&'a Arc<str>>,
     /// For [`Path::Kernel`].
     pub(super) backends: Option<Arc<BackendSet>>,
+    /// The mode that holds, where there is a choice.
+    pub(super) mode: Option<ModeOf>,
+    /// What is asked for and not done, because of the mode.
+    pub(super) forgone: Vec<Rc<dyn Fn() -> Vec<Reason> + 'a>>,
 }
 
-impl Finding {
-    pub(super) fn new(path: Path, resource: &str, field: FieldPath, cause: Cause) -> Self {
-        let reason = Reason { resource: resource.to_owned(), field, cause };
-        Self { path, reason, cluster: None, backends: None }
+impl<'a> Finding<'a> {
+    pub(super) fn new(path: Path, why: impl Fn() -> Reason + 'a) -> Self {
+        Self { path, why: Rc::new(why), cluster: None, backends: None, mode: None, forgone: Vec::new() }
     }
 
-    pub(super) fn of_cluster(mut self, cluster: &Arc<str>) -> Self {
-        self.cluster = Some(Arc::clone(cluster));
-        self
+    pub(super) fn reason(&self) -> Reason {
+        (self.why)()
     }
 
     fn same_as(&self, other: &Self) -> bool {
@@ -33,7 +39,7 @@ impl Finding {
     }
 
     fn destination(&self) -> Arc<str> {
-        self.cluster.clone().unwrap_or_else(|| "none".into())
+        self.cluster.cloned().unwrap_or_else(|| "none".into())
     }
 }
 
@@ -54,18 +60,38 @@ impl Layer {
 }
 
 /// One finding for all chains that a connection may match. What differs is the proxy's to tell apart.
-pub(super) fn combine(findings: &[(Layer, Finding)], resource: &str) -> Option<Finding> {
-    let ((_, first), rest) = findings.split_first()?;
+pub(super) fn combine<'a>(
+    findings: &[(Layer, Finding<'a>)],
+    resource: impl Fn() -> String + 'a,
+) -> Finding<'a> {
+    let Some(((_, first), rest)) = findings.split_first() else {
+        return no_chain(resource);
+    };
     let highest =
         if findings.iter().any(|(layer, _)| *layer == Layer::Http) { Layer::Http } else { Layer::Tcp };
+    let mode = findings.iter().find_map(|(_, finding)| finding.mode.clone());
     let proxied = |path| findings.iter().map(|(_, finding)| finding).find(|finding| finding.path == path);
     if let Some(finding) = proxied(Path::L7Proxy).or_else(|| proxied(Path::TcpProxy)) {
-        return Some(Finding { path: highest.proxy(), ..finding.clone() });
+        return Finding { path: highest.proxy(), mode, ..finding.clone() };
     }
     let Some((_, other)) = rest.iter().find(|(_, finding)| !finding.same_as(first)) else {
-        return Some(first.clone());
+        let forgone = findings.iter().flat_map(|(_, finding)| finding.forgone.iter().cloned()).collect();
+        return Finding { mode, forgone, ..first.clone() };
     };
-    let cause = Cause::ChainsDiffer { one: first.destination(), other: other.destination() };
-    let field = FieldPath::root().field("filter_chains");
-    Some(Finding::new(highest.proxy(), resource, field, cause))
+    let (one, other) = (first.destination(), other.destination());
+    let differ = move || Reason {
+        resource: resource(),
+        field: FieldPath::root().field("filter_chains"),
+        cause: Cause::ChainsDiffer { one: Arc::clone(&one), other: Arc::clone(&other) },
+    };
+    Finding { mode, ..Finding::new(highest.proxy(), differ) }
+}
+
+/// A connection that matches no chain is closed.
+pub(super) fn no_chain<'a>(resource: impl Fn() -> String + 'a) -> Finding<'a> {
+    Finding::new(Path::Blocked, move || Reason {
+        resource: resource(),
+        field: FieldPath::root(),
+        cause: Cause::NoChain,
+    })
 }

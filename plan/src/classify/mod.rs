@@ -1,78 +1,159 @@
 //! The classifier: for each destination of a workload, which path its connections take, and why.
 //!
-//! Pure. In: the served resources. Out: a [`KernelPlan`] and the [`Verdict`]s behind it. A destination is the kernel's
-//! only where it is proven that the kernel does the same as the proxy would; whatever is not understood goes to the
-//! proxy or is refused.
+//! Pure. In: what is served. Out: what the kernel does for one destination, and the [`Verdict`] behind it for whoever asks.
+//! A destination is the kernel's only where it is proven that the kernel does the same as the proxy would; whatever is not
+//! understood goes to the proxy or is refused.
 
 mod backends;
 mod cause;
 mod chain;
 mod cluster;
 mod finding;
+mod http;
 mod inbound;
+mod mode;
 mod outbound;
-mod refused;
+mod reach;
 mod verdict;
 mod virtual_host;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use crate::compile::WorkloadFacts;
-use crate::kernel::{Frontend, InboundAction, KernelPlan, OutboundAction};
+use crate::compile::{Refusals, WorkloadFacts};
+use crate::index::Index;
+use crate::kernel::{Frontend, InboundAction, OutboundAction};
 use crate::proxy::ProxyPlan;
-use crate::snapshot::Snapshot;
-
+use crate::resource::FieldPath;
+use crate::resource::route::{RouteConfiguration, VirtualHost};
 use finding::Finding;
 
+pub(crate) use cluster::Landings;
+pub(crate) use http::asks;
+pub(crate) use outbound::{frontend_ip, own_ports, route_configurations};
+pub(crate) use reach::{Reach, addresses_of};
+
 pub use cause::Cause;
+pub use mode::{L7Modes, Mode, ModeOf, Subject};
 pub use verdict::{Destination, Path, Reason, Verdict};
 
-/// What the classifier comes to.
-pub(crate) struct Classified {
-    pub(crate) kernel: KernelPlan,
-    pub(crate) verdicts: BTreeMap<Destination, Verdict>,
+/// What is served for one workload.
+#[derive(Clone, Copy)]
+pub(crate) struct Served<'a> {
+    pub(crate) proxy: &'a ProxyPlan,
+    pub(crate) facts: &'a WorkloadFacts,
+    /// By route configuration, the positions of virtual hosts that need the proxy or are refused.
+    pub(crate) asking: &'a Index<u32>,
+    /// Listeners that were refused and have no older version. Connections to their destinations are refused too: letting
+    /// them fall to the next listener would carry traffic past a policy that was asked for and not understood.
+    pub(crate) refused: &'a Refusals,
+    /// Whether modes count: outbound they do.
+    pub(crate) modes: bool,
 }
 
-/// Judges every destination.
-pub(crate) fn classify(snapshot: &Snapshot, facts: &WorkloadFacts, proxy: &ProxyPlan) -> Classified {
-    let mut classified = Classified {
-        kernel: KernelPlan {
-            frontends: BTreeMap::new(),
-            default_outbound: OutboundAction::Passthrough,
-            inbound: BTreeMap::new(),
-            default_inbound: InboundAction::Direct,
-        },
-        verdicts: BTreeMap::new(),
-    };
-    outbound::outbound(proxy, &mut classified);
-    inbound::inbound(proxy, facts, &mut classified);
-    refused::refused(snapshot, &mut classified);
-    classified
+/// Which virtual hosts a destination stands for.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    /// All that the listener has: it is one service's own.
+    All,
+    /// The one that has the address among its domains.
+    Host(&'a RouteConfiguration, &'a VirtualHost),
+    /// An address that no virtual host has.
+    Any,
 }
 
-impl Classified {
-    fn outbound(&mut self, frontend: Frontend, finding: &Finding, hosts: Vec<String>) {
-        self.kernel.frontends.insert(frontend, outbound::action(finding));
-        self.verdict(Destination::Outbound(frontend), finding, hosts);
+impl<'a> Scope<'a> {
+    /// The virtual hosts of a route configuration that it stands for, where unknown ones are left out.
+    fn hosts(self, routes: &'a RouteConfiguration) -> Vec<&'a VirtualHost> {
+        match self {
+            Self::All => routes.virtual_hosts.iter().map(AsRef::as_ref).collect(),
+            Self::Host(its, host) if std::ptr::eq(its, routes) => vec![host],
+            Self::Host(..) => Vec::new(),
+            Self::Any => routes.any_host().into_iter().collect(),
+        }
+    }
+}
+
+impl<'a> Served<'a> {
+    /// What the kernel does with connections to a destination; `None` where it has no entry of its own.
+    pub(crate) fn outbound(self, frontend: Frontend) -> Option<OutboundAction> {
+        if self.refused.outbound(frontend).is_some() {
+            return Some(OutboundAction::Block);
+        }
+        Some(outbound::action(&outbound::taken(self, frontend)?.finding(self)))
     }
 
-    fn outbound_elsewhere(&mut self, finding: &Finding) {
-        self.kernel.default_outbound = outbound::action(finding);
-        self.verdict(Destination::OutboundElsewhere, finding, Vec::new());
+    /// What the kernel does with connections to anywhere else.
+    pub(crate) fn outbound_elsewhere(self) -> OutboundAction {
+        outbound::action(&self.finding(Destination::OutboundElsewhere).unwrap_or_else(outbound::nobody))
     }
 
-    fn inbound(&mut self, port: u16, finding: &Finding) {
-        self.kernel.inbound.insert(port, inbound::action(finding));
-        self.verdict(Destination::Inbound(port), finding, Vec::new());
+    /// What the kernel does with connections that come in at a port of its own.
+    pub(crate) fn inbound(self, port: u16) -> InboundAction {
+        inbound::action(&inbound::finding(self, Some(port)))
     }
 
-    fn inbound_elsewhere(&mut self, finding: &Finding) {
-        self.kernel.default_inbound = inbound::action(finding);
-        self.verdict(Destination::InboundElsewhere, finding, Vec::new());
+    /// What the kernel does with connections that come in at any other port.
+    pub(crate) fn inbound_elsewhere(self) -> InboundAction {
+        match self.finding(Destination::InboundElsewhere) {
+            Some(finding) => inbound::action(&finding),
+            None => InboundAction::Direct,
+        }
     }
 
-    fn verdict(&mut self, destination: Destination, finding: &Finding, hosts: Vec<String>) {
-        let verdict = Verdict { path: finding.path, reason: finding.reason.clone(), hosts };
-        self.verdicts.insert(destination, verdict);
+    /// The ports that come in by themselves.
+    pub(crate) fn inbound_ports(self) -> BTreeSet<u16> {
+        self.proxy.inbound.iter().flat_map(|listener| own_ports(listener)).collect()
+    }
+
+    /// Every destination that has a verdict of its own.
+    pub(crate) fn destinations(self) -> BTreeSet<Destination> {
+        let refused = self.refused.frontends();
+        let outbound = outbound::destinations(self).into_iter().chain(refused).map(Destination::Outbound);
+        let inbound = self.inbound_ports().into_iter().map(Destination::Inbound);
+        let elsewhere = [Destination::OutboundElsewhere, Destination::InboundElsewhere];
+        outbound.chain(inbound).chain(elsewhere).collect()
+    }
+
+    /// The path of a destination, and why.
+    pub(crate) fn verdict(self, destination: Destination) -> Option<Verdict> {
+        let finding = self.finding(destination)?;
+        let taken = match destination {
+            Destination::Outbound(frontend) if self.refused.outbound(frontend).is_none() => {
+                outbound::taken(self, frontend)
+            }
+            _ => None,
+        };
+        Some(Verdict {
+            path: finding.path,
+            reason: finding.reason(),
+            hosts: taken.map_or_else(Vec::new, |taken| taken.hosts(self)),
+            mode: finding.mode.clone(),
+            forgone: finding.forgone.iter().flat_map(|forgone| forgone()).collect(),
+        })
+    }
+
+    fn finding(self, destination: Destination) -> Option<Finding<'a>> {
+        let refused = match destination {
+            Destination::Outbound(frontend) => self.refused.outbound(frontend),
+            Destination::OutboundElsewhere => self.refused.outbound_elsewhere(),
+            Destination::Inbound(_) => None,
+            Destination::InboundElsewhere => self.refused.inbound_elsewhere(),
+        };
+        if let Some((name, error)) = refused {
+            return Some(Finding::new(Path::Blocked, move || Reason {
+                resource: format!("listener `{name}`"),
+                field: FieldPath::root(),
+                cause: Cause::Refused { error: error.to_owned() },
+            }));
+        }
+        match destination {
+            Destination::Outbound(frontend) => Some(outbound::taken(self, frontend)?.finding(self)),
+            Destination::OutboundElsewhere => Some(match outbound::taken_elsewhere(self) {
+                Some(taken) => taken.finding(self),
+                None => outbound::nobody(),
+            }),
+            Destination::Inbound(port) => Some(inbound::finding(self, Some(port))),
+            Destination::InboundElsewhere => Some(inbound::finding(self, None)),
+        }
     }
 }

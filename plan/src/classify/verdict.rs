@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::cause::Cause;
+use super::mode::ModeOf;
 use crate::kernel::Frontend;
 use crate::resource::FieldPath;
 
@@ -44,6 +45,10 @@ pub struct Verdict {
     pub reason: Reason,
     /// Names that stand for the destination: domains of its virtual hosts, hosts of its clusters' services.
     pub hosts: Vec<String>,
+    /// The mode that holds for it; `None` where none does: what is not HTTP, and what comes in.
+    pub mode: Option<ModeOf>,
+    /// What is asked for and not done, because the mode is `never`.
+    pub forgone: Vec<Reason>,
 }
 
 /// The way that connections take.

@@ -13,10 +13,53 @@ use crate::resource::route::{
 
 /// The one cluster that every request of a virtual host goes to, if nothing more is asked for.
 pub(super) fn only_cluster(virtual_host: &VirtualHost) -> Result<&Arc<str>, (FieldPath, Cause)> {
+    if let Some(asked) = own_asks(virtual_host) {
+        return Err(asked);
+    }
+    let mut only = None;
+    for (index, route) in virtual_host.routes.iter().enumerate() {
+        let cluster = route_cluster(route).map_err(|asked| route_asks(virtual_host, index, route, asked))?;
+        // The first one takes everything: those behind it are never reached.
+        only = only.or(Some(cluster));
+    }
+    only.ok_or_else(|| host_ask(virtual_host, "routes", "has no route"))
+}
+
+/// The cluster of the route that takes what no other route does, whatever else it asks for.
+pub(super) fn catch_all(virtual_host: &VirtualHost) -> Option<&Arc<str>> {
+    let route = virtual_host.routes.iter().find(|route| match_asks(&route.route_match).is_none())?;
+    match &route.action {
+        Action::Route(action) => match &action.cluster {
+            ClusterSpecifier::Cluster(name) => Some(name),
+            ClusterSpecifier::Weighted(_) | ClusterSpecifier::ClusterHeader(_) => None,
+        },
+        Action::Redirect(_) | Action::DirectResponse(_) => None,
+    }
+}
+
+/// Everything that a virtual host asks for, one thing of each route.
+pub(super) fn host_asks(virtual_host: &VirtualHost) -> Vec<(FieldPath, Cause)> {
+    let of_routes = virtual_host.routes.iter().enumerate().filter_map(|(index, route)| {
+        Some(route_asks(virtual_host, index, route, route_cluster(route).err()?))
+    });
+    own_asks(virtual_host).into_iter().chain(of_routes).collect()
+}
+
+fn host_ask(virtual_host: &VirtualHost, field: &str, what: &'static str) -> (FieldPath, Cause) {
+    (FieldPath::root().field(field), Cause::VirtualHost { virtual_host: virtual_host.name.clone(), what })
+}
+
+fn route_asks(host: &VirtualHost, index: usize, route: &Route, (field, what): Asks) -> (FieldPath, Cause) {
+    let cause = Cause::Route { virtual_host: host.name.clone(), route: route.name.clone(), what };
+    (FieldPath::root().field("routes").index(index).field(field), cause)
+}
+
+/// What a virtual host asks for beside its routes.
+fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
     let VirtualHost {
-        name,
+        name: _,
         domains: _,
-        routes,
+        routes: _,
         require_tls,
         retry_policy,
         // istiod sets it everywhere.
@@ -24,32 +67,18 @@ pub(super) fn only_cluster(virtual_host: &VirtualHost) -> Result<&Arc<str>, (Fie
         include_attempt_count_in_response,
         headers,
     } = virtual_host;
-    let asks = |field: &str, what| {
-        let cause = Cause::VirtualHost { virtual_host: name.clone(), what };
-        Err((FieldPath::root().field(field), cause))
+    let (field, what) = if *require_tls {
+        ("require_tls", "redirects plaintext to https")
+    } else if !headers.is_empty() {
+        ("request_headers_to_add", "changes headers")
+    } else if *include_attempt_count_in_response {
+        ("include_attempt_count_in_response", "adds a header to responses")
+    } else if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
+        ("retry_policy", "has a retry policy of its own")
+    } else {
+        return None;
     };
-    if *require_tls {
-        return asks("require_tls", "redirects plaintext to https");
-    }
-    if !headers.is_empty() {
-        return asks("request_headers_to_add", "changes headers");
-    }
-    if *include_attempt_count_in_response {
-        return asks("include_attempt_count_in_response", "adds a header to responses");
-    }
-    if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
-        return asks("retry_policy", "has a retry policy of its own");
-    }
-    let mut only = None;
-    for (index, route) in routes.iter().enumerate() {
-        let cluster = route_cluster(route).map_err(|(field, what)| {
-            let cause = Cause::Route { virtual_host: name.clone(), route: route.name.clone(), what };
-            (FieldPath::root().field("routes").index(index).field(field), cause)
-        })?;
-        // The first one takes everything: those behind it are never reached.
-        only = only.or(Some(cluster));
-    }
-    only.map_or_else(|| asks("routes", "has no route"), Ok)
+    Some(host_ask(virtual_host, field, what))
 }
 
 /// A field of a route, and what it does.
@@ -61,30 +90,8 @@ fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
 
 fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
     let Route { name: _, route_match, action, headers } = route;
-    let RouteMatch {
-        path,
-        // No difference for the prefix `/`.
-        case_sensitive: _,
-        headers: header_matchers,
-        query_parameters,
-        grpc,
-        runtime_fraction_per_million,
-    } = route_match;
-    if let Some(header) = header_matchers.first() {
-        return asks("match.headers[0]", format!("matches on headers[0] `{}`", header.name));
-    }
-    if let Some(parameter) = query_parameters.first() {
-        let what = format!("matches on query_parameters[0] `{}`", parameter.name);
-        return asks("match.query_parameters[0]", what);
-    }
-    if !matches!(path, PathMatch::Prefix(prefix) if prefix == "/") {
-        return asks("match", "matches on the path");
-    }
-    if *grpc {
-        return asks("match.grpc", "takes gRPC only");
-    }
-    if runtime_fraction_per_million.is_some() {
-        return asks("match.runtime_fraction", "takes a fraction of requests");
+    if let Some(asked) = match_asks(route_match) {
+        return Err(asked);
     }
     if !headers.is_empty() {
         return asks("request_headers_to_add", "changes headers");
@@ -94,6 +101,36 @@ fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
         Action::Redirect(_) => asks("redirect", "redirects"),
         Action::DirectResponse(_) => asks("direct_response", "answers by itself"),
     }
+}
+
+/// What keeps a route from taking every request.
+fn match_asks(route_match: &RouteMatch) -> Option<Asks> {
+    let RouteMatch {
+        path,
+        // No difference for the prefix `/`.
+        case_sensitive: _,
+        headers,
+        query_parameters,
+        grpc,
+        runtime_fraction_per_million,
+    } = route_match;
+    if let Some(header) = headers.first() {
+        return Some(("match.headers[0]", format!("matches on headers[0] `{}`", header.name)));
+    }
+    if let Some(parameter) = query_parameters.first() {
+        let what = format!("matches on query_parameters[0] `{}`", parameter.name);
+        return Some(("match.query_parameters[0]", what));
+    }
+    if !matches!(path, PathMatch::Prefix(prefix) if prefix == "/") {
+        return Some(("match", "matches on the path".to_owned()));
+    }
+    if *grpc {
+        return Some(("match.grpc", "takes gRPC only".to_owned()));
+    }
+    if runtime_fraction_per_million.is_some() {
+        return Some(("match.runtime_fraction", "takes a fraction of requests".to_owned()));
+    }
+    None
 }
 
 fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, Asks> {
@@ -191,8 +228,15 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     if manager.tracing {
         return Some(("tracing", "traces requests"));
     }
-    if manager.http_filters.contains(&HttpFilter::GrpcWeb) {
-        return Some(("http_filters", "translates gRPC-Web"));
-    }
-    None
+    manager.http_filters.iter().find_map(|filter| match filter {
+        HttpFilter::GrpcWeb => Some(("http_filters", "translates gRPC-Web")),
+        // The stock installation's. Whatever enforces a policy must not be forgone: it does not belong here.
+        HttpFilter::PeerMetadata
+        | HttpFilter::GrpcStats
+        | HttpFilter::Alpn
+        | HttpFilter::Stats
+        | HttpFilter::Fault
+        | HttpFilter::Cors
+        | HttpFilter::Router => None,
+    })
 }

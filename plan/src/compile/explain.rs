@@ -25,23 +25,20 @@ fn as_text<S: serde::Serializer>(value: &Destination, serializer: S) -> Result<S
 /// What happens to connections of the workload to `host:port`. `host` is an address, or a name that a virtual host or a
 /// cluster's service has; a name may stand for several addresses, and one that nothing knows is anywhere else.
 pub fn explain(plans: &Plans, host: &str, port: u16) -> Vec<Explanation> {
-    let explanation = |destination: &Destination, verdict: &Verdict| Explanation {
-        destination: *destination,
-        verdict: verdict.clone(),
-    };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-    let by_name: Vec<_> = plans
-        .verdicts
-        .iter()
-        .filter(|(destination, verdict)| {
-            address.is_none()
-                && matches!(destination, Destination::Outbound(frontend) if frontend.port == port)
-                && verdict.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
-        })
-        .map(|(destination, verdict)| explanation(destination, verdict))
-        .collect();
-    if !by_name.is_empty() {
-        return by_name;
+    let served = plans.served();
+    let explanation = |destination| Some(Explanation { destination, verdict: served.verdict(destination)? });
+    if address.is_none() {
+        let at_port = served.destinations().into_iter().filter(
+            |destination| matches!(destination, Destination::Outbound(frontend) if frontend.port == port),
+        );
+        let named = |explanation: &Explanation| {
+            explanation.verdict.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+        };
+        let by_name: Vec<_> = at_port.filter_map(explanation).filter(named).collect();
+        if !by_name.is_empty() {
+            return by_name;
+        }
     }
     [
         address.map(|addr| Destination::Outbound(Frontend { addr: Some(addr), port })),
@@ -50,7 +47,7 @@ pub fn explain(plans: &Plans, host: &str, port: u16) -> Vec<Explanation> {
     ]
     .into_iter()
     .flatten()
-    .find_map(|destination| Some(explanation(&destination, plans.verdicts.get(&destination)?)))
+    .find_map(explanation)
     .into_iter()
     .collect()
 }

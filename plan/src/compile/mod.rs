@@ -1,61 +1,138 @@
-//! From accepted resources to plans: [`compile`].
+//! From accepted resources to plans: [`Plans`].
 //!
-//! Pure. In: a [`Snapshot`], what is known of the workload, and the plans in force. Out: [`Plans`]. A listener or route
-//! configuration that names something which has not arrived keeps its version in force, so that nothing that is served
-//! points at something missing; it is listed in [`Plans::held`].
+//! Pure. In: a [`Snapshot`] and what changed in it, and what is known of the workload. Out: what is to be in force. A
+//! listener or route configuration that names something which has not arrived keeps its version in force, so that nothing
+//! that is served points at something missing; it is listed in [`Plans::held`].
+//!
+//! A change costs what it touches: it is followed from clusters over routes and listeners to destinations. Tables are shared
+//! with the plans of other workloads wherever they are equal.
 
+mod claims;
+mod destinations;
 mod explain;
+mod held;
+mod pools;
+mod refusals;
 mod warming;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::classify::{self, Destination, Verdict};
+use crate::classify::{Destination, L7Modes, Served, Verdict};
+use crate::index::Index;
 use crate::kernel::KernelPlan;
 use crate::proxy::ProxyPlan;
-use crate::resource::listener::Listener;
-use crate::snapshot::{ResourceType, Snapshot};
+use crate::snapshot::{Changes, Interner, ResourceType, Snapshot};
+use warming::{Serving, User};
 
 pub use explain::{Explanation, explain};
-pub use warming::Held;
+pub use held::Held;
+pub(crate) use pools::Pools;
+pub(crate) use refusals::Refusals;
 
 /// What is known of a workload apart from its resources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkloadFacts {
     /// The addresses of its network namespace.
     pub addresses: Vec<IpAddr>,
+    /// When HTTP goes through the L7 proxy.
+    pub l7: L7Modes,
 }
 
 /// What is to be in force for one workload.
 #[derive(Debug, Clone)]
 pub struct Plans {
-    /// The first complete set has arrived: every load assignment and route configuration that was asked for. Until
-    /// then the plans are not to be applied.
-    pub ready: bool,
-    /// For the datapath.
-    pub kernel: KernelPlan,
-    /// For the proxy.
-    pub proxy: ProxyPlan,
-    /// Every destination that has a verdict of its own.
-    pub verdicts: BTreeMap<Destination, Verdict>,
-    /// What is waiting, and for what.
-    pub held: Vec<Held>,
-    /// The served listeners by name.
-    listeners: HashMap<String, Arc<Listener>>,
+    facts: WorkloadFacts,
+    ready: bool,
+    serving: Serving,
+    kernel: KernelPlan,
+    asking: Index<u32>,
+    refused: Refusals,
 }
 
-/// The plans for a workload. `previous` are the plans in force, `None` at first.
-pub fn compile(snapshot: &Snapshot, facts: &WorkloadFacts, previous: Option<&Plans>) -> Plans {
-    let warming::Served { listeners, proxy, held } = warming::served(snapshot, previous);
-    let classified = classify::classify(snapshot, facts, &proxy);
-    Plans {
-        ready: previous.is_some_and(|plans| plans.ready) || is_complete(snapshot),
-        kernel: classified.kernel,
-        proxy,
-        verdicts: classified.verdicts,
-        held,
-        listeners,
+/// What an update came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Updated {
+    /// The proxy is to do something else than before.
+    pub proxy: bool,
+    /// Clusters that are not what they were, or gone: the only ones that the proxy has to look at.
+    pub clusters: Vec<Arc<str>>,
+    /// Destinations that were looked at.
+    pub reclassified: usize,
+}
+
+impl Plans {
+    /// Plans of a workload that has no resources yet.
+    pub fn new(facts: WorkloadFacts) -> Self {
+        Self {
+            facts,
+            ready: false,
+            serving: Serving::default(),
+            kernel: KernelPlan::default(),
+            asking: Index::new(),
+            refused: Refusals::default(),
+        }
+    }
+
+    /// The first complete set has arrived: every load assignment and route configuration that was asked for. Until
+    /// then the plans are not to be applied.
+    pub fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// For the datapath.
+    pub fn kernel(&self) -> &KernelPlan {
+        &self.kernel
+    }
+
+    /// For the proxy.
+    pub fn proxy(&self) -> &ProxyPlan {
+        &self.serving.proxy
+    }
+
+    /// What is waiting, and for what.
+    pub fn held(&self) -> Vec<Held> {
+        self.serving.held()
+    }
+
+    /// The path of every destination that has one of its own, found anew.
+    pub fn verdicts(&self) -> BTreeMap<Destination, Verdict> {
+        let served = self.served();
+        let verdict = |destination| Some((destination, served.verdict(destination)?));
+        served.destinations().into_iter().filter_map(verdict).collect()
+    }
+
+    /// Follows what changed in the snapshot since the last update.
+    pub fn update(&mut self, interner: &mut Interner, snapshot: &Snapshot, changes: &Changes) -> Updated {
+        if changes.is_empty() {
+            return Updated::default();
+        }
+        let pools = &mut interner.plans;
+        let touched = self.serving.follow(pools, snapshot, changes);
+        let reclassified = self.reclassify(pools, snapshot, changes, &touched);
+        self.ready = self.ready || is_complete(snapshot);
+        Updated {
+            proxy: !(touched.clusters.is_empty()
+                && touched.routes.is_empty()
+                && touched.listeners.is_empty()),
+            clusters: touched.clusters.into_iter().collect(),
+            reclassified,
+        }
+    }
+
+    /// Goes on with other facts. Returns how many destinations were looked at.
+    pub fn set_facts(&mut self, interner: &mut Interner, facts: WorkloadFacts) -> usize {
+        if facts == self.facts {
+            return 0;
+        }
+        self.facts = facts;
+        self.reclassify_all(&mut interner.plans)
+    }
+
+    fn served(&self) -> Served<'_> {
+        let Self { facts, serving, asking, refused, ready: _, kernel: _ } = self;
+        Served { proxy: &serving.proxy, facts, asking, refused, modes: true }
     }
 }
 
@@ -64,11 +141,11 @@ fn is_complete(snapshot: &Snapshot) -> bool {
     let answered = |kind, name: &str| snapshot.rejection(kind, name).is_some();
     snapshot.was_delivered(ResourceType::Cluster)
         && snapshot.was_delivered(ResourceType::Listener)
-        && snapshot.endpoints_wanted().iter().all(|name| {
+        && snapshot.endpoints_wanted().keys().all(|name| {
             snapshot.load_assignments().get(name).is_some()
                 || answered(ResourceType::ClusterLoadAssignment, name)
         })
-        && snapshot.routes_wanted().iter().all(|name| {
+        && snapshot.routes_wanted().keys().all(|name| {
             snapshot.routes().get(name).is_some() || answered(ResourceType::RouteConfiguration, name)
         })
 }

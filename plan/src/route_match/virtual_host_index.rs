@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::classify::Reach;
 use crate::resource::route::{Domain, VirtualHost};
 
 /// Positions of virtual hosts by domain: exact, then the longest suffix, then the longest prefix, then any (Envoy's
@@ -15,6 +16,8 @@ pub struct VirtualHostIndex {
     suffixes: Wildcards,
     prefixes: Wildcards,
     any: Option<usize>,
+    /// For the classifier, which is the only one to need it.
+    pub(crate) reach: OnceLock<Reach>,
 }
 
 /// A domain that appears twice in one route configuration.

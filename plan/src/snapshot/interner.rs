@@ -1,21 +1,27 @@
-//! Equal resources are parsed and kept once, however many workloads have them.
+//! What the workloads of a node have in common is parsed and kept once: equal resources, and equal parts of tables.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use hashbrown::HashTable;
 use orlop_proto::mesh::ProxyConfig;
 use orlop_proto::nds::NameTable;
+use orlop_shared_map as shared_map;
 
+use super::kind::Kind;
+use super::store::Stored;
+use crate::compile::Pools;
+use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
-use crate::resource::{FieldNote, ResourceError};
-use crate::validate::{Validate, Validated, validated};
+use crate::validate::{Validated, validated};
 
-/// The parsed resources of all workloads of the node, by their bytes. Holds nothing alive by itself.
+/// What all workloads of the node have in common. Holds nothing alive by itself.
 #[derive(Debug, Default)]
 pub struct Interner {
     pub(super) clusters: Pool<Cluster>,
@@ -26,6 +32,7 @@ pub struct Interner {
     pub(super) extensions: Pool<TypedExtensionConfig>,
     pub(super) name_tables: Pool<NameTable>,
     pub(super) proxy_configs: Pool<ProxyConfig>,
+    pub(crate) plans: Pools,
 }
 
 impl Interner {
@@ -52,52 +59,72 @@ impl Interner {
     }
 }
 
-/// What was accepted with a resource and has no effect yet.
-type Notes = Arc<[FieldNote]>;
-
-/// A resource and the bytes that it was parsed from.
-#[derive(Debug)]
-pub(super) struct Parsed<T> {
-    pub(super) resource: Arc<T>,
-    pub(super) bytes: Arc<[u8]>,
-    pub(super) notes: Notes,
-}
-
+/// Resources of one kind, found by their bytes.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    by_bytes: HashMap<Arc<[u8]>, (Weak<T>, Notes)>,
+    hasher: RandomState,
+    by_bytes: HashTable<(u64, Weak<Stored<T>>)>,
     /// The size at which the dead are looked for again.
     sweep_at: usize,
+    pub(super) nodes: shared_map::Pool<Arc<str>, Arc<Stored<T>>>,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { by_bytes: HashMap::new(), sweep_at: SMALL }
+        Self {
+            hasher: RandomState::new(),
+            by_bytes: HashTable::new(),
+            sweep_at: SMALL,
+            nodes: shared_map::Pool::new(),
+        }
     }
 }
 
 const SMALL: usize = 64;
 
-impl<T> Pool<T> {
-    /// The resource of these bytes; `validate` is called only where it is not there yet.
-    pub(super) fn intern(&mut self, bytes: &[u8], validate: Validate<T>) -> Result<Parsed<T>, ResourceError> {
-        if let Some((bytes, (weak, notes))) = self.by_bytes.get_key_value(bytes)
-            && let Some(resource) = weak.upgrade()
-        {
-            return Ok(Parsed { resource, bytes: Arc::clone(bytes), notes: Arc::clone(notes) });
+/// A resource, and whether it had to be validated.
+pub(super) struct Interned<T> {
+    pub(super) stored: Arc<Stored<T>>,
+    pub(super) validated: bool,
+}
+
+impl<T: Kind> Pool<T> {
+    /// The resource of these bytes, which is validated only where it is not there yet. `at` is when it came.
+    pub(super) fn intern(
+        &mut self,
+        bytes: &[u8],
+        version: &str,
+        at: SystemTime,
+    ) -> Result<Interned<T>, ResourceError> {
+        let hash = self.hasher.hash_one(bytes);
+        let mut other_version = None;
+        for (_, weak) in self.by_bytes.iter_hash(hash) {
+            let Some(stored) = weak.upgrade().filter(|stored| *stored.bytes == *bytes) else { continue };
+            if *stored.version == *version {
+                return Ok(Interned { stored, validated: false });
+            }
+            other_version = Some(stored);
         }
-        let Validated { resource, notes } = validated(validate, bytes)?;
-        let (resource, notes) = (Arc::new(resource), Notes::from(notes));
+        let is_new = other_version.is_none();
+        let (name, resource, bytes, notes) = if let Some(other) = other_version {
+            let (name, resource) = (Arc::clone(&other.name), Arc::clone(&other.resource));
+            (name, resource, Arc::clone(&other.bytes), Arc::clone(&other.notes))
+        } else {
+            let Validated { resource, notes } = validated(T::VALIDATE, bytes)?;
+            let notes = if notes.is_empty() { Arc::default() } else { notes.into() };
+            (resource.name(), Arc::new(resource), bytes.into(), notes)
+        };
         if self.by_bytes.len() >= self.sweep_at {
-            self.by_bytes.retain(|_, (weak, _)| weak.strong_count() > 0);
+            self.by_bytes.retain(|(_, weak)| weak.strong_count() > 0);
             self.sweep_at = SMALL.max(self.by_bytes.len() * 2);
         }
-        let bytes: Arc<[u8]> = bytes.into();
-        self.by_bytes.insert(Arc::clone(&bytes), (Arc::downgrade(&resource), Arc::clone(&notes)));
-        Ok(Parsed { resource, bytes, notes })
+        let version = version.into();
+        let stored = Arc::new(Stored { name, resource, bytes, version, last_updated: at, notes });
+        self.by_bytes.insert_unique(hash, (hash, Arc::downgrade(&stored)), |(hash, _)| *hash);
+        Ok(Interned { stored, validated: is_new })
     }
 
     fn alive(&self) -> usize {
-        self.by_bytes.values().filter(|(weak, _)| weak.strong_count() > 0).count()
+        self.by_bytes.iter().filter(|(_, weak)| weak.strong_count() > 0).count()
     }
 }

@@ -4,7 +4,9 @@
 //! ADS stream or a file. Out: an [`Outcome`] for ACK or NACK, and the store that `compile` reads. A resource that does not
 //! validate leaves the last good one in place, and is remembered.
 
+mod changes;
 mod interner;
+mod kind;
 mod references;
 mod store;
 mod without_effect;
@@ -12,25 +14,32 @@ mod without_effect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
 use orlop_proto::nds::NameTable;
+use orlop_shared_map::{SharedMap, SharedSet};
 
+use crate::index::{self, Naming};
+use crate::resource::ResourceError;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::{Listener, TrafficDirection};
 use crate::resource::route::RouteConfiguration;
-use crate::resource::{FieldError, FieldPath, ResourceError};
-use crate::validate;
+use store::{Changed, Delivered, Refused};
 
-pub(crate) use references::{chains, listener_clusters, rds_names, route_clusters};
+pub(crate) use references::{chains, host_clusters, listener_clusters, rds_names, route_clusters};
 
+pub use changes::Changes;
 pub use interner::Interner;
 pub use orlop_proto::{Resource, ResourceType};
 pub use store::{Store, Stored};
 pub use without_effect::WithoutEffect;
+
+/// Names that are wanted, each with the resources that name it.
+pub type Wanted = SharedMap<Arc<str>, SharedSet<Arc<str>>>;
 
 /// What a delivery came to.
 #[derive(Debug, Default)]
@@ -39,10 +48,16 @@ pub struct Outcome {
     pub accepted: usize,
     /// Those that were refused; empty is an ACK.
     pub errors: Vec<ResourceError>,
+    /// Resources that had to be validated.
+    pub validated: usize,
+    /// Resources that some workload of the node had already.
+    pub deduplicated: usize,
+    /// What is not what it was.
+    pub changes: Changes,
     /// Load assignments that the accepted clusters name: the EDS subscription.
-    pub endpoints_wanted: BTreeSet<String>,
+    pub endpoints_wanted: Wanted,
     /// Route configurations that the accepted listeners name: the RDS subscription.
-    pub routes_wanted: BTreeSet<String>,
+    pub routes_wanted: Wanted,
     /// Secrets that accepted resources name: the SDS subscription.
     pub secrets_wanted: BTreeSet<String>,
     /// Filters that accepted listeners name: the ECDS subscription.
@@ -85,7 +100,11 @@ pub struct Snapshot {
     rejections: BTreeMap<(ResourceType, String), Rejection>,
     delivered: BTreeSet<ResourceType>,
     /// What the last delivery of clusters took away.
-    clusters_just_removed: BTreeSet<String>,
+    clusters_just_removed: BTreeSet<Arc<str>>,
+    endpoints_wanted: Wanted,
+    routes_wanted: Wanted,
+    /// Load assignments and route configurations that came before anything named them.
+    strays: BTreeSet<(ResourceType, Arc<str>)>,
 }
 
 impl Snapshot {
@@ -94,124 +113,165 @@ impl Snapshot {
         Self::default()
     }
 
-    /// Takes one delivery: every resource is validated by itself, so one that is refused does not hold back the others.
+    /// Takes one delivery, which came `at` this time: every resource is validated by itself, so one that is refused does
+    /// not hold back the others.
     pub fn apply(
         &mut self,
         interner: &mut Interner,
         resource_type: ResourceType,
-        upserts: Vec<Resource>,
+        upserts: &[Resource],
         removals: &[String],
+        at: SystemTime,
     ) -> Outcome {
-        self.delivered.insert(resource_type);
-        for name in removals {
-            self.remove(resource_type, name);
-        }
+        let removals: Vec<Arc<str>> = removals.iter().map(|name| name.as_str().into()).collect();
+        let mut outcome = Outcome::default();
+        outcome.changes.first_delivery = self.delivered.insert(resource_type);
         if resource_type == ResourceType::Cluster {
+            outcome.changes.clusters_came = true;
             self.clusters_just_removed = removals.iter().cloned().collect();
         }
-        let mut outcome = Outcome::default();
-        for delivered in upserts {
-            let key = (resource_type, delivered.name.clone());
-            match self.upsert(interner, resource_type, &delivered) {
-                Ok(()) => {
-                    self.rejections.remove(&key);
-                    outcome.accepted += 1;
-                }
-                Err(error) => {
-                    let listener = (resource_type == ResourceType::Listener)
-                        .then(|| validate::refused_listener(&delivered.body.value))
-                        .flatten();
-                    let rejection = Rejection { version: delivered.version, error: error.clone(), listener };
-                    self.rejections.insert(key, rejection);
-                    outcome.errors.push(error);
-                }
-            }
-        }
-        outcome.endpoints_wanted = self.endpoints_wanted();
-        outcome.routes_wanted = self.routes_wanted();
-        self.forget_unwanted(resource_type, &outcome);
-        outcome
-    }
-
-    fn remove(&mut self, resource_type: ResourceType, name: &str) {
-        self.rejections.remove(&(resource_type, name.to_owned()));
-        match resource_type {
-            ResourceType::Cluster => self.clusters.remove(name),
-            ResourceType::ClusterLoadAssignment => self.load_assignments.remove(name),
-            ResourceType::Listener => self.listeners.remove(name),
-            ResourceType::RouteConfiguration => self.routes.remove(name),
-            ResourceType::Secret => self.secrets.remove(name),
-            ResourceType::ExtensionConfig => self.extensions.remove(name),
-            ResourceType::NameTable => self.name_table.remove(name),
-            ResourceType::ProxyConfig => self.proxy_config.remove(name),
-        }
-    }
-
-    /// What nothing names any more is unsubscribed from and gets stale; it is sent again when it is named again.
-    fn forget_unwanted(&mut self, changed: ResourceType, outcome: &Outcome) {
-        let (kind, wanted) = match changed {
-            ResourceType::Cluster => (ResourceType::ClusterLoadAssignment, &outcome.endpoints_wanted),
-            ResourceType::Listener => (ResourceType::RouteConfiguration, &outcome.routes_wanted),
-            _ => return,
-        };
-        match kind {
-            ResourceType::ClusterLoadAssignment => self.load_assignments.retain(wanted),
-            _ => self.routes.retain(wanted),
-        }
-        self.rejections.retain(|(rejected, name), _| *rejected != kind || wanted.contains(name));
-    }
-
-    fn upsert(
-        &mut self,
-        interner: &mut Interner,
-        resource_type: ResourceType,
-        delivered: &Resource,
-    ) -> Result<(), ResourceError> {
-        let Resource { name, version, body } = delivered;
-        if body.type_url != resource_type.type_url() {
-            return Err(whole(name, format!("is a {}, not a {}", body.type_url, resource_type.type_url())));
+        macro_rules! deliver {
+            ($store:ident, $pool:ident) => {
+                store::deliver(&mut self.$store, &mut interner.$pool, resource_type, upserts, &removals, at)
+            };
         }
         match resource_type {
             ResourceType::Cluster => {
-                let parsed = interner.clusters.intern(&body.value, validate::cluster)?;
-                expect_name(name, &parsed.resource.name)?;
-                self.clusters.insert(name, version, parsed);
+                let delivered = deliver!(clusters, clusters);
+                self.want_endpoints(interner, &delivered.changed);
+                self.note(resource_type, &removals, delivered, &mut outcome);
+                self.forget_unwanted(interner, ResourceType::ClusterLoadAssignment, &mut outcome);
             }
             ResourceType::ClusterLoadAssignment => {
-                let parsed = interner.load_assignments.intern(&body.value, validate::load_assignment)?;
-                expect_name(name, &parsed.resource.cluster_name)?;
-                self.load_assignments.insert(name, version, parsed);
+                let delivered = deliver!(load_assignments, load_assignments);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::Listener => {
-                let parsed = interner.listeners.intern(&body.value, validate::listener)?;
-                expect_name(name, &parsed.resource.name)?;
-                self.listeners.insert(name, version, parsed);
+                let delivered = deliver!(listeners, listeners);
+                self.want_routes(interner, &delivered.changed);
+                self.note(resource_type, &removals, delivered, &mut outcome);
+                self.forget_unwanted(interner, ResourceType::RouteConfiguration, &mut outcome);
             }
             ResourceType::RouteConfiguration => {
-                let parsed = interner.routes.intern(&body.value, validate::route_configuration)?;
-                expect_name(name, &parsed.resource.name)?;
-                self.routes.insert(name, version, parsed);
+                let delivered = deliver!(routes, routes);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::Secret => {
-                let parsed = interner.secrets.intern(&body.value, validate::secret)?;
-                expect_name(name, &parsed.resource.name)?;
-                self.secrets.insert(name, version, parsed);
+                let delivered = deliver!(secrets, secrets);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::ExtensionConfig => {
-                let parsed = interner.extensions.intern(&body.value, validate::extension_config)?;
-                expect_name(name, &parsed.resource.name)?;
-                self.extensions.insert(name, version, parsed);
+                let delivered = deliver!(extensions, extensions);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::NameTable => {
-                let parsed = interner.name_tables.intern(&body.value, validate::name_table)?;
-                self.name_table.insert(name, version, parsed);
+                let delivered = deliver!(name_table, name_tables);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::ProxyConfig => {
-                let parsed = interner.proxy_configs.intern(&body.value, validate::proxy_config)?;
-                self.proxy_config.insert(name, version, parsed);
+                let delivered = deliver!(proxy_config, proxy_configs);
+                self.note(resource_type, &removals, delivered, &mut outcome);
             }
         }
-        Ok(())
+        outcome.endpoints_wanted = self.endpoints_wanted.clone();
+        outcome.routes_wanted = self.routes_wanted.clone();
+        outcome
+    }
+
+    /// Remembers what was refused, and says what changed.
+    fn note<T>(
+        &mut self,
+        kind: ResourceType,
+        removals: &[Arc<str>],
+        delivered: Delivered<T>,
+        outcome: &mut Outcome,
+    ) {
+        let Delivered { changed, accepted, refused, validated } = delivered;
+        outcome.accepted = accepted.len();
+        outcome.validated = validated;
+        outcome.deduplicated = (accepted.len() + refused.len()).saturating_sub(validated);
+        let mut names: BTreeSet<_> = changed.into_iter().map(|changed| changed.name).collect();
+        for name in removals.iter().chain(&accepted) {
+            if !self.rejections.is_empty() && self.rejections.remove(&(kind, name.to_string())).is_some() {
+                names.insert(Arc::clone(name));
+            }
+        }
+        for Refused { name, version, error, listener } in refused {
+            let rejection = Rejection { version, error: error.clone(), listener };
+            self.rejections.insert((kind, name.to_string()), rejection);
+            outcome.errors.push(error);
+            names.insert(name);
+        }
+        for name in &names {
+            if self.wanted(kind).is_some_and(|wanted| !wanted.contains_key(name)) {
+                self.strays.insert((kind, Arc::clone(name)));
+            }
+        }
+        if let Some(changes) = outcome.changes.of(kind) {
+            changes.append(&mut names);
+        }
+    }
+
+    /// The names that are wanted of a kind, where only those are of use.
+    fn wanted(&self, kind: ResourceType) -> Option<&Wanted> {
+        match kind {
+            ResourceType::ClusterLoadAssignment => Some(&self.endpoints_wanted),
+            ResourceType::RouteConfiguration => Some(&self.routes_wanted),
+            _ => None,
+        }
+    }
+
+    fn want_endpoints(&mut self, interner: &mut Interner, changed: &[Changed<Cluster>]) {
+        let service = |cluster: &Arc<Cluster>| match &cluster.discovery {
+            ClusterDiscovery::Eds { service_name } => Some(Arc::clone(service_name)),
+            _ => None,
+        };
+        let mut namings = Vec::new();
+        for Changed { name, old, new } in changed {
+            let (old, new) = (old.as_ref().and_then(service), new.as_ref().and_then(service));
+            self.strays.extend(old.iter().map(|old| (ResourceType::ClusterLoadAssignment, Arc::clone(old))));
+            namings.extend(old.iter().map(|old| Naming::new(old, Arc::clone(name), false)));
+            namings.extend(new.iter().map(|new| Naming::new(new, Arc::clone(name), true)));
+        }
+        index::edit(&mut self.endpoints_wanted, &mut interner.plans.names, namings);
+    }
+
+    fn want_routes(&mut self, interner: &mut Interner, changed: &[Changed<Listener>]) {
+        let mut namings = Vec::new();
+        for Changed { name, old, new } in changed {
+            for old in old.iter().flat_map(|old| rds_names(old)) {
+                self.strays.insert((ResourceType::RouteConfiguration, Arc::clone(old)));
+                namings.push(Naming::new(old, Arc::clone(name), false));
+            }
+            for new in new.iter().flat_map(|new| rds_names(new)) {
+                namings.push(Naming::new(new, Arc::clone(name), true));
+            }
+        }
+        index::edit(&mut self.routes_wanted, &mut interner.plans.names, namings);
+    }
+
+    /// What nothing names any more is unsubscribed from and gets stale; it is sent again when it is named again.
+    fn forget_unwanted(&mut self, interner: &mut Interner, kind: ResourceType, outcome: &mut Outcome) {
+        let (forgotten, others): (BTreeSet<_>, _) =
+            std::mem::take(&mut self.strays).into_iter().partition(|(stray, _)| *stray == kind);
+        self.strays = others;
+        let unwanted: Vec<_> = forgotten
+            .into_iter()
+            .map(|(_, name)| name)
+            .filter(|name| self.wanted(kind).is_none_or(|wanted| !wanted.contains_key(name)))
+            .collect();
+        for name in &unwanted {
+            self.rejections.remove(&(kind, name.to_string()));
+        }
+        match kind {
+            ResourceType::ClusterLoadAssignment => {
+                self.load_assignments.forget(&mut interner.load_assignments, &unwanted);
+            }
+            _ => self.routes.forget(&mut interner.routes, &unwanted),
+        }
+        if let Some(changes) = outcome.changes.of(kind) {
+            changes.extend(unwanted);
+        }
     }
 
     /// Clusters by name.
@@ -274,35 +334,13 @@ impl Snapshot {
         self.clusters_just_removed.contains(cluster)
     }
 
-    pub(crate) fn endpoints_wanted(&self) -> BTreeSet<String> {
-        self.clusters
-            .iter()
-            .filter_map(|(_, stored)| match &stored.resource.discovery {
-                ClusterDiscovery::Eds { service_name } => Some(service_name.to_string()),
-                _ => None,
-            })
-            .collect()
+    /// Load assignments that clusters name, with the clusters.
+    pub(crate) fn endpoints_wanted(&self) -> &Wanted {
+        &self.endpoints_wanted
     }
 
-    pub(crate) fn routes_wanted(&self) -> BTreeSet<String> {
-        self.listeners
-            .iter()
-            .flat_map(|(_, stored)| rds_names(&stored.resource))
-            .map(ToString::to_string)
-            .collect()
-    }
-}
-
-fn expect_name(delivered: &str, own: &str) -> Result<(), ResourceError> {
-    if delivered == own {
-        return Ok(());
-    }
-    Err(whole(delivered, format!("calls itself {own:?}; the two names must be the same")))
-}
-
-fn whole(name: &str, reason: String) -> ResourceError {
-    ResourceError {
-        name: name.to_owned(),
-        fields: vec![FieldError { path: FieldPath::root().field("name"), reason }],
+    /// Route configurations that listeners name, with the listeners.
+    pub(crate) fn routes_wanted(&self) -> &Wanted {
+        &self.routes_wanted
     }
 }

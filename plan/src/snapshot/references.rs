@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::resource::http_connection_manager::RouteSpecifier;
 use crate::resource::listener::{FilterChain, Listener, TerminalFilter};
-use crate::resource::route::{Action, ClusterSpecifier, RouteConfiguration};
+use crate::resource::route::{Action, ClusterSpecifier, RouteConfiguration, VirtualHost};
 use crate::resource::tcp_proxy::TcpClusterSpecifier;
 
 /// All filter chains of a listener, the default one last.
@@ -39,15 +39,21 @@ pub(crate) fn listener_clusters(listener: &Listener) -> impl Iterator<Item = &Ar
 
 /// The clusters that a route configuration names.
 pub(crate) fn route_clusters(routes: &RouteConfiguration) -> impl Iterator<Item = &Arc<str>> {
-    let routes = routes.virtual_hosts.iter().flat_map(|virtual_host| &virtual_host.routes);
-    routes.flat_map(|route| match &route.action {
-        Action::Route(action) => match &action.cluster {
-            ClusterSpecifier::Cluster(name) => vec![name],
-            ClusterSpecifier::Weighted(weighted) => {
-                weighted.clusters.iter().map(|cluster| &cluster.name).collect()
-            }
-            ClusterSpecifier::ClusterHeader(_) => Vec::new(),
-        },
-        Action::Redirect(_) | Action::DirectResponse(_) => Vec::new(),
+    routes.virtual_hosts.iter().flat_map(|host| host_clusters(host))
+}
+
+/// The clusters that a virtual host names.
+pub(crate) fn host_clusters(host: &VirtualHost) -> impl Iterator<Item = &Arc<str>> {
+    host.routes.iter().flat_map(|route| {
+        let action = match &route.action {
+            Action::Route(action) => Some(&action.cluster),
+            Action::Redirect(_) | Action::DirectResponse(_) => None,
+        };
+        let (one, weighted) = match action {
+            Some(ClusterSpecifier::Cluster(name)) => (Some(name), &[][..]),
+            Some(ClusterSpecifier::Weighted(weighted)) => (None, weighted.clusters.as_slice()),
+            Some(ClusterSpecifier::ClusterHeader(_)) | None => (None, &[][..]),
+        };
+        one.into_iter().chain(weighted.iter().map(|cluster| &cluster.name))
     })
 }

@@ -1,32 +1,73 @@
 //! Accepted resources of one type, by name.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::interner::Parsed;
-use crate::resource::FieldNote;
+use orlop_proto::Resource;
+use orlop_shared_map::SharedMap;
 
-/// An accepted resource.
+use super::interner::{Interned, Pool};
+use super::kind::Kind;
+use super::{RefusedListener, ResourceType};
+use crate::resource::{FieldError, FieldNote, FieldPath, ResourceError};
+
+/// An accepted resource. Equal ones of several workloads are one.
 #[derive(Debug)]
 pub struct Stored<T> {
+    /// Its name.
+    pub name: Arc<str>,
     /// What is served.
     pub resource: Arc<T>,
     /// The protobuf bytes that it came as.
     pub bytes: Arc<[u8]>,
     /// The version that was accepted.
-    pub version: String,
+    pub version: Arc<str>,
+    /// When it first came to the node.
+    pub last_updated: SystemTime,
     /// What was accepted and has no effect yet.
     pub notes: Arc<[FieldNote]>,
 }
 
-/// Resources of one type by name.
+/// Resources of one type by name. A clone costs nothing.
 #[derive(Debug)]
-pub struct Store<T>(HashMap<Arc<str>, Stored<T>>);
+pub struct Store<T>(SharedMap<Arc<str>, Arc<Stored<T>>>);
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(SharedMap::new())
     }
+}
+
+impl<T> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// A resource that has another content now.
+#[derive(Debug)]
+pub(super) struct Changed<T> {
+    pub(super) name: Arc<str>,
+    pub(super) old: Option<Arc<T>>,
+    pub(super) new: Option<Arc<T>>,
+}
+
+/// A resource that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) name: Arc<str>,
+    pub(super) version: String,
+    pub(super) error: ResourceError,
+    pub(super) listener: Option<RefusedListener>,
+}
+
+/// What a delivery did to a store.
+#[derive(Debug)]
+pub(super) struct Delivered<T> {
+    pub(super) changed: Vec<Changed<T>>,
+    pub(super) accepted: Vec<Arc<str>>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) validated: usize,
 }
 
 impl<T> Store<T> {
@@ -37,7 +78,11 @@ impl<T> Store<T> {
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Stored<T>)> {
-        self.0.iter()
+        self.0.iter().map(|(name, stored)| (name, &**stored))
+    }
+
+    pub(super) fn forget(&mut self, pool: &mut Pool<T>, names: &[Arc<str>]) {
+        self.0.edit(&mut pool.nodes, names.iter().map(|name| (Arc::clone(name), None)));
     }
 
     /// How many.
@@ -49,17 +94,80 @@ impl<T> Store<T> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
-    pub(super) fn insert(&mut self, name: &str, version: &str, parsed: Parsed<T>) {
-        let Parsed { resource, bytes, notes } = parsed;
-        self.0.insert(name.into(), Stored { resource, bytes, version: version.to_owned(), notes });
+/// Takes resources, each judged by itself, and lets go of others.
+pub(super) fn deliver<T: Kind>(
+    store: &mut Store<T>,
+    pool: &mut Pool<T>,
+    kind: ResourceType,
+    upserts: &[Resource],
+    removals: &[Arc<str>],
+    at: SystemTime,
+) -> Delivered<T> {
+    let mut delivered =
+        Delivered { changed: Vec::new(), accepted: Vec::new(), refused: Vec::new(), validated: 0 };
+    let before = store.0.clone();
+    let mut edits: Vec<_> = removals.iter().map(|name| (Arc::clone(name), None)).collect();
+    for resource in upserts {
+        match accept(pool, kind, resource, at) {
+            Ok(Interned { stored, validated }) => {
+                delivered.accepted.push(Arc::clone(&stored.name));
+                delivered.validated += usize::from(validated);
+                edits.push((Arc::clone(&stored.name), Some(stored)));
+            }
+            Err(error) => {
+                delivered.validated += 1;
+                delivered.refused.push(Refused {
+                    name: resource.name.as_str().into(),
+                    version: resource.version.clone(),
+                    error,
+                    listener: T::refused_listener(&resource.body.value),
+                });
+            }
+        }
     }
+    store.0.edit(&mut pool.nodes, edits);
+    let resource = |stored: Option<&Arc<Stored<T>>>| stored.map(|stored| Arc::clone(&stored.resource));
+    delivered.changed = before
+        .diff(&store.0)
+        .into_iter()
+        .map(|change| Changed {
+            name: Arc::clone(change.key()),
+            old: resource(change.before()),
+            new: resource(change.after()),
+        })
+        .filter(|Changed { old, new, .. }| match (old, new) {
+            // The version alone.
+            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+            _ => true,
+        })
+        .collect();
+    delivered
+}
 
-    pub(super) fn retain(&mut self, names: &BTreeSet<String>) {
-        self.0.retain(|name, _| names.contains(&**name));
+fn accept<T: Kind>(
+    pool: &mut Pool<T>,
+    kind: ResourceType,
+    resource: &Resource,
+    at: SystemTime,
+) -> Result<Interned<T>, ResourceError> {
+    let Resource { name, version, body } = resource;
+    if body.type_url != kind.type_url() {
+        return Err(whole(name, format!("is a {}, not a {}", body.type_url, kind.type_url())));
     }
+    let interned = pool.intern(&body.value, version, at)?;
+    let own = &interned.stored.name;
+    // A resource without a name of its own goes by the one that it is delivered under.
+    if **own != **name && !kind.is_singleton() {
+        return Err(whole(name, format!("calls itself {own:?}; the two names must be the same")));
+    }
+    Ok(interned)
+}
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+fn whole(name: &str, reason: String) -> ResourceError {
+    ResourceError {
+        name: name.to_owned(),
+        fields: vec![FieldError { path: FieldPath::root().field("name"), reason }],
     }
 }

@@ -1,6 +1,7 @@
 //! Protobuf resources in the form that istiod writes, for tests to vary.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -25,9 +26,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, Struct, UInt32Value, Value, value::Kind};
-use orlop_plan::compile::{Plans, WorkloadFacts, compile};
+use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::resource::ResourceError;
-use orlop_plan::snapshot::{Interner, Outcome, Resource, ResourceType, Snapshot};
+use orlop_plan::snapshot::{Changes, Interner, Outcome, Resource, ResourceType, Snapshot};
 use prost::{Message, Name};
 
 /// One workload's snapshot.
@@ -35,6 +36,9 @@ use prost::{Message, Name};
 pub(crate) struct World {
     pub(crate) snapshot: Snapshot,
     pub(crate) interner: Interner,
+    pub(crate) facts: WorkloadFacts,
+    /// Since the last time that plans were made.
+    changes: Changes,
 }
 
 impl World {
@@ -51,7 +55,13 @@ impl World {
             body: any(message),
         });
         let removed: Vec<_> = removed.iter().map(|name| (*name).to_owned()).collect();
-        self.snapshot.apply(&mut self.interner, kind, upserts.collect(), &removed)
+        self.apply(kind, &upserts.collect::<Vec<_>>(), &removed)
+    }
+
+    pub(crate) fn apply(&mut self, kind: ResourceType, upserts: &[Resource], removed: &[String]) -> Outcome {
+        let outcome = self.snapshot.apply(&mut self.interner, kind, upserts, removed, SystemTime::UNIX_EPOCH);
+        self.changes.merge(outcome.changes.clone());
+        outcome
     }
 
     pub(crate) fn clusters(&mut self, clusters: &[Cluster]) -> Outcome {
@@ -75,8 +85,15 @@ impl World {
         self.deliver(&named, &[])
     }
 
-    pub(crate) fn compile(&self, previous: Option<&Plans>) -> Plans {
-        compile(&self.snapshot, &WorkloadFacts::default(), previous)
+    /// The plans that follow `previous`, or the first ones.
+    pub(crate) fn compile(&mut self, previous: Option<&Plans>) -> Plans {
+        let since = std::mem::take(&mut self.changes);
+        let (mut plans, changes) = match previous {
+            Some(previous) => (previous.clone(), since),
+            None => (Plans::new(self.facts.clone()), Changes::all(&self.snapshot)),
+        };
+        plans.update(&mut self.interner, &self.snapshot, &changes);
+        plans
     }
 }
 

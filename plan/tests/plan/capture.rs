@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
-use orlop_plan::compile::{Plans, WorkloadFacts, compile};
+use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::resource::ResourceError;
-use orlop_plan::snapshot::{Interner, Resource, ResourceType, Snapshot};
+use orlop_plan::snapshot::{Changes, Interner, Resource, ResourceType, Snapshot};
 use prost::Message;
 
 pub(crate) struct Capture {
@@ -38,13 +39,17 @@ pub(crate) fn load(name: &str, interner: &mut Interner) -> Capture {
             version: resource.version,
             body: resource.resource.unwrap(),
         });
-        let outcome = capture.snapshot.apply(interner, kind, upserts.collect(), &response.removed_resources);
+        let upserts: Vec<_> = upserts.collect();
+        let removed = &response.removed_resources;
+        let outcome = capture.snapshot.apply(interner, kind, &upserts, removed, SystemTime::UNIX_EPOCH);
         capture.errors.extend(outcome.errors);
     }
     capture
 }
 
-pub(crate) fn plans(capture: &Capture) -> Plans {
-    let facts = WorkloadFacts { addresses: vec!["10.77.0.1".parse().unwrap()] };
-    compile(&capture.snapshot, &facts, None)
+pub(crate) fn plans(capture: &Capture, interner: &mut Interner) -> Plans {
+    let addresses = vec!["10.77.0.1".parse().unwrap()];
+    let mut plans = Plans::new(WorkloadFacts { addresses, ..WorkloadFacts::default() });
+    plans.update(interner, &capture.snapshot, &Changes::all(&capture.snapshot));
+    plans
 }

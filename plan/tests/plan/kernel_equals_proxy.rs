@@ -168,7 +168,7 @@ enum Outcome {
 }
 
 fn through_cluster(plans: &Plans, name: &str) -> Outcome {
-    let Some(plan) = plans.proxy.clusters.get(name) else { return Outcome::Refused };
+    let Some(plan) = plans.proxy().clusters.get(name) else { return Outcome::Refused };
     if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
         return Outcome::OriginalDestination;
     }
@@ -200,7 +200,7 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
 
 /// A request for `authority` and `path`, or bytes that are no HTTP.
 fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, &str)>) -> Outcome {
-    let Some(listener) = plans.proxy.outbound.select(destination.ip(), destination.port()) else {
+    let Some(listener) = plans.proxy().outbound.select(destination.ip(), destination.port()) else {
         return Outcome::OriginalDestination;
     };
     let protocols: &[&str] = if request.is_some() { &["http/1.1"] } else { &[] };
@@ -222,7 +222,9 @@ fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, 
             let headers = HeaderMap::new();
             let head =
                 RequestHead { method: "GET", path_and_query, authority, scheme: "http", headers: &headers };
-            let Some(selection) = plans.proxy.routes[name].select(&head, 0) else { return Outcome::Other };
+            let Some(selection) = plans.proxy().routes.get(name).unwrap().select(&head, 0) else {
+                return Outcome::Other;
+            };
             let Action::Route(action) = &selection.route.action else { return Outcome::Other };
             match &action.cluster {
                 ClusterSpecifier::Cluster(name) if action.timeout.is_none() => through_cluster(plans, name),
@@ -267,9 +269,9 @@ proptest! {
         own in vec((to_cluster(), prop::option::of(routes())), 0..3),
     ) {
         let plans = world(&clusters, &shared, allow_any, &own).compile(None);
-        prop_assert!(plans.ready);
-        prop_assert_eq!(&plans.held, &[]);
-        for (frontend, action) in &plans.kernel.frontends {
+        prop_assert!(plans.ready());
+        prop_assert_eq!(&plans.held(), &[]);
+        for (frontend, action) in &plans.kernel().frontends {
             for (destination, request) in requests(*frontend) {
                 let request = request.as_ref().map(|(host, path)| (host.as_str(), *path));
                 let proxied = through_proxy(&plans, destination, request);

@@ -154,12 +154,7 @@ fn a_field_that_is_newer_than_this_version_is_not_dropped_silently() {
     let body =
         Any { type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(), value: bytes };
     let delivered = orlop_plan::snapshot::Resource { name: "a".to_owned(), version: "1".to_owned(), body };
-    let outcome = world.snapshot.apply(
-        &mut world.interner,
-        orlop_plan::snapshot::ResourceType::Cluster,
-        vec![delivered],
-        &[],
-    );
+    let outcome = world.apply(orlop_plan::snapshot::ResourceType::Cluster, &[delivered], &[]);
     assert_eq!(outcome.errors[0].to_string(), "a: has 3 bytes of fields that this version does not know");
 }
 

@@ -2,12 +2,16 @@
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::HealthCheck;
-use orlop_plan::snapshot::{Resource, ResourceType};
+use orlop_plan::snapshot::{Resource, ResourceType, Wanted};
 
 use crate::build::{
     World, any, assignment, chain, eds_cluster, endpoint, http, listener, locality, manager, seconds,
     tcp_proxy,
 };
+
+fn names(wanted: &Wanted) -> Vec<&str> {
+    wanted.keys().map(|name| &**name).collect()
+}
 
 fn unsupported(name: &str) -> Cluster {
     Cluster { health_checks: vec![HealthCheck::default()], ..eds_cluster(name) }
@@ -50,12 +54,12 @@ fn a_removed_resource_is_forgotten_with_its_refusal() {
 fn subscriptions_follow_what_was_accepted() {
     let mut world = World::default();
     let outcome = world.clusters(&[eds_cluster("a"), unsupported("b")]);
-    assert_eq!(outcome.endpoints_wanted.into_iter().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(names(&outcome.endpoints_wanted), ["a"]);
     let outcome = world.listeners(&[
         listener("l", "0.0.0.0:80", vec![chain(vec![http(&manager("web"))])]),
         listener("t", "10.0.0.1:80", vec![chain(vec![tcp_proxy("a")])]),
     ]);
-    assert_eq!(outcome.routes_wanted.into_iter().collect::<Vec<_>>(), ["web"]);
+    assert_eq!(names(&outcome.routes_wanted), ["web"]);
 }
 
 #[test]
@@ -68,7 +72,7 @@ fn a_resource_must_be_what_it_is_called() {
     );
     let body = any(&assignment("a", vec![]));
     let wrong = Resource { name: "a".to_owned(), version: "1".to_owned(), body };
-    let outcome = world.snapshot.apply(&mut world.interner, ResourceType::Cluster, vec![wrong], &[]);
+    let outcome = world.apply(ResourceType::Cluster, &[wrong], &[]);
     assert!(outcome.errors[0].to_string().contains("ClusterLoadAssignment"), "{}", outcome.errors[0]);
 }
 

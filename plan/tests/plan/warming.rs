@@ -32,14 +32,14 @@ fn world() -> World {
 #[test]
 fn plans_are_not_ready_before_everything_named_has_come() {
     let mut world = World::default();
-    assert!(!world.compile(None).ready);
+    assert!(!world.compile(None).ready());
     world.clusters(&[eds_cluster("a")]);
     world.listeners(&[http_listener(8080)]);
-    assert!(!world.compile(None).ready);
+    assert!(!world.compile(None).ready());
     world.endpoints(&[endpoints("a", "10.0.0.1:80")]);
-    assert!(!world.compile(None).ready);
+    assert!(!world.compile(None).ready());
     world.routes(&[route_configuration("8080", vec![virtual_host("h", &["*"], vec![route_to("a")])])]);
-    assert!(world.compile(None).ready);
+    assert!(world.compile(None).ready());
 }
 
 #[test]
@@ -49,12 +49,13 @@ fn a_listener_keeps_its_version_until_the_endpoints_of_its_next_one_are_there() 
     world.clusters(&[eds_cluster("b")]);
     world.listeners(&[listener("tcp", "10.96.0.1:9000", vec![chain(vec![tcp_proxy("b")])])]);
     let during = world.compile(Some(&before));
-    assert_eq!(during.kernel, before.kernel);
-    assert_eq!(during.held[0].to_string(), "listener `tcp` waits for load assignment `b`");
+    assert_eq!(during.kernel(), before.kernel());
+    assert_eq!(during.held()[0].to_string(), "listener `tcp` waits for load assignment `b`");
     world.endpoints(&[endpoints("b", "10.0.0.2:9000")]);
     let after = world.compile(Some(&during));
-    assert_eq!(after.held, []);
-    let OutboundAction::Balance(backends) = &after.kernel.frontends[&frontend(Some("10.96.0.1"), 9000)]
+    assert_eq!(after.held(), []);
+    let OutboundAction::Balance(backends) =
+        &after.kernel().frontends.get(&frontend(Some("10.96.0.1"), 9000)).unwrap()
     else {
         panic!("the kernel balances")
     };
@@ -70,13 +71,13 @@ fn a_route_configuration_keeps_its_version_likewise() {
     world.listeners(&[http_listener(8080)]);
     world.routes(&routes("a"));
     let before = world.compile(None);
-    assert!(before.ready);
+    assert!(before.ready());
     world.clusters(&[eds_cluster("b")]);
     world.routes(&routes("b"));
     let during = world.compile(Some(&before));
-    assert_eq!(during.kernel, before.kernel);
-    assert_eq!(during.held[0].to_string(), "route configuration `8080` waits for load assignment `b`");
-    assert!(during.ready);
+    assert_eq!(during.kernel(), before.kernel());
+    assert_eq!(during.held()[0].to_string(), "route configuration `8080` waits for load assignment `b`");
+    assert!(during.ready());
 }
 
 #[test]
@@ -85,8 +86,8 @@ fn a_new_listener_whose_routes_have_not_come_is_not_served_yet() {
     let before = world.compile(None);
     world.listeners(&[http_listener(8080)]);
     let during = world.compile(Some(&before));
-    assert_eq!(during.kernel, before.kernel);
-    assert_eq!(during.held[0].to_string(), "listener `0.0.0.0_8080` waits for route configuration `8080`");
+    assert_eq!(during.kernel(), before.kernel());
+    assert_eq!(during.held()[0].to_string(), "listener `0.0.0.0_8080` waits for route configuration `8080`");
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn a_cluster_keeps_its_endpoints_when_they_are_taken_away() {
     let mut world = world();
     let before = world.compile(None);
     world.deliver::<ClusterLoadAssignment>(&[], &["a"]);
-    assert_eq!(world.compile(Some(&before)).kernel, before.kernel);
+    assert_eq!(world.compile(Some(&before)).kernel(), before.kernel());
 }
 
 #[test]
@@ -104,12 +105,12 @@ fn a_cluster_stays_until_the_listener_that_names_it_has_changed() {
     // As istiod goes about it: the cluster goes first, then come the listeners that do without it.
     world.deliver::<Cluster>(&[("b", eds_cluster("b"))], &["a"]);
     let during = world.compile(Some(&before));
-    assert_eq!(during.kernel, before.kernel);
-    assert_eq!(during.held[0].to_string(), "listener `tcp` waits for cluster `a`");
+    assert_eq!(during.kernel(), before.kernel());
+    assert_eq!(during.held()[0].to_string(), "listener `tcp` waits for cluster `a`");
     world.deliver::<Listener>(&[], &["tcp"]);
     let after = world.compile(Some(&during));
-    assert!(after.kernel.frontends.is_empty());
-    assert!(!after.proxy.clusters.contains_key("a"));
+    assert!(after.kernel().frontends.is_empty());
+    assert!(!after.proxy().clusters.contains_key("a"));
 }
 
 #[test]
@@ -120,7 +121,10 @@ fn a_cluster_that_is_still_named_goes_with_the_next_delivery_of_clusters() {
     let during = world.compile(Some(&before));
     world.clusters(&[eds_cluster("c")]);
     let after = world.compile(Some(&during));
-    assert_eq!(after.kernel.frontends[&frontend(Some("10.96.0.1"), 9000)], OutboundAction::Block);
+    assert_eq!(
+        after.kernel().frontends.get(&frontend(Some("10.96.0.1"), 9000)).unwrap(),
+        &OutboundAction::Block
+    );
 }
 
 #[test]
@@ -133,8 +137,8 @@ fn a_listener_in_an_older_version_keeps_the_routes_of_that_version() {
     let other = http_chain(&manager("other"));
     world.listeners(&[Listener { filter_chains: vec![other], ..http_listener(8080) }]);
     let during = world.compile(Some(&before));
-    assert_eq!(during.kernel, before.kernel);
-    assert_eq!(during.held[0].to_string(), "listener `0.0.0.0_8080` waits for route configuration `other`");
+    assert_eq!(during.kernel(), before.kernel());
+    assert_eq!(during.held()[0].to_string(), "listener `0.0.0.0_8080` waits for route configuration `other`");
 }
 
 #[test]
@@ -150,9 +154,9 @@ fn a_route_to_a_cluster_that_is_not_there_holds_nothing_back() {
     world.listeners(&[http_listener(8080)]);
     world.routes(&[route_configuration("8080", vec![virtual_host("h", &["*"], vec![route_to("nowhere")])])]);
     let plans = world.compile(None);
-    assert!(plans.ready);
-    assert_eq!(plans.held, []);
-    let verdict = &plans.verdicts[&Destination::Outbound(frontend(None, 8080))];
+    assert!(plans.ready());
+    assert_eq!(plans.held(), []);
+    let verdict = &plans.verdicts()[&Destination::Outbound(frontend(None, 8080))];
     assert_eq!(verdict.path, Path::L7Proxy, "which answers 503 as Envoy does");
 }
 
@@ -164,8 +168,8 @@ fn what_a_refused_listener_would_have_taken_is_refused() {
     refusal("0.0.0.0_8080", bad.clone());
     world.listeners(&[bad]);
     let plans = world.compile(None);
-    assert_eq!(plans.kernel.frontends[&frontend(None, 8080)], OutboundAction::Block);
-    let verdict = &plans.verdicts[&Destination::Outbound(frontend(None, 8080))];
+    assert_eq!(plans.kernel().frontends.get(&frontend(None, 8080)).unwrap(), &OutboundAction::Block);
+    let verdict = &plans.verdicts()[&Destination::Outbound(frontend(None, 8080))];
     assert!(verdict.reason.to_string().contains("transparent: is not supported"), "{}", verdict.reason);
 }
 
@@ -176,13 +180,13 @@ fn an_older_version_of_a_refused_listener_goes_on() {
     let mut bad = listener("tcp", "10.96.0.1:9000", vec![chain(vec![tcp_proxy("a")])]);
     bad.transparent = crate::build::flag(true);
     world.listeners(&[bad]);
-    assert_eq!(world.compile(Some(&before)).kernel, before.kernel);
+    assert_eq!(world.compile(Some(&before)).kernel(), before.kernel());
     assert!(world.snapshot.rejection(ResourceType::Listener, "tcp").is_some());
 }
 
 #[test]
 fn without_listeners_everything_is_left_alone() {
     let plans = world().compile(None);
-    assert_eq!(plans.kernel.default_outbound, OutboundAction::Passthrough);
-    assert_eq!(plans.kernel.default_inbound, InboundAction::Direct);
+    assert_eq!(plans.kernel().default_outbound, OutboundAction::Passthrough);
+    assert_eq!(plans.kernel().default_inbound, InboundAction::Direct);
 }

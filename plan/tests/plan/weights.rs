@@ -28,13 +28,13 @@ fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, V
     world.listeners(&[listener("tcp", "10.96.0.1:9000", vec![chain(vec![tcp_proxy("a")])])]);
     let plans = world.compile(None);
     let frontend = Frontend { addr: Some("10.96.0.1".parse().unwrap()), port: 9000 };
-    let backends = match &plans.kernel.frontends[&frontend] {
+    let backends = match &plans.kernel().frontends.get(&frontend).unwrap() {
         OutboundAction::Balance(set) => {
             set.backends.iter().map(|backend| (backend.address.to_string(), backend.weight)).collect()
         }
         _ => Vec::new(),
     };
-    (plans.verdicts[&Destination::Outbound(frontend)].clone(), backends)
+    (plans.verdicts()[&Destination::Outbound(frontend)].clone(), backends)
 }
 
 fn locality_weighted() -> Cluster {

@@ -1,5 +1,7 @@
 //! Resources written as Envoy's documentation writes them, and what becomes of them.
 
+use std::time::SystemTime;
+
 use std::sync::{Arc, LazyLock};
 
 use envoy_types::pb::google::protobuf::Any;
@@ -24,9 +26,9 @@ pub(crate) fn deliver(
     resources: impl IntoIterator<Item = (String, Any)>,
 ) -> (Snapshot, Outcome) {
     let mut snapshot = Snapshot::new();
-    let upserts =
+    let upserts: Vec<_> =
         resources.into_iter().map(|(name, body)| Resource { name, version: "1".to_owned(), body }).collect();
-    let outcome = snapshot.apply(&mut Interner::default(), kind, upserts, &[]);
+    let outcome = snapshot.apply(&mut Interner::default(), kind, &upserts, &[], SystemTime::UNIX_EPOCH);
     (snapshot, outcome)
 }
 
