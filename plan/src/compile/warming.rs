@@ -200,11 +200,14 @@ impl Serving {
             for (_, listener) in self.waiting.waiters(ResourceType::RouteConfiguration, &name) {
                 following.listeners.insert(Arc::clone(listener));
             }
+            if old.is_none() || snapshot.routes().get(&name).is_none() {
+                // What they name is not there, or was not.
+                following.listeners.extend(members(&self.listeners_of, &name).cloned());
+            }
             let waiter = (ResourceType::RouteConfiguration, Arc::clone(&name));
             let Some(new) = snapshot.routes().get(&name) else {
                 self.waiting.set(&waiter, None);
                 if old.is_some() && !self.kept_routes.contains(&name) {
-                    following.listeners.extend(members(&self.listeners_of, &name).cloned());
                     following.leaving_routes.insert(name);
                 }
                 continue;

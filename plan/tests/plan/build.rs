@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) interner: Interner,
     pub(crate) facts: WorkloadFacts,
     /// Since the last time that plans were made.
-    changes: Changes,
+    pub(crate) changes: Changes,
 }
 
 impl World {

@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsC
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http::HeaderMap;
 use orlop_plan::chain_match::{ConnectionFacts, select_chain};
+use orlop_plan::classify::Mode;
 use orlop_plan::compile::Plans;
 use orlop_plan::kernel::{BackendSet, Frontend, OutboundAction};
 use orlop_plan::resource::cluster::{ClusterDiscovery, UpstreamTransportSocket};
@@ -39,7 +40,7 @@ use crate::build::{
 
 const CLUSTERS: [&str; 3] = ["a", "b", "c"];
 
-fn tls_by_metadata() -> TransportSocketMatch {
+pub(crate) fn tls_by_metadata() -> TransportSocketMatch {
     let mode = Value { kind: Some(Kind::StringValue("istio".to_owned())) };
     TransportSocketMatch {
         name: "tlsMode-istio".to_owned(),
@@ -267,8 +268,11 @@ proptest! {
         shared in vec(routes(), 0..3),
         allow_any: bool,
         own in vec((to_cluster(), prop::option::of(routes())), 0..3),
+        default in select(vec![Mode::OnIntent, Mode::Always]),
     ) {
-        let plans = world(&clusters, &shared, allow_any, &own).compile(None);
+        let mut world = world(&clusters, &shared, allow_any, &own);
+        world.facts.l7.default = default;
+        let plans = world.compile(None);
         prop_assert!(plans.ready());
         prop_assert_eq!(&plans.held(), &[]);
         for (frontend, action) in &plans.kernel().frontends {
