@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::Node;
 use crate::consumer::Stream;
 use crate::directory::Directory;
 use crate::grpc::{Grpc, GrpcOptions};
 use crate::protocol::Protocol;
+use crate::{Node, Restored};
 
 /// Where configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +75,17 @@ impl Client {
         }))
     }
 
-    /// Opens the stream of one workload.
+    /// Opens the stream of one workload that has no configuration yet.
     pub fn open(&self, node: Node) -> Stream {
+        self.resume(node, Restored::default())
+    }
+
+    /// Opens the stream of one workload that has some configuration already. What is still as it was is not delivered
+    /// again; what the control plane does not have any more is removed.
+    pub fn resume(&self, node: Node, restored: Restored) -> Stream {
         match &self.0 {
-            Source::Grpc(grpc) => grpc.open(node),
-            Source::Directory(directory) => directory.open(node),
+            Source::Grpc(grpc) => grpc.open(node, restored),
+            Source::Directory(directory) => directory.open(node, restored),
         }
     }
 }

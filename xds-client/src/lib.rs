@@ -25,5 +25,5 @@ pub use grpc::{BackoffBounds, GrpcOptions, RenewalWindow};
 pub use node::{Node, WorkloadNode};
 pub use orlop_proto::{Resource, ResourceType};
 pub use protocol::Protocol;
-pub use resource::{Names, Subscriptions, names};
+pub use resource::{Names, Restored, Subscriptions, names};
 pub use status::{FileProblem, StreamStatus, TypeStatus};

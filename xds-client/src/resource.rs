@@ -6,7 +6,7 @@ use envoy_types::pb::google::protobuf::Any;
 use orlop_shared_map::{SharedMap, SharedSet};
 use prost::Message;
 
-use crate::ResourceType;
+use crate::{Resource, ResourceType};
 
 /// Names of resources, each with whatever names it, which matters to the consumer alone. A consumer that makes all its
 /// maps with one pool pays for what changes and not for what is there.
@@ -29,6 +29,15 @@ pub struct Subscriptions {
     pub secrets: Names,
     /// `TypedExtensionConfig` names: filters that listeners take by ECDS.
     pub extensions: Names,
+}
+
+/// What a workload has already when its stream opens, as an earlier stream gave it.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// By type.
+    pub resources: Vec<(ResourceType, Vec<Resource>)>,
+    /// What these resources name.
+    pub subscribe: Subscriptions,
 }
 
 /// The part that the types with names have in common: field 1 is the name.

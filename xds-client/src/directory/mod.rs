@@ -12,12 +12,14 @@ mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync;
 
 use crate::consumer::{Consumer, Stream};
+use crate::protocol::{Ads, Protocol};
 use crate::shared::Shared;
-use crate::{ClientError, Node};
+use crate::{ClientError, Node, Restored};
 use files::{Files, Snapshot};
 use watch::Watch;
 use worker::Worker;
@@ -47,9 +49,11 @@ impl Directory {
         Ok(Self { snapshots, shared: Shared::default() })
     }
 
-    pub(crate) fn open(&self, node: Node) -> Stream {
+    pub(crate) fn open(&self, node: Node, restored: Restored) -> Stream {
         let (consumer, deliveries, status) = Consumer::new();
-        let task = tokio::spawn(Worker::new(node, self.snapshots.clone(), &self.shared, consumer).run());
+        let mut ads = Ads::new(Protocol::Delta, node.message, &self.shared);
+        ads.restore(restored, Instant::now());
+        let task = tokio::spawn(Worker::new(node.name, self.snapshots.clone(), ads, consumer).run());
         Stream::new(deliveries, status, task)
     }
 }

@@ -8,10 +8,8 @@ use tokio::time::sleep_until;
 
 use super::files::Snapshot;
 use super::server::Server;
-use crate::Node;
 use crate::consumer::Consumer;
-use crate::protocol::{Ads, Protocol, Request, Response};
-use crate::shared::Shared;
+use crate::protocol::{Ads, Request, Response};
 
 pub(super) struct Worker {
     workload: String,
@@ -23,18 +21,12 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        node: Node,
+        workload: String,
         snapshots: Receiver<Arc<Snapshot>>,
-        shared: &Shared,
+        ads: Ads,
         consumer: Consumer,
     ) -> Self {
-        Self {
-            workload: node.name,
-            snapshots,
-            server: Server::default(),
-            ads: Ads::new(Protocol::Delta, node.message, shared),
-            consumer,
-        }
+        Self { workload, snapshots, server: Server::default(), ads, consumer }
     }
 
     /// Runs until the task is aborted.

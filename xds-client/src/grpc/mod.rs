@@ -26,7 +26,7 @@ use worker::Worker;
 use crate::consumer::{Consumer, Stream};
 use crate::protocol::Protocol;
 use crate::shared::Shared;
-use crate::{ClientError, Node};
+use crate::{ClientError, Node, Restored};
 
 /// What the streams of a client share.
 #[derive(Debug, Clone)]
@@ -50,9 +50,9 @@ impl Grpc {
         })
     }
 
-    pub(crate) fn open(&self, node: Node) -> Stream {
+    pub(crate) fn open(&self, node: Node, restored: Restored) -> Stream {
         let (consumer, deliveries, status) = Consumer::new();
-        let task = tokio::spawn(Worker::new(self.clone(), node, consumer).run());
+        let task = tokio::spawn(Worker::new(self.clone(), node, restored, consumer).run());
         Stream::new(deliveries, status, task)
     }
 }

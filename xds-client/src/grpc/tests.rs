@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::WorkloadNode;
+use crate::{Restored, WorkloadNode};
 
 fn grpc(address: &str, options: GrpcOptions) -> Result<Grpc, ClientError> {
     Grpc::new(address, Protocol::Delta, options)
@@ -26,7 +26,7 @@ async fn a_control_plane_that_is_not_there_is_tried_again_and_the_reason_is_know
     let backoff = BackoffBounds { initial: brief, max: brief, stable: brief };
     let grpc = grpc(&closed.to_string(), GrpcOptions { backoff, ..GrpcOptions::default() }).unwrap();
 
-    let stream = grpc.open(WorkloadNode::default().into());
+    let stream = grpc.open(WorkloadNode::default().into(), Restored::default());
 
     let mut status = stream.watch_status();
     let status = status.wait_for(|status| status.attempts > 1).await.unwrap();

@@ -15,9 +15,9 @@ use super::backoff::Backoff;
 use super::connections::Connection;
 use super::error::OpenError;
 use super::{Grpc, call};
-use crate::Node;
 use crate::consumer::Consumer;
 use crate::protocol::Ads;
+use crate::{Node, Restored};
 
 /// Requests that wait for the connection's flow control; more wait in the protocol.
 const REQUEST_BUFFER: usize = 8;
@@ -34,12 +34,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(grpc: Grpc, node: Node, consumer: Consumer) -> Self {
+    pub(super) fn new(grpc: Grpc, node: Node, restored: Restored, consumer: Consumer) -> Self {
+        let id = node.message.id.clone();
+        let mut ads = Ads::new(grpc.protocol, node.message, &grpc.shared);
+        ads.restore(restored, Instant::now());
         Self {
             backoff: Backoff::new(grpc.options.backoff),
-            id: node.message.id.clone(),
+            id,
             cluster_id: node.cluster_id,
-            ads: Ads::new(grpc.protocol, node.message, &grpc.shared),
+            ads,
             grpc,
             consumer,
             answered: None,

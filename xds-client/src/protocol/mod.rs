@@ -43,7 +43,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use crate::delivery::Verdict;
 use crate::resource::Names;
 use crate::shared::Shared;
-use crate::{Resource, ResourceType, Subscriptions, TypeStatus};
+use crate::{Resource, ResourceType, Restored, Subscriptions, TypeStatus};
 use per_type::PerType;
 use type_state::TypeState;
 use wire::Said;
@@ -98,6 +98,15 @@ impl Ads {
             hold_until: None,
             unasked: 0,
         }
+    }
+
+    /// Before the first stream: what the consumer has already. It is not delivered again unless it changed, and a server
+    /// that does not have it any more says so.
+    pub(crate) fn restore(&mut self, restored: Restored, now: Instant) {
+        for (resource_type, resources) in restored.resources {
+            self.state(resource_type).restore(resources);
+        }
+        self.subscribe(restored.subscribe, now);
     }
 
     /// A stream opened: subscribes anew to everything that is wanted.
@@ -175,7 +184,12 @@ impl Ads {
             self.outbox.extend(answers);
             self.answer_if_empty(resource_type);
         }
-        let Some(subscribe) = verdict.subscribe else { return };
+        if let Some(subscribe) = verdict.subscribe {
+            self.subscribe(subscribe, now);
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: Subscriptions, now: Instant) {
         let Subscriptions { endpoints, routes, secrets, extensions } = subscribe;
         if self.want(ResourceType::ClusterLoadAssignment, endpoints) {
             self.hold(now);

@@ -13,7 +13,7 @@ use super::{Ads, Protocol, Request, Response};
 use crate::ResourceType::{self, Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
 use crate::delivery::Verdict;
 use crate::shared::Shared;
-use crate::{Names, Subscriptions};
+use crate::{Names, Resource, Restored, Subscriptions};
 
 /// A stream and the clock that it is told.
 struct Session {
@@ -22,16 +22,15 @@ struct Session {
 }
 
 impl Session {
+    /// Not connected yet.
+    fn new() -> Self {
+        let node = Node { id: "sidecar~1".into(), ..Node::default() };
+        Self { ads: Ads::new(Protocol::Delta, node, &Shared::default()), now: Instant::now() }
+    }
+
     /// Connected, with the first requests taken.
     fn connected() -> Self {
-        let mut session = Self {
-            ads: Ads::new(
-                Protocol::Delta,
-                Node { id: "sidecar~1".into(), ..Node::default() },
-                &Shared::default(),
-            ),
-            now: Instant::now(),
-        };
+        let mut session = Self::new();
         session.reconnect();
         session
     }
@@ -235,6 +234,26 @@ fn after_a_reconnection_the_server_learns_what_is_held_and_nothing_unchanged_is_
     assert_eq!(held, BTreeSet::from(["a", "b"]));
     assert_eq!(requests[1].resource_names_subscribe, ["a", "b"]);
     session.receive(Cluster, "m1", &[("a", 1)], &["b"]);
+    assert_eq!(session.batch(), Some((Cluster, vec![], vec!["b".into()])));
+}
+
+#[test]
+fn what_was_restored_is_asked_for_and_not_delivered_again_and_the_server_says_what_is_gone() {
+    let mut session = Session::new();
+    let cluster = |name: &str| Resource {
+        name: name.to_owned(),
+        version: "7".to_owned(),
+        body: Any { type_url: Cluster.type_url().into(), value: vec![1] },
+    };
+    let subscribe = Subscriptions { endpoints: names(&["a", "b"]), ..Subscriptions::default() };
+    let resources = vec![(Cluster, vec![cluster("a"), cluster("b")])];
+    session.ads.restore(Restored { resources, subscribe }, session.now);
+
+    let requests = session.reconnect();
+
+    assert_eq!(requests[0].initial_resource_versions["a"], "7");
+    assert_eq!(requests[1].resource_names_subscribe, ["a", "b"]);
+    session.receive(Cluster, "n1", &[("a", 1)], &["b"]);
     assert_eq!(session.batch(), Some((Cluster, vec![], vec!["b".into()])));
 }
 

@@ -54,6 +54,19 @@ impl TypeState {
         }
     }
 
+    /// The consumer has these, as if they had been delivered and accepted.
+    pub(super) fn restore(&mut self, resources: Vec<Resource>) {
+        let held = |resource: Resource| {
+            let held = Held {
+                version: resource.version.into(),
+                digest: Some(self.shared.digest(&resource.body.value)),
+            };
+            (resource.name.into(), Some(held))
+        };
+        let edits = resources.into_iter().map(held).collect();
+        self.shared.edit(&mut self.held, edits);
+    }
+
     /// The first requests of this type on a stream. A type of which nothing is wanted by name is not mentioned:
     /// naming nothing would mean everything.
     pub(super) fn subscribe(&mut self) -> Vec<Request> {
