@@ -81,9 +81,16 @@ impl<'p> At<'p> {
         elements: Vec<M>,
         convert: impl Fn(M, &Self) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let converted: Vec<Option<T>> =
-            elements.into_iter().enumerate().map(|(i, element)| convert(element, &self.index(i))).collect();
-        converted.into_iter().collect()
+        // A new list: to collect in place would keep the room of the messages, many times that of what they become.
+        let mut converted = Vec::with_capacity(elements.len());
+        let mut complete = true;
+        for (i, element) in elements.into_iter().enumerate() {
+            match convert(element, &self.index(i)) {
+                Some(element) => converted.push(element),
+                None => complete = false,
+            }
+        }
+        complete.then_some(converted)
     }
 }
 
