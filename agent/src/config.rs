@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use orlop_plan::classify::{L7Modes, Mode};
 use serde::Deserialize;
 
 /// The whole file.
@@ -20,6 +21,9 @@ pub struct NodeConfig {
     /// The shared proxy.
     #[serde(default)]
     pub proxy: Proxy,
+    /// When HTTP goes through it, request by request.
+    #[serde(default)]
+    pub l7: L7,
     /// Whom the agent carries.
     #[serde(default)]
     pub workloads: Workloads,
@@ -40,6 +44,13 @@ pub struct Node {
     /// `NETWORK`; empty is the default network.
     #[serde(default)]
     pub network: String,
+    /// Where the last good configuration is kept, in a folder named after the node.
+    #[serde(default = "default_state_directory")]
+    pub state_directory: PathBuf,
+}
+
+fn default_state_directory() -> PathBuf {
+    PathBuf::from("/var/lib/orlop")
 }
 
 fn default_cluster() -> String {
@@ -95,6 +106,15 @@ pub enum Protocol {
     Sotw,
 }
 
+impl std::fmt::Display for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Server { address, .. } => f.write_str(address),
+            Self::Directory(path) => path.display().fmt(f),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawControlPlane {
@@ -128,6 +148,43 @@ impl TryFrom<RawControlPlane> for ControlPlane {
 pub struct Proxy {
     /// Threads that carry traffic; one per core when absent.
     pub workers: Option<NonZeroUsize>,
+}
+
+/// When HTTP goes through the shared proxy. What is said of a service counts before what is said of its namespace, and that
+/// before the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct L7(pub L7Modes);
+
+impl<'de> Deserialize<'de> for L7 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// As it is written.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Raw {
+            #[serde(default)]
+            default: Option<Mode>,
+            #[serde(default)]
+            http2: Option<Mode>,
+            #[serde(default)]
+            namespaces: BTreeMap<String, Mode>,
+            #[serde(default)]
+            services: BTreeMap<String, Mode>,
+        }
+        let Raw { default, http2, namespaces, services } = Raw::deserialize(deserializer)?;
+        for namespace in namespaces.keys() {
+            dns_name("l7.namespaces", namespace, 63, false).map_err(serde::de::Error::custom)?;
+        }
+        for host in services.keys() {
+            dns_name("l7.services", host, 253, true).map_err(serde::de::Error::custom)?;
+        }
+        let stock = L7Modes::default();
+        Ok(Self(L7Modes {
+            default: default.unwrap_or(stock.default),
+            http2: http2.unwrap_or(stock.http2),
+            by_namespace: namespaces,
+            by_service: services,
+        }))
+    }
 }
 
 /// The node's workloads by identity; no identity, address, namespace or cgroup twice.
@@ -295,7 +352,8 @@ pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
+/// Checks the text of a file; `path` is for its errors.
+pub fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
     serde_norway::from_str(text).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
         // The position stands in front already.
@@ -371,6 +429,24 @@ workloads:
         let error = refused(&with("rest"));
         assert!(error.starts_with("node.yaml:3:"), "{error}");
         assert!(error.contains("controlPlane: unknown variant `rest`"), "{error}");
+    }
+
+    #[test]
+    fn l7_modes_are_said_of_services_namespaces_and_the_rest() {
+        let l7 = "l7: { default: always, namespaces: { shop: on-intent }, services: { db.shop.svc.cluster.local: never } }\n";
+        let L7(modes) = parse(Path::new("node.yaml"), &format!("{GOOD}{l7}")).unwrap().l7;
+        assert_eq!((modes.default, modes.http2), (Mode::Always, Mode::Always));
+        assert_eq!(modes.by_namespace["shop"], Mode::OnIntent);
+        assert_eq!(modes.by_service["db.shop.svc.cluster.local"], Mode::Never);
+    }
+
+    #[test]
+    fn an_unknown_l7_mode_is_refused_with_those_that_there_are() {
+        let error = refused(&format!("{GOOD}l7: {{ default: sometimes }}\n"));
+        assert!(error.contains("l7.default: unknown variant `sometimes`"), "{error}");
+        assert!(error.contains("`always`, `on-intent`, `never`"), "{error}");
+        let error = refused(&format!("{GOOD}l7: {{ namespaces: {{ Shop: never }} }}\n"));
+        assert!(error.contains("l7.namespaces: \"Shop\" is not a Kubernetes name"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The node agent: the binary `orlop`.
 //!
 //! `node` is the one task that owns every workload's state and tells the proxy and the kernel what to do; `config` and
-//! `watch` feed it from node.yaml, `admin` answers questions about it, `cli` asks them; `pod_admin` answers inside each pod
-//! what Istio's tools ask of a sidecar.
+//! `watch` feed it from node.yaml, `last_good` keeps what it was told for the next start, `admin` answers questions about it,
+//! `cli` asks them; `pod_admin` answers inside each pod what Istio's tools ask of a sidecar.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod last_good;
 pub mod lock;
 pub mod node;
 pub mod watch;

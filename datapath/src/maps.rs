@@ -34,9 +34,9 @@ pub struct Capacities {
 }
 
 impl Default for Capacities {
-    /// 512 workloads, 131,072 frontends and backends, 16,384 inbound ports: 7 MiB when empty.
+    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports: 13 MiB when empty.
     fn default() -> Self {
-        Self { workloads: 512, frontends: 131_072, backends: 131_072, inbound: 16_384 }
+        Self { workloads: 512, frontends: 524_288, backends: 131_072, inbound: 16_384 }
     }
 }
 

@@ -68,6 +68,21 @@ pub struct Status {
     pub config_error: Option<String>,
     /// Every workload of `node.yaml`.
     pub workloads: Vec<WorkloadStatus>,
+    /// What is kept for an agent that starts without a control plane.
+    pub last_good: LastGood,
+}
+
+/// What `orlop status` says of the configuration on disk.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LastGood {
+    /// When this agent last wrote it.
+    pub saved: Option<Value>,
+    /// Something has changed that is not on disk yet.
+    pub pending: bool,
+    /// Workloads that came up with it.
+    pub restored: usize,
+    /// What is wrong with the file.
+    pub problem: Option<String>,
 }
 
 /// What `orlop status` says of one workload.
@@ -159,9 +174,16 @@ impl Agent {
 
     /// Starts the agent, again after [`Agent::kill`], and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
-        self.process = None;
-        let process = Process::spawn("agent", &self.dir, &mut self.command()?)?;
+        self.start_without_waiting()?;
+        let process = self.process.take().context("the agent was just started")?;
         self.process = Some(process.ready_when(|_| Ok(self.status()?.ready))?);
+        Ok(())
+    }
+
+    /// Starts the agent, again after [`Agent::kill`], and does not wait for it.
+    pub fn start_without_waiting(&mut self) -> Result<()> {
+        self.process = None;
+        self.process = Some(Process::spawn("agent", &self.dir, &mut self.command()?)?);
         Ok(())
     }
 
@@ -202,7 +224,12 @@ impl Agent {
     pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
         let workloads: Vec<_> = pods.iter().map(|pod| describe(pod)).collect::<Result<_>>()?;
         let config = json!({
-            "node": {"name": self.node, "cluster": "Kubernetes", "trustDomain": "cluster.local"},
+            "node": {
+                "name": self.node,
+                "cluster": "Kubernetes",
+                "trustDomain": "cluster.local",
+                "stateDirectory": self.dir.join("state"),
+            },
             "controlPlane": self.control_plane,
             "workloads": workloads,
         });

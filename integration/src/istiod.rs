@@ -133,6 +133,11 @@ impl Istiod {
         self.edit(|dir| Ok(fs::remove_file(dir.join(name))?))
     }
 
+    /// Removes a file while istiod does not run.
+    pub fn delete_while_away(&self, name: &str) -> Result<()> {
+        Ok(fs::remove_file(self.config_dir().join(name))?)
+    }
+
     fn edit(&self, change: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let before = self.updates_taken_in()?;
         change(&self.config_dir())?;

@@ -5,6 +5,7 @@ mod build_descriptors;
 mod build_docs;
 mod build_ebpf;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the tests: all of them as root, the unit tests alone with --fast.
     Test(test::Args),
+    /// Feed every decoder and the protocol's state machine with inputs that look for trouble.
+    Fuzz(fuzz::Args),
     /// Measure how fast each path is, beside a direct connection and beside other proxies. Needs root.
     Bench(bench::Args),
     /// Write the descriptors of Envoy's API that the agent reads and prints JSON with.
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BuildDescriptors(args) => build_descriptors::build(args.check),
         Command::BuildDocs(args) => build_docs::build(args.check),

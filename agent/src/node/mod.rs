@@ -4,6 +4,7 @@
 //! pages, and a clock that asks whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
 //! task, in the order it arrives, so nothing here needs a lock.
 
+mod accepted;
 mod explain;
 mod pod_view;
 mod report;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use orlop_datapath::{Datapath, DatapathConfig};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
+use orlop_plan::classify::L7Modes;
 use orlop_plan::snapshot::Interner;
 use orlop_xds_client::{Client, ControlPlane, GrpcOptions, Protocol};
 use tokio::sync::mpsc;
@@ -24,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{Answer, Asked, Request};
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
+use crate::last_good::LastGood;
 use crate::pod_admin::{self, PodAdmins};
 use crate::watch::ConfigWatch;
 use workload::{Incoming, Workload};
@@ -53,6 +56,9 @@ pub(crate) struct Parts {
     pub(crate) proxy: Proxy,
     pub(crate) control: Client,
     pub(crate) interner: Interner,
+    pub(crate) last_good: LastGood,
+    /// When HTTP goes through the proxy.
+    pub(crate) l7: L7Modes,
     pub(crate) deliver: mpsc::Sender<Incoming>,
     pub(crate) pod_admins: PodAdmins,
     /// Tells the deliveries of a workload from those of its predecessor under the same name.
@@ -80,6 +86,8 @@ impl Node {
             config::ControlPlane::Directory(path) => ControlPlane::Directory { path: path.clone() },
         };
         let control = Client::new(source, GrpcOptions::default())?;
+        let state_dir = node.state_directory.join(node.name.as_str());
+        let last_good = LastGood::open(&state_dir, &config.control_plane.to_string());
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
         let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
@@ -88,6 +96,8 @@ impl Node {
             proxy,
             control,
             interner: Interner::new(),
+            last_good,
+            l7: config.l7.0.clone(),
             deliver,
             pod_admins,
             enrolments: 0,
@@ -104,6 +114,7 @@ impl Node {
         let keys: Vec<String> = this.workloads.values().map(Workload::key).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         this.parts.datapath.forget_stale(&keys).await?;
+        this.parts.last_good.forget();
         Ok(this)
     }
 
@@ -120,7 +131,10 @@ impl Node {
                     let _ = asked.reply.send(answer);
                 }
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
-                _ = presence.tick() => self.look_after().await,
+                _ = presence.tick() => {
+                    self.look_after().await;
+                    self.save_if_due().await;
+                }
             }
         }
     }
@@ -130,6 +144,7 @@ impl Node {
         for workload in self.workloads.values_mut() {
             workload.release(&mut self.parts, "the agent stops").await;
         }
+        self.parts.last_good.finish().await;
         self.parts.proxy.shutdown(DRAIN).await;
         if let Err(error) = self.parts.datapath.shutdown(false).await {
             error!(%error, "the datapath did not close cleanly");
@@ -156,6 +171,12 @@ impl Node {
 
     /// Releases what is gone or changed, enrols what is new or changed, leaves the rest alone.
     async fn reconcile(&mut self, config: NodeConfig) {
+        if self.parts.l7 != config.l7.0 {
+            self.parts.l7.clone_from(&config.l7.0);
+            for workload in self.workloads.values_mut() {
+                workload.l7_changed(&mut self.parts);
+            }
+        }
         let wanted = &config.workloads.0;
         let gone: BTreeSet<WorkloadId> = self
             .workloads
@@ -190,6 +211,13 @@ impl Node {
     async fn look_after(&mut self) {
         for workload in self.workloads.values_mut() {
             workload.look_after(&mut self.parts).await;
+        }
+    }
+
+    async fn save_if_due(&mut self) {
+        if self.parts.last_good.is_due().await {
+            let accepted: Vec<_> = self.workloads.values().filter_map(Workload::accepted).collect();
+            self.parts.last_good.save(move |writer| accepted.iter().for_each(|a| a.write(writer)));
         }
     }
 

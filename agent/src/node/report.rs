@@ -11,7 +11,7 @@ use super::work::{Work, WorkDone};
 use super::workload::{Stage, Workload};
 use super::{Node, Parts};
 use crate::admin::Answer;
-use crate::config::ControlPlane;
+use crate::last_good::LastGoodStatus;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,6 +24,7 @@ struct Status {
     config_error: Option<String>,
     workloads: Vec<WorkloadStatus>,
     maps: Vec<MapUsage>,
+    last_good: LastGoodStatus,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,14 +65,12 @@ fn collect(node: &Node) -> Status {
     let workloads: Vec<_> = node.workloads.values().map(|w| workload(w, &node.parts)).collect();
     Status {
         node: node.config.node.name.as_str().to_owned(),
-        control_plane: match &node.config.control_plane {
-            ControlPlane::Server { address, .. } => address.clone(),
-            ControlPlane::Directory(path) => path.display().to_string(),
-        },
+        control_plane: node.config.control_plane.to_string(),
         ready: node.config_error.is_none() && workloads.iter().all(|w| w.ready),
         config_error: node.config_error.clone(),
         workloads,
         maps: node.parts.datapath.usage(),
+        last_good: node.parts.last_good.status(),
     }
 }
 
@@ -126,6 +125,9 @@ impl Status {
         );
         if let Some(error) = &self.config_error {
             let _ = writeln!(out, "node.yaml is not in force: {error}");
+        }
+        if let Some(problem) = &self.last_good.problem {
+            let _ = writeln!(out, "last good configuration: {problem}");
         }
         let _ = writeln!(
             out,

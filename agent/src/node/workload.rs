@@ -12,11 +12,14 @@ use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
 use orlop_podnet::NetNs;
-use orlop_xds_client::{Delivery, Node, StreamStatus, Subscriptions, WorkloadNode, names};
+use orlop_xds_client::{
+    Delivery, Node, ResourceType, Restored, StreamStatus, Subscriptions, WorkloadNode, names,
+};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use super::accepted::Accepted;
 use super::work::{Work, WorkDone};
 use super::{DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
@@ -46,6 +49,8 @@ pub(crate) enum Stage {
 
 pub(crate) struct Enrolled {
     netns: Arc<NetNs>,
+    /// By which the control plane knows it.
+    node_id: String,
     enrolment: u64,
     status: watch::Receiver<StreamStatus>,
     forward: AbortHandle,
@@ -88,6 +93,14 @@ impl Workload {
     /// The name that proxy and datapath know it by. An underscore is in no Kubernetes name, so this is unique.
     pub(crate) fn key(&self) -> String {
         format!("{}_{}", self.spec.namespace, self.spec.name)
+    }
+
+    /// What it would come up with after a restart; `None` while nothing complete has come.
+    pub(crate) fn accepted(&self) -> Option<Accepted> {
+        match &self.stage {
+            Stage::Enrolled(e) if e.plans.ready() => Some(Accepted::of(&e.node_id, &e.snapshot)),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -144,7 +157,10 @@ impl Workload {
             return Err(error.into());
         }
         let node = self.node(parts);
-        let mut stream = parts.control.open(node.clone());
+        let node_id = node.id().to_owned();
+        let mut snapshot = Snapshot::new();
+        let (restored, changes) = restore(&mut snapshot, &node_id, parts);
+        let mut stream = parts.control.resume(node.clone(), restored);
         let status = stream.watch_status();
         parts.enrolments += 1;
         let (workload, enrolment, deliver) = (self.spec.id(), parts.enrolments, parts.deliver.clone());
@@ -159,19 +175,36 @@ impl Workload {
         .abort_handle();
         let admin =
             PodAdmin::open(&parts.pod_admins, self.spec.id(), parts.enrolments, node, Arc::clone(&netns));
-        let facts = WorkloadFacts { addresses: self.spec.addresses.clone(), ..WorkloadFacts::default() };
-        Ok(Enrolled {
+        let mut enrolled = Enrolled {
             netns,
+            node_id,
             enrolment,
             status,
             forward,
             admin,
-            snapshot: Snapshot::new(),
-            plans: Plans::new(facts),
+            snapshot,
+            plans: Plans::new(self.facts(parts)),
             in_force: false,
             work: WorkDone::default(),
             apply_error: None,
-        })
+        };
+        if !changes.is_empty() {
+            enrolled.put_in_force(&key, &self.spec.id(), &changes, Work::default(), parts);
+        }
+        Ok(enrolled)
+    }
+
+    fn facts(&self, parts: &Parts) -> WorkloadFacts {
+        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone() }
+    }
+
+    /// Goes on with what node.yaml says now of when HTTP goes through the proxy.
+    pub(crate) fn l7_changed(&mut self, parts: &mut Parts) {
+        let (id, key, facts) = (self.spec.id(), self.key(), self.facts(parts));
+        let Stage::Enrolled(enrolled) = &mut self.stage else { return };
+        let reclassified = enrolled.plans.set_facts(&mut parts.interner, facts);
+        let work = Work { reclassified, ..Work::default() };
+        enrolled.put_in_force(&key, &id, &Changes::default(), work, parts);
     }
 
     /// Programs into the cgroup and the namespace, listeners into the kernel's hands.
@@ -233,13 +266,8 @@ impl Workload {
         let Delivery { resource_type, upserted, removed, reply } = incoming.delivery;
         let now = SystemTime::now();
         let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, &upserted, &removed, now);
+        let subscribe = subscriptions(&outcome);
         let Outcome { validated, deduplicated, changes, errors, .. } = outcome;
-        let subscribe = Subscriptions {
-            endpoints: outcome.endpoints_wanted,
-            routes: outcome.routes_wanted,
-            secrets: names(outcome.secrets_wanted),
-            extensions: names(outcome.extensions_wanted),
-        };
         if errors.is_empty() {
             reply.accept(subscribe);
         } else {
@@ -249,6 +277,9 @@ impl Workload {
         }
         let work = Work { validated, deduplicated, ..Work::default() };
         enrolled.put_in_force(&key, &id, &changes, work, parts);
+        if !changes.is_empty() {
+            parts.last_good.changed();
+        }
     }
 
     /// Takes the workload out of the kernel and the proxy. It is left waiting for `reason`.
@@ -274,6 +305,33 @@ impl Workload {
             }
             Err(error) => warn!(workload = %id, %error, "the proxy did not give it back cleanly"),
         }
+    }
+}
+
+/// Gives the snapshot what an earlier agent saved for this workload. Returns what the control plane is to know of it.
+fn restore(snapshot: &mut Snapshot, node_id: &str, parts: &mut Parts) -> (Restored, Changes) {
+    let (mut restored, mut changes) = (Restored::default(), Changes::default());
+    for (kind, mut resources) in parts.last_good.restore(node_id).into_iter().flatten() {
+        if resources.is_empty() && !matches!(kind, ResourceType::Cluster | ResourceType::Listener) {
+            continue;
+        }
+        let outcome = snapshot.apply(&mut parts.interner, kind, &resources, &[], SystemTime::now());
+        restored.subscribe = subscriptions(&outcome);
+        changes.merge(outcome.changes);
+        // What this agent does not accept any more, the control plane may send again.
+        resources.retain(|resource| snapshot.rejection(kind, &resource.name).is_none());
+        restored.resources.push((kind, resources));
+    }
+    (restored, changes)
+}
+
+/// What is to be asked for by name.
+fn subscriptions(outcome: &Outcome) -> Subscriptions {
+    Subscriptions {
+        endpoints: outcome.endpoints_wanted.clone(),
+        routes: outcome.routes_wanted.clone(),
+        secrets: names(outcome.secrets_wanted.iter().map(String::as_str)),
+        extensions: names(outcome.extensions_wanted.iter().map(String::as_str)),
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) fn measure() -> Result<AgentMemory> {
     Ok(AgentMemory { workloads: WORKLOADS, pss_mb: pss_mb(process_of(&bed)?)? })
 }
 
-fn pss_mb(pid: u32) -> Result<f64> {
+/// Proportional set size of a process, MB.
+pub(super) fn pss_mb(pid: u32) -> Result<f64> {
     let rollup =
         fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the agent's smaps_rollup")?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));

@@ -5,6 +5,7 @@
 //! Pods, agents and peers live in a [`fleet`]; the load and the backend are [`worker`]s, processes of this same program.
 
 mod cell;
+mod control;
 mod cpu;
 mod fleet;
 mod goals;
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// Two turns of half a second: whether it works, not how fast it is.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+    /// What configuration costs instead of what traffic does: many pods, many services.
+    #[arg(long, conflicts_with_all = ["cells", "subjects", "connections", "rounds", "seconds", "quick"])]
+    control: bool,
     /// Which processor everybody runs on.
     #[arg(long, value_enum, default_value = "pinned")]
     placement: Placement,
@@ -94,6 +98,12 @@ fn become_release(args: &Args) -> Result<()> {
 }
 
 fn measure(args: &Args) -> Result<()> {
+    let machine = Machine::here()?;
+    if args.control {
+        let control = control::measure(machine)?;
+        println!("{}", control.table());
+        return control.save(&setup::workspace()?.join("target/bench"));
+    }
     let (rounds, seconds) = if args.quick { (2, 0.5) } else { (args.rounds, args.seconds) };
     let programme = Programme {
         cells: if args.cells.is_empty() { vec![Cell::A, Cell::B, Cell::D2] } else { args.cells.clone() },
@@ -102,7 +112,6 @@ fn measure(args: &Args) -> Result<()> {
         rounds,
         measured: Duration::from_secs_f64(seconds),
     };
-    let machine = Machine::here()?;
     let memory = if args.measures_memory() { Some(memory::measure()?) } else { None };
     let fleet = Fleet::start(&programme.subjects(), args.placement)?;
     let rows = programme.run(&fleet, |row| {
@@ -124,6 +133,6 @@ fn measure(args: &Args) -> Result<()> {
 
 impl Args {
     fn measures_memory(&self) -> bool {
-        self.cells.is_empty()
+        self.control || self.cells.is_empty()
     }
 }

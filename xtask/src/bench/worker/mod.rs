@@ -1,21 +1,25 @@
-//! The processes that a benchmark runs inside the pods: the load and the backend. Both are one thread with one epoll
-//! instance and raw HTTP/1.1, so that what is measured is what stands between them.
+//! The processes that a benchmark runs inside the pods: the load, the backend and the probe. The first two are one thread with
+//! one epoll instance and raw HTTP/1.1, so that what is measured is what stands between them.
 //!
 //! They work against any address as well, which makes them the tool for tuning a proxy by hand.
 
 mod backend;
 mod load;
+mod switches;
 mod wire;
 
 pub(super) use load::Report;
+pub(super) use switches::now_ns;
 
-/// One of the two.
+/// One of them.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Worker {
     /// Sends requests in a closed loop and prints what it measured as one line of JSON.
     Load(load::Args),
     /// Answers every request with the same 1 KB.
     Backend(backend::Args),
+    /// Connects over and over and prints when it reaches another port than before.
+    Switches(switches::Args),
 }
 
 impl Worker {
@@ -27,6 +31,7 @@ impl Worker {
                 Ok(())
             }
             Self::Backend(args) => backend::run(args),
+            Self::Switches(args) => switches::run(args),
         }
     }
 }
