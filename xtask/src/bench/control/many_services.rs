@@ -52,7 +52,7 @@ pub(super) struct ManyServices {
     pub(super) in_force_p50_us: f64,
     pub(super) in_force_p99_us: f64,
     /// Connects that reached nobody.
-    pub(super) failed: usize,
+    pub(super) failed: u32,
 }
 
 /// Runs both agents, one after the other.
@@ -131,7 +131,7 @@ impl Loaded {
     }
 
     /// Moves the probed endpoint to and fro. How long each move took in nanoseconds, and how many connects failed.
-    fn change_endpoints(&self) -> Result<(Histogram<u64>, usize)> {
+    fn change_endpoints(&self) -> Result<(Histogram<u64>, u32)> {
         let mut probe = Probe::start(&self.client)?;
         ensure!(probe.next()?.0 == PORTS[0], "the probe does not reach the first endpoint");
         let mut latencies = Histogram::new(3)?;

@@ -97,7 +97,7 @@ impl Control {
                 None,
             ),
             figure("— the same, p99", services.in_force_p99_us, "µs", Some(1000.0)),
-            figure("— connects that failed meanwhile", services.failed as f64, "", Some(0.0)),
+            figure("— connects that failed meanwhile", f64::from(services.failed), "", Some(0.0)),
             figure(
                 &format!(
                     "{} pods of {} accounts, {} services × {} ports × {} endpoints from a real istiod: from the agent's start until all are served, of what istiod's limit on new streams takes",

@@ -24,7 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{self as tcp_proxy, TcpProxy};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
-use prost::{Message, Name};
+use prost::Name;
 
 /// HTTP services listen on it.
 const HTTP_PORT: u16 = 8080;
@@ -240,13 +240,7 @@ fn virtual_outbound() -> Named {
     named(listener.name.clone(), &listener)
 }
 
-fn outbound_listener(
-    name: &str,
-    address: Ipv4Addr,
-    port: u16,
-    filter: &str,
-    config: &(impl Message + Name),
-) -> Named {
+fn outbound_listener(name: &str, address: Ipv4Addr, port: u16, filter: &str, config: &impl Name) -> Named {
     let listener = Listener {
         name: name.to_owned(),
         address: Some(socket_address((address, port).into())),
@@ -258,7 +252,7 @@ fn outbound_listener(
     named(listener.name.clone(), &listener)
 }
 
-fn chain(filter: &str, config: &(impl Message + Name)) -> FilterChain {
+fn chain(filter: &str, config: &impl Name) -> FilterChain {
     FilterChain {
         filters: vec![Filter {
             name: filter.to_owned(),
@@ -326,10 +320,10 @@ fn ads() -> ConfigSource {
     }
 }
 
-fn any<M: Message + Name>(message: &M) -> Any {
+fn any<M: Name>(message: &M) -> Any {
     Any { type_url: format!("type.googleapis.com/{}", M::full_name()), value: message.encode_to_vec() }
 }
 
-fn named<M: Message + Name>(name: String, message: &M) -> Named {
+fn named<M: Name>(name: String, message: &M) -> Named {
     (name, any(message))
 }
