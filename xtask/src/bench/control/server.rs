@@ -13,11 +13,14 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::resources::{Mesh, Named};
@@ -59,11 +62,17 @@ impl Server {
         let address = listener.local_addr()?;
         let service = AggregatedDiscoveryServiceServer::new(Service(Arc::clone(&shared)))
             .max_decoding_message_size(64 << 20);
-        let server = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
-            .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        runtime.spawn(server);
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Without it a change would wait for the answer to the one before.
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                let service = TowerToHyperService::new(service.clone());
+                let connection = http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
+        });
         Ok(Self { runtime, address, shared })
     }
 
