@@ -428,7 +428,7 @@ workloads:
 
         let error = refused(&with("rest"));
         assert!(error.starts_with("node.yaml:3:"), "{error}");
-        assert!(error.contains("controlPlane: unknown variant `rest`"), "{error}");
+        assert!(error.contains("controlPlane.protocol: unknown variant `rest`"), "{error}");
     }
 
     #[test]
