@@ -46,11 +46,12 @@ fn served(pod: &Pod, chains: Vec<FilterChain>) -> Proxied {
 fn answer_to(pod: &Pod, bytes: &[u8]) -> String {
     let mut client = pod.connect(VIP);
     client.set_nodelay(true).unwrap();
-    for byte in bytes {
-        // Fails once the server has ended.
-        let _written = client.write_all(&[*byte]);
+    // Writing fails once the server has ended, and whoever meets a reset first is the only one to be told of it.
+    let written = bytes.iter().try_for_each(|byte| client.write_all(&[*byte]));
+    match read_all(&mut client) {
+        Ok(answer) if answer.is_empty() => written.map_or_else(|error| error.to_string(), |()| answer),
+        answer => answer.unwrap_or_else(|error| error.to_string()),
     }
-    read_all(&mut client).unwrap_or_else(|error| error.to_string())
 }
 
 #[test]
