@@ -97,6 +97,14 @@ impl Service {
         self.virtual_service("tcp", routes)
     }
 
+    /// Requests with the header `x-canary: true` to version `v2`, the others to `v1`; the subsets with it.
+    pub fn canary_routing(&self) -> String {
+        let canary =
+            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [self.subset("v2")]});
+        let routes = json!([canary, {"route": [self.subset("v1")]}]);
+        self.subsets_by_version(&["v1", "v2"]) + &self.http_routes(&routes)
+    }
+
     fn virtual_service(&self, kind: &str, routes: &Value) -> String {
         document(&json!({
             "apiVersion": "networking.istio.io/v1",

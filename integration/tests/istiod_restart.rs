@@ -5,17 +5,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
-use orlop_integration::{Mesh, tally, until};
+use orlop_integration::{Mesh, Service, tally, until};
 use serde_json::json;
 
 #[test]
 fn istiod_is_killed_and_restarted_under_load_without_a_failed_request() -> Result<()> {
-    let mut mesh = Mesh::start(|web| {
-        let canary =
-            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [web.subset("v2")]});
-        let routes = json!([canary, {"route": [web.subset("v1")]}]);
-        web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes)
-    })?;
+    let mut mesh = Mesh::start(Service::canary_routing)?;
     mesh.agent.wait_for_path(&mesh.client, Mesh::WEB, "l7")?;
     mesh.agent.wait_for_path(&mesh.client, Mesh::TCP, "kernel")?;
     let by_proxy = mesh.client.load_http(mesh.client.http(Mesh::WEB).host(&mesh.web.host()))?;

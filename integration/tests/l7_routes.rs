@@ -16,11 +16,7 @@ fn with_subsets(web: &Service, routes: &serde_json::Value) -> String {
 
 #[test]
 fn a_header_selects_the_route_and_both_ends_see_true_addresses() -> Result<()> {
-    let mesh = Mesh::start(|web| {
-        let canary =
-            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [web.subset("v2")]});
-        with_subsets(web, &json!([canary, {"route": [web.subset("v1")]}]))
-    })?;
+    let mesh = Mesh::start(Service::canary_routing)?;
     let explanation = mesh.agent.wait_for_path(&mesh.client, Mesh::WEB, "l7")?;
     assert!(explanation.field.contains("route"), "the field that decided: {explanation:?}");
 
@@ -167,11 +163,7 @@ fn a_server_that_went_away_is_retried_elsewhere() -> Result<()> {
 
 #[test]
 fn http2_with_prior_knowledge_takes_the_same_routes() -> Result<()> {
-    let mesh = Mesh::start(|web| {
-        let canary =
-            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [web.subset("v2")]});
-        with_subsets(web, &json!([canary, {"route": [web.subset("v1")]}]))
-    })?;
+    let mesh = Mesh::start(Service::canary_routing)?;
     for (canary, version) in [("true", "v2"), ("false", "v1")] {
         let replies = request(&mesh).h2c().header("x-canary", canary).times(20)?;
         assert_eq!(tally(&replies), [(version.to_owned(), 20)].into());

@@ -8,18 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use orlop_integration::{Mesh, Service, tally, until};
-use serde_json::json;
 
 const EXTRA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 30)), 9000);
 
 /// A mesh with an L7 route, whose configuration is on disk.
 fn saved_mesh() -> Result<Mesh> {
-    let mesh = Mesh::start(|web| {
-        let canary =
-            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [web.subset("v2")]});
-        let routes = json!([canary, {"route": [web.subset("v1")]}]);
-        web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes)
-    })?;
+    let mesh = Mesh::start(Service::canary_routing)?;
     mesh.agent.wait_for_path(&mesh.client, Mesh::WEB, "l7")?;
     saved_after_change(&mesh)?;
     Ok(mesh)

@@ -15,10 +15,7 @@ fn an_edit_moves_traffic_from_the_kernel_to_the_proxy_and_back_without_a_failed_
     let load = mesh.client.load_http(request())?;
     sleep(Duration::from_millis(300));
 
-    let canary =
-        json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [mesh.web.subset("v2")]});
-    let routes = mesh.web.http_routes(&json!([canary, {"route": [mesh.web.subset("v1")]}]));
-    mesh.istiod.apply("routing.yaml", &(mesh.web.subsets_by_version(&["v1", "v2"]) + &routes))?;
+    mesh.istiod.apply("routing.yaml", &mesh.web.canary_routing())?;
     mesh.agent.wait_for_path(&mesh.client, Mesh::WEB, "l7")?;
     assert_eq!(tally(&request().header("x-canary", "true").times(20)?), [("v2".to_owned(), 20)].into());
     assert_eq!(tally(&request().times(20)?), [("v1".to_owned(), 20)].into());

@@ -5,17 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use orlop_integration::istio::document;
-use orlop_integration::{Mesh, tally, until};
+use orlop_integration::{Mesh, Service, tally, until};
 use serde_json::{Value, json};
 
 #[test]
 fn an_unknown_filter_is_rejected_by_name_and_the_last_good_routes_stay() -> Result<()> {
-    let mesh = Mesh::start(|web| {
-        let canary =
-            json!({"match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [web.subset("v2")]});
-        web.subsets_by_version(&["v1", "v2"])
-            + &web.http_routes(&json!([canary, {"route": [web.subset("v1")]}]))
-    })?;
+    let mesh = Mesh::start(Service::canary_routing)?;
     let routed =
         || Ok::<_, anyhow::Error>(tally(&mesh.client.http(Mesh::WEB).host(&mesh.web.host()).times(20)?));
     assert_eq!(routed()?, [("v1".to_owned(), 20)].into());

@@ -35,6 +35,8 @@ pub(crate) struct LastGood {
     saving: Option<JoinHandle<Result<(), FileError>>>,
     /// When saving last began.
     last: Option<Instant>,
+    /// Why the last save failed; the file as it was found is another matter, and stays in the status.
+    save_error: Option<String>,
     status: LastGoodStatus,
 }
 
@@ -49,7 +51,7 @@ pub(crate) struct LastGoodStatus {
     pending: bool,
     /// Workloads that came up with what was saved.
     restored: usize,
-    /// What is wrong with the file.
+    /// What is wrong: with the file as this agent found it, or with the last attempt to write it.
     pub(crate) problem: Option<String>,
 }
 
@@ -90,6 +92,7 @@ impl LastGood {
             changed: false,
             saving: None,
             last: None,
+            save_error: None,
         }
     }
 
@@ -147,17 +150,21 @@ impl LastGood {
         match outcome {
             Ok(()) => {
                 self.status.saved = Some(SystemTime::now());
-                self.status.problem = None;
+                self.save_error = None;
             }
             Err(problem) => {
                 warn!(%problem, "the last good configuration was not saved; will be tried again");
-                self.status.problem = Some(problem);
+                self.save_error = Some(problem);
                 self.changed = true;
             }
         }
     }
 
     pub(crate) fn status(&self) -> LastGoodStatus {
-        LastGoodStatus { pending: self.changed || self.saving.is_some(), ..self.status.clone() }
+        LastGoodStatus {
+            pending: self.changed || self.saving.is_some(),
+            problem: self.save_error.as_ref().or(self.status.problem.as_ref()).cloned(),
+            ..self.status.clone()
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Cells G and H for one workload: what a large mesh costs to load and to keep, and how soon a change is in force.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use serde::Serialize;
 use super::process::{bpf_maps_mb, cpu_time};
 use super::resources::{self, PROBED};
 use super::server::Server;
-use crate::bench::fleet::process_of;
+use crate::bench::fleet::{backend, process_of};
 use crate::bench::memory::pss_mb;
 use crate::bench::placement::{Placement, Seat};
 use crate::bench::worker::now_ns;
@@ -155,11 +154,9 @@ impl Loaded {
     }
 }
 
+/// Starts a backend and waits until it listens.
 fn listen(bed: &Bed, pod: &Pod, port: u16) -> Result<Process> {
-    let address: SocketAddr = pod.at(port);
-    let mut command = Placement::Pinned.command(pod, Seat::End, std::env::current_exe()?)?;
-    command.args(["bench", "backend", "--listen", &address.to_string()]);
-    let backend = Process::spawn(&format!("backend-{port}"), &bed.dir(), &mut command)?;
+    let backend = backend(bed, Placement::Pinned, pod, port)?;
     until("the backend to listen", Duration::from_secs(5), || {
         Ok(pod.run(&format!("ss -Hltn sport = :{port}"))?.contains("LISTEN").then_some(()))
     })?;

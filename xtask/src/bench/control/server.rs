@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
@@ -100,18 +99,6 @@ impl Server {
         let state = self.shared.lock();
         anyhow::ensure!(state.nacks.is_empty(), "refused: {}", state.nacks.join("\n"));
         Ok(state.acked)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // The runtime waits for nothing that the agent still holds open.
-        let runtime = std::mem::replace(
-            &mut self.runtime,
-            #[expect(clippy::expect_used, reason = "an empty runtime asks the kernel for nothing")]
-            tokio::runtime::Builder::new_current_thread().build().expect("an empty runtime"),
-        );
-        runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }
 

@@ -211,10 +211,15 @@ impl Fleet {
     }
 
     fn backend(&self, pod: &Pod, port: u16) -> Result<Process> {
-        let mut command = self.placement.command(pod, Seat::End, current_exe()?)?;
-        command.args(["bench", "backend", "--listen", &format!("0.0.0.0:{port}")]);
-        Process::spawn(&format!("{}-backend-{port}", pod.name()), &self.bed.dir(), &mut command)
+        backend(&self.bed, self.placement, pod, port)
     }
+}
+
+/// Starts the backend in a pod.
+pub(super) fn backend(bed: &Bed, placement: Placement, pod: &Pod, port: u16) -> Result<Process> {
+    let mut command = placement.command(pod, Seat::End, current_exe()?)?;
+    command.args(["bench", "backend", "--listen", &format!("0.0.0.0:{port}")]);
+    Process::spawn(&format!("{}-backend-{port}", pod.name()), &bed.dir(), &mut command)
 }
 
 /// Runs a command to its end and returns what it printed.
