@@ -34,11 +34,12 @@ const EVERYTHING: &[(&str, &str)] = files![
     "wasmplugin.yaml",
 ];
 
-const LOOKED_INTO: [ResourceType; 4] = [
+const LOOKED_INTO: [ResourceType; 5] = [
     ResourceType::Cluster,
     ResourceType::ClusterLoadAssignment,
     ResourceType::Listener,
     ResourceType::RouteConfiguration,
+    ResourceType::NameTable,
 ];
 
 fn workload(name: &str, last: u8) -> WorkloadNode {

@@ -59,6 +59,7 @@ pub(super) fn of_resource(resource_type: ResourceType) -> Vec<Value> {
             vec![listener(manager), bound]
         }
         ResourceType::RouteConfiguration => of_message("envoy.config.route.v3.RouteConfiguration"),
+        ResourceType::NameTable => vec![json!({})],
         _ => Vec::new(),
     }
 }
@@ -233,6 +234,10 @@ pub(super) fn of_keys(field: &str) -> Vec<(String, Value)> {
             ("envoy.transport_socket_match", json!({ "tlsMode": "istio" })),
             ("other", json!({ "key": "value" })),
         ],
+        "istio.networking.nds.v1.NameTable.table" => vec![(
+            "web.shop.svc.cluster.local",
+            json!({ "registry": "Kubernetes", "shortname": "web", "namespace": "shop" }),
+        )],
         _ => Vec::new(),
     };
     pairs.into_iter().map(|(key, json)| (key.to_owned(), json)).collect()

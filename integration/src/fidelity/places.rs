@@ -50,6 +50,7 @@ pub(super) fn place(message: &str, field: &str) -> &'static str {
             _,
         )
         | ("cluster.v3.Cluster", "transport_socket" | "transport_socket_matches") => VERDICT,
+        (name, _) if name.starts_with("istio.networking.nds.") => "names",
         _ => PROXY,
     }
 }

@@ -23,6 +23,7 @@ impl Table {
             ResourceType::ClusterLoadAssignment,
             ResourceType::Listener,
             ResourceType::RouteConfiguration,
+            ResourceType::NameTable,
         ] {
             let message = descriptors.message(resource_type.type_url()).context("a resource's message")?;
             for json in examples::of_resource(resource_type) {

@@ -26,7 +26,12 @@ impl FieldPath {
 
     /// The name of the last field on the path.
     pub fn last(&self) -> &str {
-        let last = self.0.rsplit('.').next().unwrap_or_default();
+        // A key may have dots in it.
+        let field = match self.0.strip_suffix("\"]").and_then(|path| path.rfind("[\"")) {
+            Some(key) => self.0.get(..key).unwrap_or_default(),
+            None => &self.0,
+        };
+        let last = field.rsplit('.').next().unwrap_or_default();
         last.split('[').next().unwrap_or_default()
     }
 

@@ -9,6 +9,7 @@ pub mod header;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
+pub mod name_table;
 pub mod retry;
 pub mod route;
 pub mod tcp_proxy;

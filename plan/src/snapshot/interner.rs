@@ -8,7 +8,6 @@ use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use hashbrown::HashTable;
 use orlop_proto::mesh::ProxyConfig;
-use orlop_proto::nds::NameTable;
 use orlop_shared_map as shared_map;
 
 use super::kind::Kind;
@@ -18,6 +17,7 @@ use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
+use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::validate::{Validated, validated};
 

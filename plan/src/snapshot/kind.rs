@@ -5,12 +5,12 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
-use orlop_proto::nds::NameTable;
 
 use super::RefusedListener;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
+use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::validate::{self, Validate};
 

@@ -19,7 +19,6 @@ use std::time::SystemTime;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
-use orlop_proto::nds::NameTable;
 use orlop_shared_map::{SharedMap, SharedSet};
 
 use crate::index::{self, Naming};
@@ -27,6 +26,7 @@ use crate::resource::ResourceError;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::{Listener, TrafficDirection};
+use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use store::{Changed, Delivered, Refused};
 

@@ -22,7 +22,10 @@ pub struct WithoutEffect {
 impl fmt::Display for WithoutEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { resource_type, resource, note, places } = self;
-        write!(f, "{resource_type} {resource}: {note}")?;
+        match resource.as_str() {
+            "" => write!(f, "{resource_type}: {note}")?,
+            name => write!(f, "{resource_type} {name}: {note}")?,
+        }
         match places {
             1 => Ok(()),
             places => write!(f, " (and {} more places)", places - 1),
@@ -40,6 +43,7 @@ impl Snapshot {
         collect(ResourceType::RouteConfiguration, &self.routes, &mut all);
         collect(ResourceType::Secret, &self.secrets, &mut all);
         collect(ResourceType::ExtensionConfig, &self.extensions, &mut all);
+        collect(ResourceType::NameTable, &self.name_table, &mut all);
         all.into_values().collect()
     }
 }

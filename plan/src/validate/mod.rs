@@ -25,6 +25,7 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod metadata;
+mod name_table;
 mod network_filter;
 mod regex;
 mod retry;
@@ -43,11 +44,12 @@ use envoy_types::pb::envoy::config;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_proto::mesh::ProxyConfig;
-use orlop_proto::nds::NameTable;
+use orlop_proto::nds;
 
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
+use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::resource::{FieldNote, ResourceError};
 
@@ -136,7 +138,7 @@ pub(crate) fn secret(bytes: &[u8], findings: &RefCell<Findings>) -> Result<Secre
 
 /// `nds.v1.NameTable`
 pub(crate) fn name_table(bytes: &[u8], findings: &RefCell<Findings>) -> Result<NameTable, ResourceError> {
-    decode::resource(bytes, findings, |_: &NameTable| String::new(), |proto, _| Some(proto))
+    decode::resource(bytes, findings, |_: &nds::NameTable| String::new(), name_table::name_table)
 }
 
 /// `mesh.v1alpha1.ProxyConfig`

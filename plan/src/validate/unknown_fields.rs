@@ -17,7 +17,7 @@ pub(super) fn unknown_bytes<M: Message>(message: &M, bytes: &[u8]) -> usize {
     substance(bytes, MAX_DEPTH).saturating_sub(substance(&message.encode_to_vec(), MAX_DEPTH))
 }
 
-/// The bytes of keys and values at any depth, without length prefixes and without fields 1 and 2 where they are empty. Text
+/// The bytes of keys and values at any depth, without length prefixes and without fields 1 and 2 where nothing is in them. Text
 /// that looks like a message is taken for one, on both sides alike.
 fn substance(bytes: &[u8], depth: u32) -> usize {
     if depth == 0 { bytes.len() } else { fields(bytes, depth).unwrap_or(bytes.len()) }
@@ -40,8 +40,10 @@ fn fields(mut rest: &[u8], depth: u32) -> Option<usize> {
         let (value, behind) = rest.split_at_checked(value_len)?;
         rest = behind;
         sum += match wire_type {
-            2 if value.is_empty() && (1..=2).contains(&number) => 0,
-            2 => key_len + substance(value, depth - 1),
+            2 => match substance(value, depth - 1) {
+                0 if (1..=2).contains(&number) => 0,
+                inner => key_len + inner,
+            },
             _ => key_len + value_len,
         };
     }
@@ -65,6 +67,7 @@ mod tests {
     fn a_map_entry_without_a_value_holds_no_unknown_field() {
         assert_eq!(unknown_in(b"\x0a\x01k\x12\x00"), 0);
         assert_eq!(unknown_in(b"\x0a\x01k"), 0);
+        assert_eq!(unknown_in(b"\x0a\x00\x12\x00"), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod cluster;
 mod endpoint;
 mod header;
 mod matcher;
+mod name_table;
 mod notes;
 mod retry;
 mod route;
