@@ -3,10 +3,11 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, LbPolicy, UpstreamTransportSocket};
-use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint};
+use orlop_plan::resource::endpoint::{EndpointAbout, HealthStatus, LbEndpoint};
 use orlop_plan::resource::tcp_proxy::TcpClusterSpecifier;
 use support::plan::{Plan, chain, eds, endpoint, listener, tcp_listener, tcp_proxy};
 use support::tcp::{accepted, read_all, serve_echo, serve_name};
@@ -116,15 +117,14 @@ fn a_hop_that_owes_tls_gets_no_plaintext() {
 #[test]
 fn an_endpoint_whose_metadata_asks_for_tls_gets_no_plaintext_and_its_neighbour_does() {
     let pod = Pod::new();
-    let mode = |value: &str| ("tlsMode".to_owned(), value.to_owned());
-    let strict = LbEndpoint {
-        transport_socket_match: vec![mode("istio")],
-        ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8081")))
+    let mode = |value: &str| {
+        let pair = ("tlsMode".to_owned(), value.to_owned());
+        Arc::new(EndpointAbout { transport_socket_match: vec![pair], ..EndpointAbout::default() })
     };
-    let plain = LbEndpoint {
-        transport_socket_match: vec![mode("disabled")],
-        ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8082")))
-    };
+    let strict =
+        LbEndpoint { about: mode("istio"), ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8081"))) };
+    let plain =
+        LbEndpoint { about: mode("disabled"), ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8082"))) };
     let by_metadata =
         UpstreamTransportSocket::TlsForEndpointsWith { key: "tlsMode".to_owned(), value: "istio".to_owned() };
     let cluster = Cluster { transport_socket: by_metadata, ..eds("backend") };

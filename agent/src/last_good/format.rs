@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
-use orlop_plan::snapshot::{Resource, ResourceType};
+use orlop_plan::snapshot::{Packed, Resource, ResourceType};
 use prost::Message;
 use prost::bytes::{Buf, BufMut};
 use thiserror::Error;
@@ -110,17 +110,17 @@ impl Writer {
     pub fn resources<'a>(
         &mut self,
         kind: ResourceType,
-        resources: impl Iterator<Item = (&'a Arc<str>, &'a str, &'a Arc<[u8]>)>,
+        resources: impl Iterator<Item = (&'a Arc<str>, &'a str, &'a Packed)>,
     ) {
         let mut list = List::default();
         for (name, version, body) in resources {
             let next = index(self.file.resources.len());
-            list.resources.push(*self.resources.entry((kind, body.as_ptr().addr())).or_insert_with(|| {
+            list.resources.push(*self.resources.entry((kind, body.identity())).or_insert_with(|| {
                 self.file.resources.push(Saved {
                     type_url: kind.type_url().to_owned(),
                     name: name.to_string(),
                     version: version.to_owned(),
-                    body: body.to_vec(),
+                    body: body.bytes(),
                 });
                 next
             }));
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn two_workloads_with_one_cluster() -> Vec<u8> {
-        let (name, body): (Arc<str>, Arc<[u8]>) = ("web".into(), b"bytes of a cluster"[..].into());
+        let (name, body): (Arc<str>, _) = ("web".into(), Packed::new(b"bytes of a cluster"));
         let mut writer = Writer::new("istiod:15010");
         for node_id in ["sidecar~10.0.0.1~a.x~x.svc", "sidecar~10.0.0.2~b.x~x.svc"] {
             writer.workload(node_id);

@@ -114,8 +114,8 @@ fn host_status(of: &LocalityLbEndpoints, endpoint: &LbEndpoint) -> Json {
         "locality": locality(&of.locality),
     });
     if let Json::Object(status) = &mut status {
-        if !endpoint.hostname.is_empty() {
-            status.insert("hostname".to_owned(), endpoint.hostname.clone().into());
+        if !endpoint.about.hostname.is_empty() {
+            status.insert("hostname".to_owned(), endpoint.about.hostname.clone().into());
         }
         if of.priority > 0 {
             status.insert("priority".to_owned(), of.priority.into());
@@ -183,7 +183,7 @@ fn write_lines(
     for of in localities(resources, cluster) {
         for endpoint in &of.endpoints {
             let host = format!("{name}::{}", endpoint.address);
-            writeln!(out, "{host}::hostname::{}", endpoint.hostname)?;
+            writeln!(out, "{host}::hostname::{}", endpoint.about.hostname)?;
             writeln!(out, "{host}::health_flags::{}", health_flags(endpoint.health))?;
             writeln!(out, "{host}::weight::{}", endpoint.weight)?;
             writeln!(out, "{host}::region::{}", of.locality.region)?;

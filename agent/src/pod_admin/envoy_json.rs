@@ -39,7 +39,7 @@ pub(super) fn observability_name(cluster: &StoredResource<Cluster>) -> String {
         #[prost(string, tag = "28")]
         alt_stat_name: String,
     }
-    match Named::decode(&*cluster.source.bytes) {
+    match Named::decode(&*cluster.source.bytes.bytes()) {
         Ok(Named { alt_stat_name }) if !alt_stat_name.is_empty() => alt_stat_name,
         _ => cluster.name.to_string(),
     }

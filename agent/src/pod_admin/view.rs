@@ -13,7 +13,7 @@ use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
 use orlop_plan::resource::listener::Listener;
 use orlop_plan::resource::route::RouteConfiguration;
-use orlop_plan::snapshot::{ResourceType, Snapshot, Store};
+use orlop_plan::snapshot::{Packed, ResourceType, Snapshot, Store};
 use orlop_xds_client::StreamStatus;
 use tokio::sync::oneshot;
 
@@ -94,7 +94,7 @@ pub(crate) struct StoredResource<T> {
 /// What the control plane sent.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Packed,
     pub(crate) version: String,
     pub(crate) last_updated: Option<SystemTime>,
 }
@@ -159,7 +159,7 @@ fn sorted<T>(store: &Store<T>) -> Vec<StoredResource<T>> {
             name: Arc::clone(name),
             resource: Arc::clone(&stored.resource),
             source: Source {
-                bytes: Arc::clone(&stored.bytes),
+                bytes: stored.bytes.clone(),
                 version: stored.version.to_string(),
                 last_updated: Some(stored.last_updated),
             },

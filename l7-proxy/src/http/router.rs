@@ -196,9 +196,9 @@ impl<'a> Routed<'a> {
                 return Last::Failure(Failure::unsent(ResetReason::Overflow), None);
             };
             if let Some(HostRewrite::Auto) = self.action.host_rewrite
-                && !picked.host().endpoint().hostname.is_empty()
+                && !picked.host().endpoint().about.hostname.is_empty()
             {
-                let hostname = &picked.host().endpoint().hostname;
+                let hostname = &picked.host().endpoint().about.hostname;
                 rewrite::set_host(head, hostname, self.action.append_x_forwarded_host);
             }
             let body = match &mut source {

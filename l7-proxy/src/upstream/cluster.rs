@@ -242,19 +242,12 @@ fn owes_tls(transport_socket: &UpstreamTransportSocket, endpoint: &LbEndpoint) -
         UpstreamTransportSocket::RawBuffer => false,
         UpstreamTransportSocket::Tls => true,
         UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
-            endpoint.transport_socket_match.iter().any(|(k, v)| k == key && v == value)
+            endpoint.about.matches_socket(key, value)
         }
     }
 }
 
 /// What is known of a host that no assignment names.
 pub(super) fn original_dst_endpoint(address: SocketAddr) -> LbEndpoint {
-    LbEndpoint {
-        address,
-        hostname: String::new(),
-        health: HealthStatus::Healthy,
-        weight: 1,
-        transport_socket_match: Vec::new(),
-        workload: String::new(),
-    }
+    LbEndpoint { address, health: HealthStatus::Healthy, weight: 1, about: Arc::default() }
 }

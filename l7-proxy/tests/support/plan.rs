@@ -78,14 +78,7 @@ impl Plan {
 }
 
 pub fn endpoint(address: SocketAddr) -> LbEndpoint {
-    LbEndpoint {
-        address,
-        hostname: String::new(),
-        health: HealthStatus::Healthy,
-        weight: 1,
-        transport_socket_match: Vec::new(),
-        workload: String::new(),
-    }
+    LbEndpoint { address, health: HealthStatus::Healthy, weight: 1, about: Arc::default() }
 }
 
 pub fn eds(name: &str) -> Cluster {

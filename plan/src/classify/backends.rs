@@ -43,8 +43,7 @@ pub(super) fn tls_owed(cluster: &Cluster, assignment: &ClusterLoadAssignment) ->
         UpstreamTransportSocket::Tls => return TlsOwed::Everybody,
         UpstreamTransportSocket::TlsForEndpointsWith { key, value } => (key, value),
     };
-    let expects =
-        |endpoint: &LbEndpoint| endpoint.transport_socket_match.iter().any(|(k, v)| k == key && v == value);
+    let expects = |endpoint: &LbEndpoint| endpoint.about.matches_socket(key, value);
     let Some((path, first)) = usable(assignment).find(|(_, endpoint)| expects(endpoint)) else {
         return TlsOwed::Nobody;
     };

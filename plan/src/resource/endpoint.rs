@@ -43,16 +43,30 @@ pub struct Locality {
 pub struct LbEndpoint {
     /// Where connections go.
     pub address: SocketAddr,
-    /// `endpoint.hostname`, for `auto_host_rewrite`; may be empty.
-    pub hostname: String,
     /// `health_status`.
     pub health: HealthStatus,
     /// `load_balancing_weight`, ≥ 1; Envoy's default is 1.
     pub weight: u32,
+    /// What it has in common with its neighbours, as a rule: kept once for those that are alike.
+    pub about: Arc<EndpointAbout>,
+}
+
+/// What is known of an endpoint besides where it is.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct EndpointAbout {
+    /// `endpoint.hostname`, for `auto_host_rewrite`; may be empty.
+    pub hostname: String,
     /// `metadata["envoy.transport_socket_match"]`, sorted.
     pub transport_socket_match: Vec<(String, String)>,
     /// `metadata["istio"]["workload"]`: `wl;ns;canonical;revision;cluster`; may be empty.
     pub workload: String,
+}
+
+impl EndpointAbout {
+    /// Whether `transport_socket_matches` finds this pair in it.
+    pub fn matches_socket(&self, key: &str, value: &str) -> bool {
+        self.transport_socket_match.iter().any(|(k, v)| k == key && v == value)
+    }
 }
 
 /// `HealthStatus` as Envoy's balancer sees it.

@@ -11,6 +11,7 @@ use orlop_proto::mesh::ProxyConfig;
 use orlop_shared_map as shared_map;
 
 use super::kind::Kind;
+use super::packed::Packed;
 use super::store::Stored;
 use crate::compile::Pools;
 use crate::resource::ResourceError;
@@ -99,7 +100,9 @@ impl<T: Kind> Pool<T> {
         let hash = self.hasher.hash_one(bytes);
         let mut other_version = None;
         for (_, weak) in self.by_bytes.iter_hash(hash) {
-            let Some(stored) = weak.upgrade().filter(|stored| *stored.bytes == *bytes) else { continue };
+            let Some(stored) = weak.upgrade().filter(|stored| stored.bytes.holds(bytes)) else {
+                continue;
+            };
             if *stored.version == *version {
                 return Ok(Interned { stored, validated: false });
             }
@@ -108,11 +111,11 @@ impl<T: Kind> Pool<T> {
         let is_new = other_version.is_none();
         let (name, resource, bytes, notes) = if let Some(other) = other_version {
             let (name, resource) = (Arc::clone(&other.name), Arc::clone(&other.resource));
-            (name, resource, Arc::clone(&other.bytes), Arc::clone(&other.notes))
+            (name, resource, other.bytes.clone(), Arc::clone(&other.notes))
         } else {
             let Validated { resource, notes } = validated(T::VALIDATE, bytes)?;
             let notes = if notes.is_empty() { Arc::default() } else { notes.into() };
-            (resource.name(), Arc::new(resource), bytes.into(), notes)
+            (resource.name(), Arc::new(resource), Packed::new(bytes), notes)
         };
         if self.by_bytes.len() >= self.sweep_at {
             self.by_bytes.retain(|(_, weak)| weak.strong_count() > 0);

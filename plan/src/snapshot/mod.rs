@@ -7,6 +7,7 @@
 mod changes;
 mod interner;
 mod kind;
+mod packed;
 mod references;
 mod store;
 mod without_effect;
@@ -35,6 +36,7 @@ pub(crate) use references::{chains, host_clusters, listener_clusters, rds_names,
 pub use changes::Changes;
 pub use interner::Interner;
 pub use orlop_proto::{Resource, ResourceType};
+pub use packed::Packed;
 pub use store::{Store, Stored};
 pub use without_effect::WithoutEffect;
 

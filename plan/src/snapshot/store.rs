@@ -8,6 +8,7 @@ use orlop_shared_map::SharedMap;
 
 use super::interner::{Interned, Pool};
 use super::kind::Kind;
+use super::packed::Packed;
 use super::{RefusedListener, ResourceType};
 use crate::resource::{FieldError, FieldNote, FieldPath, ResourceError};
 
@@ -19,7 +20,7 @@ pub struct Stored<T> {
     /// What is served.
     pub resource: Arc<T>,
     /// The protobuf bytes that it came as.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Packed,
     /// The version that was accepted.
     pub version: Arc<str>,
     /// When it first came to the node.

@@ -1,5 +1,7 @@
 //! `endpoint.v3.ClusterLoadAssignment`.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::core::v3::{
     HealthStatus as ProtoHealthStatus, Locality as ProtoLocality, Metadata,
 };
@@ -16,7 +18,7 @@ use super::decode::string_of;
 use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::scalar::socket_addr;
 use crate::resource::endpoint::{
-    ClusterLoadAssignment, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints,
+    ClusterLoadAssignment, EndpointAbout, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints,
 };
 
 const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
@@ -67,7 +69,8 @@ fn locality_endpoints(value: ProtoLocalityEndpoints, at: &At<'_>) -> Option<Loca
     if priority > HIGHEST_PRIORITY_NUMBER {
         return at.field("priority").refuse(format!("must be {HIGHEST_PRIORITY_NUMBER} or below"));
     }
-    let endpoints = at.field("lb_endpoints").each(lb_endpoints, lb_endpoint)?;
+    let mut endpoints = at.field("lb_endpoints").each(lb_endpoints, lb_endpoint)?;
+    share(&mut endpoints);
     if endpoints.iter().try_fold(0_u32, |sum, endpoint| sum.checked_add(endpoint.weight)).is_none() {
         return at.field("lb_endpoints").refuse("the sum of the weights does not fit into 32 bits");
     }
@@ -115,14 +118,19 @@ fn lb_endpoint(value: ProtoEndpoint, at: &At<'_>) -> Option<LbEndpoint> {
     no_effect!(at; "feeds statistics alone"; observability_name);
     refuse_set!(at; additional_addresses);
     let address = socket_addr(at.required(address)?, &at.field("address"));
-    Some(LbEndpoint {
-        address: address?,
-        hostname,
-        health: health?,
-        weight: weight?,
-        transport_socket_match: transport_socket_match?,
-        workload,
-    })
+    let about = EndpointAbout { hostname, transport_socket_match: transport_socket_match?, workload };
+    Some(LbEndpoint { address: address?, health: health?, weight: weight?, about: Arc::new(about) })
+}
+
+/// Neighbours that are alike keep what is alike once: a node holds many endpoints, and most are replicas.
+fn share(endpoints: &mut [LbEndpoint]) {
+    let mut known: Option<Arc<EndpointAbout>> = None;
+    for endpoint in endpoints {
+        match &known {
+            Some(known) if *known == endpoint.about => endpoint.about = Arc::clone(known),
+            _ => known = Some(Arc::clone(&endpoint.about)),
+        }
+    }
 }
 
 /// The pairs of a struct, sorted. Only strings can be matched.

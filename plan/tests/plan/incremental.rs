@@ -267,7 +267,7 @@ fn the_same_content_again_costs_nothing() {
             version: "another".to_owned(),
             body: envoy_types::pb::google::protobuf::Any {
                 type_url: ResourceType::ClusterLoadAssignment.type_url().to_owned(),
-                value: stored.bytes.to_vec(),
+                value: stored.bytes.bytes(),
             },
         })
         .collect();

@@ -180,7 +180,7 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
     let owed = |endpoint: &&&orlop_plan::resource::endpoint::LbEndpoint| match &plan.cluster.transport_socket
     {
         UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
-            endpoint.transport_socket_match.contains(&(key.clone(), value.clone()))
+            endpoint.about.transport_socket_match.contains(&(key.clone(), value.clone()))
         }
         UpstreamTransportSocket::Tls => true,
         UpstreamTransportSocket::RawBuffer => false,

@@ -1,6 +1,8 @@
 //! `endpoint.v3.ClusterLoadAssignment`
 
-use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint, Locality};
+use std::sync::Arc;
+
+use orlop_plan::resource::endpoint::{EndpointAbout, HealthStatus, LbEndpoint, Locality};
 use serde_json::json;
 
 use crate::support::{endpoint, endpoint_refusals, load_assignment, load_assignment_refusals};
@@ -31,11 +33,13 @@ fn an_endpoint_as_istiod_describes_it() {
         locality.endpoints,
         [LbEndpoint {
             address: "10.0.0.1:8080".parse().unwrap(),
-            hostname: String::new(),
             health: HealthStatus::Healthy,
             weight: 3,
-            transport_socket_match: vec![("tlsMode".to_owned(), "istio".to_owned())],
-            workload: "app-1;default;app;v1;Kubernetes".to_owned(),
+            about: Arc::new(EndpointAbout {
+                hostname: String::new(),
+                transport_socket_match: vec![("tlsMode".to_owned(), "istio".to_owned())],
+                workload: "app-1;default;app;v1;Kubernetes".to_owned(),
+            }),
         }]
     );
 }

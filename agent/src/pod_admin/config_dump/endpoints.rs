@@ -20,10 +20,11 @@ pub(super) fn endpoint_config<'a>(
     let (name, load_assignment) = match &stored.resource.discovery {
         ClusterDiscovery::Eds { service_name } => {
             let given = resources.load_assignment(service_name);
-            (&**service_name, given.map(|given| descriptors.print(EDS, &given.source.bytes)))
+            (&**service_name, given.map(|given| descriptors.print(EDS, &given.source.bytes.bytes())))
         }
         ClusterDiscovery::Static(_) => {
-            let mut cluster = descriptors.print(ResourceType::Cluster.type_url(), &stored.source.bytes);
+            let mut cluster =
+                descriptors.print(ResourceType::Cluster.type_url(), &stored.source.bytes.bytes());
             (&*stored.name, cluster.get_mut("load_assignment").map(Json::take))
         }
         ClusterDiscovery::Dns { .. } | ClusterDiscovery::OriginalDst { .. } => (&*stored.name, None),

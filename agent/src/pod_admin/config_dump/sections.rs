@@ -245,7 +245,7 @@ impl<'a> Printer<'a> {
     /// Envoy calls the routes static that are part of a listener.
     fn inline_routes(self, stored: &StoredResource<Listener>) -> Vec<Json> {
         let Source { bytes, last_updated, .. } = &stored.source;
-        let mut listener = self.descriptors.print(ResourceType::Listener.type_url(), bytes);
+        let mut listener = self.descriptors.print(ResourceType::Listener.type_url(), &bytes.bytes());
         let mut chains: Vec<Json> = Vec::new();
         if let Some(Json::Array(listed)) = listener.get_mut("filter_chains").map(Json::take) {
             chains.extend(listed);
@@ -276,7 +276,7 @@ impl<'a> Printer<'a> {
         if !version.is_empty() {
             state.insert("version_info".to_owned(), version.clone().into());
         }
-        state.insert(field.to_owned(), self.descriptors.print(kind.type_url(), bytes));
+        state.insert(field.to_owned(), self.descriptors.print(kind.type_url(), &bytes.bytes()));
         state.extend(last_updated.map(|time| ("last_updated".to_owned(), timestamp(time).into())));
         state
     }
