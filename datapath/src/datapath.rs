@@ -1,26 +1,26 @@
 //! The owner of everything: opens a generation, enrols and releases workloads, and applies their plans.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use aya::{Ebpf, EbpfLoader};
+use aya::Ebpf;
 use orlop_plan::kernel::KernelPlan;
 use orlop_podnet::NetNs;
 
 use crate::counters::WorkloadCounters;
 use crate::error::Error;
-use crate::hook::{self, Hook, Targets};
+use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
-use crate::maps::{Capacities, MapName, MapUsage, Maps};
+use crate::maps::{Capacities, MapName, MapUsage};
 use crate::netns;
 use crate::pins::{NodePins, Record, WorkloadPins};
 use crate::probe;
+use crate::programs::{Programs, Targets};
 use crate::workload::{Enrolled, PodAddresses, WorkloadSpec, links_match, netns_inode};
 use crate::writer::{Applied, Tables, Written};
-
-/// What `cargo xtask build-ebpf` makes of `ebpf/`.
-pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("orlop.bpf.o");
 
 /// Where and how big.
 #[derive(Debug, Clone)]
@@ -44,7 +44,8 @@ impl DatapathConfig {
 /// all of it as it is, like a crash.
 pub struct Datapath {
     pins: NodePins,
-    loader: Loader,
+    programs: Programs,
+    capacities: Capacities,
     tables: Tables,
     workloads: BTreeMap<String, Enrolled>,
     free_indices: VecDeque<u32>,
@@ -56,12 +57,15 @@ impl Datapath {
         probe::require(probe::probe(&config.pin_root).await)?;
         let pins = NodePins::open(&config.pin_root, &config.node)?;
         let capacities = config.capacities;
-        let loader = Loader { generation: pins.new_generation()?, capacities };
-        let maps = Maps::take(&mut loader.load(None)?)?;
-        let free_indices = (0..capacities.of(MapName::Workloads)).collect();
+        let (programs, maps) = Programs::load(&pins.new_generation()?, pins.pods(), capacities)?;
+        // What earlier agents attached goes on under its index until it is adopted or forgotten.
+        let taken: BTreeSet<u32> = pins.others(&[])?.iter().filter_map(WorkloadPins::index).collect();
+        let free_indices =
+            (0..capacities.of(MapName::Workloads)).filter(|index| !taken.contains(index)).collect();
         Ok(Self {
             pins,
-            loader,
+            programs,
+            capacities,
             tables: Tables::new(maps, capacities),
             workloads: BTreeMap::new(),
             free_indices,
@@ -81,12 +85,16 @@ impl Datapath {
         spec.check_netns()?;
 
         let pins = self.pins.workload(&spec.name);
-        if pins.exists() && !links_match(&pins, &cgroup, &spec.netns) {
-            forget(&pins).await?;
+        let adopted = self.adoptable(&pins, &cgroup, &spec.netns);
+        if pins.exists() && adopted.is_none() {
+            self.forget(&pins).await?;
         }
-        let adopted = pins.exists();
-        let index = self.free_indices.pop_front().ok_or_else(|| self.no_index())?;
-        let targets = Targets { cgroup: cgroup.as_fd(), netns: spec.netns.file().as_fd() };
+        let index = match adopted {
+            Some(index) => index,
+            None => self.free_indices.pop_front().ok_or_else(|| self.no_index())?,
+        };
+        let cgroup_id = cgroup.metadata().map_err(|source| spec.cgroup_error(source))?.ino();
+        let targets = Targets { cgroup: cgroup.as_fd(), cgroup_id, netns: spec.netns.file().as_fd() };
         match self.set_up(index, &spec.netns, addresses, targets, &pins).await {
             Ok(waiting) => {
                 let WorkloadSpec { name, netns, fail_open, .. } = spec;
@@ -95,9 +103,13 @@ impl Datapath {
                 Ok(())
             }
             Err(error) => {
-                self.free_indices.push_front(index);
-                if !adopted && let Err(undo) = forget(&pins).await {
-                    tracing::warn!(workload = spec.name, error = %undo, "left behind after a failed enrolment");
+                if adopted.is_none() {
+                    match self.undo(&pins).await {
+                        Ok(()) => self.free_indices.push_front(index),
+                        Err(undo) => {
+                            tracing::warn!(workload = spec.name, error = %undo, "left behind after a failed enrolment");
+                        }
+                    }
                 }
                 Err(error)
             }
@@ -125,10 +137,8 @@ impl Datapath {
     pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
         let workload = self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let applied = self.tables.apply(workload.index, &mut workload.written, plan, workload.fail_open)?;
-        if let Some(ebpf) = &mut workload.waiting {
-            for hook in Hook::ALL {
-                hook::swap(ebpf, hook, &workload.pins.hook(hook))?;
-            }
+        if let Some(steer) = &mut workload.waiting {
+            self.programs.swap(steer, &workload.pins)?;
             workload.waiting = None;
         }
         Ok(applied)
@@ -139,7 +149,7 @@ impl Datapath {
     pub async fn release(&mut self, name: &str) -> Result<(), Error> {
         let mut workload =
             self.workloads.remove(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
-        workload.pins.detach()?;
+        self.programs.detach(&workload.pins)?;
         self.tables.clear(workload.index, &mut workload.written)?;
         self.free_indices.push_back(workload.index);
         restore(&workload.netns, &workload.pins).await
@@ -150,7 +160,7 @@ impl Datapath {
         let enrolled = self.workloads.keys().map(String::as_str);
         let known: Vec<_> = names.iter().copied().chain(enrolled).collect();
         for pins in self.pins.others(&known)? {
-            forget(&pins).await?;
+            self.forget(&pins).await?;
         }
         Ok(())
     }
@@ -191,6 +201,7 @@ impl Datapath {
     ) -> Result<Option<Ebpf>, Error> {
         if !pins.exists() {
             pins.create()?;
+            pins.write(Record::Index, Path::new(&index.to_string()))?;
         }
         if pins.read(Record::Netns).is_none() {
             pins.write(Record::Netns, netns.path())?;
@@ -202,24 +213,40 @@ impl Datapath {
         netns::add_routes(netns, addresses).await?;
         self.tables.maps.reset_counters(index)?;
 
-        let mut ebpf = self.loader.load(Some((index, addresses)))?;
-        for hook in Hook::ALL {
-            hook::load(&mut ebpf, hook)?;
+        let pod = addresses.pod(index);
+        let mut steer = self.programs.steer(pod)?;
+        let swap = self.programs.attach(&mut steer, pod, targets, pins)?;
+        Ok(swap.then_some(steer))
+    }
+
+    /// The index of what an earlier agent has attached, if it can be taken over: to this very cgroup and namespace, and
+    /// with programs that these may replace.
+    fn adoptable(&self, pins: &WorkloadPins, cgroup: &File, netns: &NetNs) -> Option<u32> {
+        let fits = links_match(pins, cgroup, netns) && self.programs.fit_into(pins);
+        pins.index().filter(|index| fits && *index < self.capacities.of(MapName::Workloads))
+    }
+
+    /// Releases a workload of an earlier agent, of which only the pins are known.
+    async fn forget(&mut self, pins: &WorkloadPins) -> Result<(), Error> {
+        let index = pins.index();
+        self.undo(pins).await?;
+        self.free_indices.extend(index.filter(|index| *index < self.capacities.of(MapName::Workloads)));
+        Ok(())
+    }
+
+    /// Undoes whatever the pins speak of.
+    async fn undo(&mut self, pins: &WorkloadPins) -> Result<(), Error> {
+        let netns = recorded_netns(pins);
+        self.programs.detach(pins)?;
+        match netns {
+            Some(netns) => restore(&netns, pins).await,
+            None if pins.exists() => pins.remove(),
+            None => Ok(()),
         }
-        let mut swap = false;
-        for hook in Hook::ALL {
-            let pin = pins.hook(hook);
-            if pin.exists() {
-                swap = true;
-            } else {
-                hook::attach(&mut ebpf, hook, targets, &pin)?;
-            }
-        }
-        Ok(swap.then_some(ebpf))
     }
 
     fn no_index(&self) -> Error {
-        let capacity = self.loader.capacities.of(MapName::Workloads);
+        let capacity = self.capacities.of(MapName::Workloads);
         Error::MapFull { map: MapName::Workloads, needed: u64::from(capacity) + 1, capacity }
     }
 }
@@ -231,44 +258,6 @@ pub enum Direction {
     Outbound,
     /// It takes the connections that are made to the workload.
     Inbound,
-}
-
-/// Makes instances of the object that share the generation's maps.
-struct Loader {
-    generation: PathBuf,
-    capacities: Capacities,
-}
-
-impl Loader {
-    /// An instance for the workload of this index. The first one, for no workload, makes the maps.
-    fn load(&self, workload: Option<(u32, PodAddresses)>) -> Result<Ebpf, Error> {
-        let (index, v4, v6) = match workload {
-            Some((index, addresses)) => {
-                let (v4, v6) = addresses.words();
-                (index, v4, v6)
-            }
-            None => Default::default(),
-        };
-        let mut loader = EbpfLoader::new();
-        for map in MapName::ALL {
-            loader.map_max_entries(map.name(), self.capacities.of(map));
-            loader.map_pin_path(map.name(), self.generation.join(map.name()));
-        }
-        loader.override_global("WORKLOAD", &index, true);
-        loader.override_global("POD_IP4", &v4, true);
-        loader.override_global("POD_IP6", &v6, true);
-        Ok(loader.load(OBJECT)?)
-    }
-}
-
-/// Releases a workload of an earlier agent, of which only the pins are known.
-async fn forget(pins: &WorkloadPins) -> Result<(), Error> {
-    let netns = recorded_netns(pins);
-    pins.detach()?;
-    match netns {
-        Some(netns) => restore(&netns, pins).await,
-        None => pins.remove(),
-    }
 }
 
 /// The namespace that the pins speak of, if it is still there under its path.

@@ -26,6 +26,18 @@ impl Hook {
     /// In the order of attaching: what is marked at connect must find the new `steer`.
     pub(crate) const ALL: [Self; 3] = [Self::Steer, Self::Connect4, Self::Connect6];
 
+    /// Those of cgroups.
+    pub(crate) const CGROUP: [Self; 2] = [Self::Connect4, Self::Connect6];
+
+    /// `enum bpf_attach_type`, for a program of cgroups.
+    pub(crate) const fn attach_type(self) -> Option<u32> {
+        match self {
+            Self::Connect4 => Some(10),
+            Self::Connect6 => Some(11),
+            Self::Steer => None,
+        }
+    }
+
     /// The program's name in the object, and its link's in the pin folder.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -42,13 +54,6 @@ impl fmt::Display for Hook {
     }
 }
 
-/// What a workload's programs are attached to.
-#[derive(Clone, Copy)]
-pub(crate) struct Targets<'a> {
-    pub(crate) cgroup: BorrowedFd<'a>,
-    pub(crate) netns: BorrowedFd<'a>,
-}
-
 /// Has the kernel verify the program.
 pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), Error> {
     let result = match program(ebpf, hook)? {
@@ -60,11 +65,11 @@ pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), Error> {
 }
 
 /// Attaches the loaded program and pins its link at `pin`.
-pub(crate) fn attach(ebpf: &mut Ebpf, hook: Hook, targets: Targets<'_>, pin: &Path) -> Result<(), Error> {
+pub(crate) fn attach(ebpf: &mut Ebpf, hook: Hook, target: BorrowedFd<'_>, pin: &Path) -> Result<(), Error> {
     let failed = |source| Error::Program { hook, source };
     let link = match program(ebpf, hook)? {
-        Program::CgroupSockAddr(program) => attach_cgroup(program, targets.cgroup),
-        Program::SkLookup(program) => attach_netns(program, targets.netns),
+        Program::CgroupSockAddr(program) => attach_cgroup(program, target),
+        Program::SkLookup(program) => attach_netns(program, target),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
     .map_err(failed)?;

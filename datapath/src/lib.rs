@@ -21,6 +21,8 @@ mod maps;
 mod netns;
 mod pins;
 pub mod probe;
+mod program_info;
+mod programs;
 mod raw;
 mod slices;
 mod workload;

@@ -22,6 +22,14 @@ pub(crate) struct PinnedLink {
     fd: OwnedFd,
 }
 
+/// A link as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// The program that it runs.
+    pub(crate) prog_id: u32,
+    pub(crate) target: LinkTarget,
+}
+
 /// What a link is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkTarget {
@@ -67,7 +75,7 @@ struct LinkDetach {
 /// The head of `struct bpf_link_info`. `target` is `cgroup.cgroup_id`, or in its first half `netns.netns_ino`.
 #[repr(C)]
 #[derive(Default)]
-struct LinkInfo {
+struct RawInfo {
     kind: u32,
     id: u32,
     prog_id: u32,
@@ -90,20 +98,26 @@ impl PinnedLink {
 
     /// What the link is attached to.
     pub(crate) fn target(&self) -> io::Result<LinkTarget> {
-        let mut info = LinkInfo::default();
+        Ok(self.info()?.target)
+    }
+
+    /// What the kernel says of it.
+    pub(crate) fn info(&self) -> io::Result<LinkInfo> {
+        let mut info = RawInfo::default();
         let attr = InfoByFd {
             bpf_fd: self.fd.as_raw_fd(),
-            info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+            info_len: u32::try_from(size_of::<RawInfo>()).map_err(io::Error::other)?,
             info: (&raw mut info) as u64,
         };
         // SAFETY: the command writes at most `info_len` bytes to `info`, which outlives the call.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
         let [a, b, c, d, ..] = info.target.to_ne_bytes();
-        Ok(match info.kind {
+        let target = match info.kind {
             BPF_LINK_TYPE_CGROUP => LinkTarget::Cgroup(info.target),
             BPF_LINK_TYPE_NETNS => LinkTarget::Netns(u64::from(u32::from_ne_bytes([a, b, c, d]))),
             _ => LinkTarget::Other,
-        })
+        };
+        Ok(LinkInfo { prog_id: info.prog_id, target })
     }
 
     /// Makes the link run `program` from the next event on.
@@ -129,7 +143,7 @@ impl PinnedLink {
 /// # Safety
 ///
 /// `attr` must be the part of `union bpf_attr` that belongs to `command`, and its pointers valid during the call.
-unsafe fn bpf<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
+pub(crate) unsafe fn bpf<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
     // SAFETY: the kernel reads `size` bytes of `attr`; the rest is promised by the caller.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<A>()) };
     if result < 0 {

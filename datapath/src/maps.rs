@@ -56,9 +56,14 @@ pub enum MapName {
     Listeners,
     /// Counters of each workload.
     Counters,
+    /// Whose a cgroup is.
+    Pods,
+    /// Whose a network namespace is.
+    Steered,
 }
 
 impl MapName {
+    /// The maps of a generation.
     pub(crate) const ALL: [Self; 6] =
         [Self::Frontends, Self::Backends, Self::Inbound, Self::Workloads, Self::Listeners, Self::Counters];
 
@@ -71,6 +76,8 @@ impl MapName {
             Self::Workloads => "WORKLOADS",
             Self::Listeners => "LISTENERS",
             Self::Counters => "COUNTERS",
+            Self::Pods => "PODS",
+            Self::Steered => "STEERED",
         }
     }
 }
@@ -90,6 +97,8 @@ impl Capacities {
             MapName::Inbound => self.inbound.max(1),
             MapName::Workloads | MapName::Counters => workloads,
             MapName::Listeners => workloads * 4,
+            // One value each, whatever the node's size.
+            MapName::Pods | MapName::Steered => 1,
         }
     }
 }
@@ -190,11 +199,11 @@ impl Maps {
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapName) -> Result<M, Error> {
+pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapName) -> Result<M, Error> {
     let missing = || MapError::InvalidName { name: map.name().to_owned() };
     ebpf.take_map(map.name()).ok_or_else(missing).and_then(M::try_from).map_err(in_map(map))
 }
 
-fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {
+pub(crate) fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {
     move |source| Error::Map { map, source }
 }

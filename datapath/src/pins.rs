@@ -1,8 +1,10 @@
 //! What of Orlop is in the BPF file system, where it outlives the agent.
 //!
 //! ```text
-//! <pin root>/<node>/gen-7/FRONTENDS …                     the maps of the running agent, shared by all instances
+//! <pin root>/<node>/gen-7/FRONTENDS …                     the maps of the running agent
+//! <pin root>/<node>/PODS-1                                whose each attachment is; of one layout, for all agents
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
+//! <pin root>/<node>/links/<workload>/index                symbolic link: the workload's index
 //! <pin root>/<node>/links/<workload>/netns                symbolic link: where the workload's namespace was
 //! <pin root>/<node>/links/<workload>/tcp_fwmark_accept    symbolic link: the sysctl's value before Orlop
 //! ```
@@ -14,6 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use orlop_abi::POD_LAYOUT;
 use rustix::fs::statfs;
 use rustix::mount::{MountFlags, mount};
 
@@ -39,6 +42,7 @@ pub(crate) struct WorkloadPins {
 /// A fact about the pod from before Orlop touched it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Record {
+    Index,
     Netns,
     FwmarkAccept,
 }
@@ -67,6 +71,11 @@ impl NodePins {
         let dir = self.dir.join(format!("gen-{}", last + 1));
         fs::create_dir(&dir).map_err(at(&dir))?;
         Ok(dir)
+    }
+
+    /// Where the map of the attachments is pinned.
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.dir.join(format!("PODS-{POD_LAYOUT}"))
     }
 
     pub(crate) fn workload(&self, name: &str) -> WorkloadPins {
@@ -110,6 +119,11 @@ impl WorkloadPins {
         fs::read_link(self.dir.join(record.name())).ok()
     }
 
+    /// The workload's index, which is beside its attachments.
+    pub(crate) fn index(&self) -> Option<u32> {
+        self.read(Record::Index)?.to_str()?.parse().ok()
+    }
+
     /// Detaches the programs and unpins their links.
     pub(crate) fn detach(&self) -> Result<(), Error> {
         for hook in Hook::ALL {
@@ -132,6 +146,7 @@ impl WorkloadPins {
 impl Record {
     const fn name(self) -> &'static str {
         match self {
+            Self::Index => "index",
             Self::Netns => "netns",
             Self::FwmarkAccept => "tcp_fwmark_accept",
         }

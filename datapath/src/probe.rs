@@ -13,11 +13,11 @@ use rtnetlink::IpVersion;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
-use crate::datapath::OBJECT;
 use crate::error::Error;
 use crate::hook::{self, Hook};
 use crate::netns;
 use crate::pins;
+use crate::programs::OBJECT;
 
 /// One thing that the datapath needs of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::Ebpf;
-use orlop_abi::Address;
+use orlop_abi::{Address, Pod};
 use orlop_podnet::NetNs;
 use rustix::fs::fstatfs;
 
@@ -83,10 +83,15 @@ impl PodAddresses {
         self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
     }
 
-    /// The words of the programs' globals; zero for a family that the pod has not.
-    pub(crate) fn words(self) -> ([u32; 4], [u32; 4]) {
-        let words = |ip: Option<IpAddr>| ip.map_or([0; 4], |ip| Address::from(ip).0);
-        (words(self.v4.map(IpAddr::V4)), words(self.v6.map(IpAddr::V6)))
+    /// As the programs know the pod.
+    pub(crate) fn pod(self, workload: u32) -> Pod {
+        let address = |ip: Option<IpAddr>| ip.map_or_else(Address::default, Address::from);
+        Pod {
+            enrolled: 1,
+            workload,
+            ip4: address(self.v4.map(IpAddr::V4)),
+            ip6: address(self.v6.map(IpAddr::V6)),
+        }
     }
 }
 
@@ -97,7 +102,7 @@ pub(crate) struct Enrolled {
     pub(crate) fail_open: bool,
     pub(crate) pins: WorkloadPins,
     pub(crate) written: Written,
-    /// Loaded programs that wait for the first plan, because a dead agent's are still at work in the links.
+    /// A loaded `steer` that waits for the first plan, because a dead agent's programs are still at work in the links.
     pub(crate) waiting: Option<Ebpf>,
 }
 
@@ -105,7 +110,7 @@ impl WorkloadSpec {
     /// Opens the cgroup, if it is a pod's own.
     pub(crate) fn open_cgroup(&self) -> Result<File, Error> {
         let (workload, path) = (self.name.clone(), self.cgroup.clone());
-        let failed = |source| Error::Cgroup { workload: workload.clone(), path: path.clone(), source };
+        let failed = |source| self.cgroup_error(source);
         let cgroup = File::open(&self.cgroup).map_err(failed)?;
         let kind = fstatfs(&cgroup).map_err(|errno| failed(errno.into()))?.f_type;
         let inode = cgroup.metadata().map_err(failed)?.ino();
@@ -113,6 +118,10 @@ impl WorkloadSpec {
             return Err(Error::NotACgroup { workload, path });
         }
         Ok(cgroup)
+    }
+
+    pub(crate) fn cgroup_error(&self, source: std::io::Error) -> Error {
+        Error::Cgroup { workload: self.name.clone(), path: self.cgroup.clone(), source }
     }
 
     /// Refuses a namespace that was deleted, and the host's.

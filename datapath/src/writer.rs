@@ -149,7 +149,7 @@ impl Tables {
             MapName::Frontends => self.frontends,
             MapName::Backends => self.slices.used(),
             MapName::Inbound => self.inbound,
-            MapName::Workloads | MapName::Counters => workloads,
+            MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
             MapName::Listeners => workloads * 4,
         };
         let usage = |map| MapUsage { map, capacity: self.capacities.of(map), used: used(map) };

@@ -10,10 +10,11 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::SockAddrContext;
 use orlop_abi::{
-    ANY, Address, Backend, FrontendKey, FrontendValue, MARK, Port, listener_slot, outbound, workload_flags,
+    ANY, Address, Backend, FrontendKey, FrontendValue, MARK, Pod, Port, listener_slot, outbound,
+    workload_flags,
 };
 
-use crate::maps::{BACKENDS, FRONTENDS, LISTENERS, WORKLOAD, WORKLOADS, count, is_pod};
+use crate::maps::{BACKENDS, FRONTENDS, LISTENERS, WORKLOADS, count, pod_of_cgroup};
 
 /// What a hook returns: let the connect go on.
 const PROCEED: i32 = 1;
@@ -46,17 +47,18 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
     if !is_tcp(addr) {
         return PROCEED;
     }
+    let Some(pod) = pod_of_cgroup() else { return PROCEED };
     // SAFETY: `addr` is the program's context; the verifier checks every access to it.
     let (ip, port) = unsafe { ((*addr).user_ip4, (*addr).user_port) };
-    match decide(ctx, Address::from_ip4_word(ip), Port(port as u16)) {
+    match decide(ctx, pod, Address::from_ip4_word(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(backend) => {
             let Some(ip) = backend.address.ip4_word() else {
                 // An IPv4 socket cannot reach an IPv6 backend.
-                count(|c| &mut c.failed_fast);
+                count(pod, |c| &mut c.failed_fast);
                 return refuse();
             };
-            count(|c| &mut c.kernel_balanced);
+            count(pod, |c| &mut c.kernel_balanced);
             // SAFETY: as above; these two fields may be written by a connect4 program.
             unsafe {
                 (*addr).user_ip4 = ip;
@@ -74,15 +76,16 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
     if !is_tcp(addr) {
         return PROCEED;
     }
+    let Some(pod) = pod_of_cgroup() else { return PROCEED };
     // SAFETY: `addr` is the program's context; the verifier checks every access to it.
     let (ip, port) = unsafe {
         let ip = &(*addr).user_ip6;
         ([ip[0], ip[1], ip[2], ip[3]], (*addr).user_port)
     };
-    match decide(ctx, Address(ip), Port(port as u16)) {
+    match decide(ctx, pod, Address(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(backend) => {
-            count(|c| &mut c.kernel_balanced);
+            count(pod, |c| &mut c.kernel_balanced);
             let [a, b, c, d] = backend.address.0;
             // SAFETY: as above; these fields may be written by a connect6 program.
             unsafe {
@@ -107,37 +110,37 @@ fn is_tcp(addr: *mut bpf_sock_addr) -> bool {
 }
 
 #[inline(always)]
-fn decide(ctx: &SockAddrContext, address: Address, port: Port) -> Verdict {
+fn decide(ctx: &SockAddrContext, pod: &Pod, address: Address, port: Port) -> Verdict {
     // What stays inside the pod is none of the mesh's business, as with Istio's own redirection rules.
-    if address.is_loopback() || address.is_link_local_v6() || is_pod(address) {
+    if address.is_loopback() || address.is_link_local_v6() || pod.has(address) {
         unmark(ctx);
         return Verdict::Leave;
     }
-    let target = match target(address, port) {
+    let target = match target(pod, address, port) {
         Some(target) => target,
         None => {
-            count(|c| &mut c.failed_fast);
+            count(pod, |c| &mut c.failed_fast);
             return Verdict::Refuse;
         }
     };
     if target.action == outbound::PROXY {
-        return to_proxy(ctx, address.ip4_word().is_none());
+        return to_proxy(ctx, pod, address.ip4_word().is_none());
     }
     unmark(ctx);
     match target.action {
         outbound::BALANCE => match pick(target.base, target.count) {
             Some(backend) => Verdict::Rewrite(backend),
             None => {
-                count(|c| &mut c.failed_fast);
+                count(pod, |c| &mut c.failed_fast);
                 Verdict::Refuse
             }
         },
         outbound::PASSTHROUGH => {
-            count(|c| &mut c.passthrough);
+            count(pod, |c| &mut c.passthrough);
             Verdict::Leave
         }
         _ => {
-            count(|c| &mut c.blocked);
+            count(pod, |c| &mut c.blocked);
             Verdict::Refuse
         }
     }
@@ -146,16 +149,15 @@ fn decide(ctx: &SockAddrContext, address: Address, port: Port) -> Verdict {
 /// The frontend at exactly this address, else the one for any address, else the workload's default. `None` if a value
 /// was replaced faster than it could be read.
 #[inline(always)]
-fn target(address: Address, port: Port) -> Option<FrontendValue> {
-    let workload = WORKLOAD.load();
-    let mut key = FrontendKey { workload, address, port, padding: 0 };
+fn target(pod: &Pod, address: Address, port: Port) -> Option<FrontendValue> {
+    let mut key = FrontendKey { workload: pod.workload, address, port, padding: 0 };
     match lookup(&key) {
         Found::Value(value) => return Some(value),
         Found::Unstable => return None,
         Found::Nothing => {}
     }
     // A missing entry cannot happen: the loader sizes the map by the highest index.
-    let defaults = WORKLOADS.get(workload)?;
+    let defaults = WORKLOADS.get(pod.workload)?;
     if defaults.flags & workload_flags::ANY_ADDRESS != 0 {
         key.address = ANY;
         match lookup(&key) {
@@ -209,20 +211,19 @@ fn pick(base: u32, count: u32) -> Option<Backend> {
 
 /// Marks the socket if the proxy listens: a marked SYN without a listener would be a black hole.
 #[inline(always)]
-fn to_proxy(ctx: &SockAddrContext, ipv6: bool) -> Verdict {
-    let workload = WORKLOAD.load();
-    if proxy_listens(listener_slot(workload, false, ipv6)) {
+fn to_proxy(ctx: &SockAddrContext, pod: &Pod, ipv6: bool) -> Verdict {
+    if proxy_listens(listener_slot(pod.workload, false, ipv6)) {
         set_mark(ctx, MARK);
-        count(|c| &mut c.proxied);
+        count(pod, |c| &mut c.proxied);
         return Verdict::Leave;
     }
     unmark(ctx);
-    let fail_open = WORKLOADS.get(workload).is_some_and(|w| w.flags & workload_flags::FAIL_OPEN != 0);
+    let fail_open = WORKLOADS.get(pod.workload).is_some_and(|w| w.flags & workload_flags::FAIL_OPEN != 0);
     if fail_open {
-        count(|c| &mut c.failed_open);
+        count(pod, |c| &mut c.failed_open);
         Verdict::Leave
     } else {
-        count(|c| &mut c.failed_fast);
+        count(pod, |c| &mut c.failed_fast);
         Verdict::Refuse
     }
 }

@@ -4,7 +4,8 @@
 //! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`].
 //! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
 //!
-//! One instance is loaded for each workload, with the globals of [`maps`] telling it whose it is. The maps are shared.
+//! The programs of cgroups are loaded once and attached to every pod's cgroup: the kernel keeps whose it is beside each
+//! attachment. An `sk_lookup` program cannot be told, so each pod has its own. The maps are shared, see [`maps`].
 
 #![no_std]
 #![no_main]

@@ -1,13 +1,16 @@
-//! The maps, which all instances share, and the globals that make an instance one workload's own.
+//! The maps, which all programs share, and how a program learns whose connection it sees.
 //!
 //! Capacities are the loader's: the one entry here is a placeholder. Hashes are not preallocated, so that memory goes
 //! with what is configured.
 
-use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use core::cell::UnsafeCell;
+
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_cgroup_storage_key, bpf_map_def};
+use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
-use orlop_abi::{Address, Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, Workload};
+use orlop_abi::{Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, Pod, Workload};
 
 #[map]
 pub static FRONTENDS: HashMap<FrontendKey, FrontendValue> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
@@ -27,28 +30,57 @@ pub static LISTENERS: SockMap = SockMap::with_max_entries(1, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
-/// Index of the workload that this instance serves.
-#[unsafe(no_mangle)]
-pub static WORKLOAD: Global<u32> = Global::new(0);
+/// Whose a cgroup is, for the programs that are attached to it.
+#[map]
+static PODS: PodStorage = PodStorage::new();
 
-/// The pod's IPv4 address, zero if it has none.
-#[unsafe(no_mangle)]
-pub static POD_IP4: Global<[u32; 4]> = Global::new([0; 4]);
+/// Whose the network namespace is: the one map that each `sk_lookup` program has for itself, because nothing else tells
+/// it where it runs.
+#[map]
+static STEERED: Array<Pod> = Array::with_max_entries(1, 0);
 
-/// The pod's IPv6 address, zero if it has none.
-#[unsafe(no_mangle)]
-pub static POD_IP6: Global<[u32; 4]> = Global::new([0; 4]);
+/// `BPF_MAP_TYPE_CGROUP_STORAGE`, for which aya has no type: a value for each cgroup and attach type, which the kernel
+/// hands to the program without a lookup.
+#[repr(transparent)]
+struct PodStorage(UnsafeCell<bpf_map_def>);
 
-/// Whether the address is the pod's own.
-#[inline(always)]
-pub fn is_pod(address: Address) -> bool {
-    address.0 == POD_IP4.load() || address.0 == POD_IP6.load()
+// SAFETY: the definition is the loader's to read; a program only takes its address.
+unsafe impl Sync for PodStorage {}
+
+impl PodStorage {
+    const fn new() -> Self {
+        Self(UnsafeCell::new(bpf_map_def {
+            type_: BPF_MAP_TYPE_CGROUP_STORAGE,
+            key_size: size_of::<bpf_cgroup_storage_key>() as u32,
+            value_size: size_of::<Pod>() as u32,
+            max_entries: 0,
+            map_flags: 0,
+            id: 0,
+            pinning: 0,
+        }))
+    }
 }
 
-/// Adds one to a counter of the workload.
+/// The pod whose cgroup this program is attached to, wherever the calling process has gone meanwhile. `None` while it is
+/// being enrolled or released.
 #[inline(always)]
-pub fn count(counter: impl FnOnce(&mut Counters) -> &mut u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(WORKLOAD.load()) {
+pub fn pod_of_cgroup() -> Option<&'static Pod> {
+    // SAFETY: for a program of a cgroup the helper returns the attachment's value, never null, and it lives as long as
+    // this run of the program.
+    let pod = unsafe { &*bpf_get_local_storage(PODS.0.get().cast(), 0).cast::<Pod>() };
+    (pod.enrolled != 0).then_some(pod)
+}
+
+/// The pod whose network namespace this program is attached to.
+#[inline(always)]
+pub fn pod_of_netns() -> Option<&'static Pod> {
+    STEERED.get(0)
+}
+
+/// Adds one to a counter of the pod.
+#[inline(always)]
+pub fn count(pod: &Pod, counter: impl FnOnce(&mut Counters) -> &mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(pod.workload) {
         // SAFETY: the map is per CPU and the program is not migrated while it runs.
         *counter(unsafe { &mut *counters }) += 1;
     }

@@ -4,11 +4,11 @@
 //! accepted socket then has the original destination as its own address. From outside arrive the pod's clients: they go
 //! to the application, to the proxy, or nowhere.
 
-use aya_ebpf::bindings::{BPF_SK_LOOKUP_F_NO_REUSEPORT, bpf_sk_lookup};
+use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::programs::SkLookupContext;
-use orlop_abi::{Address, InboundKey, inbound, listener_slot};
+use orlop_abi::{Address, InboundKey, Pod, inbound, listener_slot};
 
-use crate::maps::{INBOUND, LISTENERS, WORKLOAD, WORKLOADS, count, is_pod};
+use crate::maps::{INBOUND, LISTENERS, WORKLOADS, count, pod_of_netns};
 
 /// The kernel goes on with its own lookup, or takes the socket that was assigned.
 const PASS: u32 = 1;
@@ -26,53 +26,64 @@ const FLAGS: u64 = BPF_SK_LOOKUP_F_NO_REUSEPORT as u64;
 pub fn steer(ctx: &SkLookupContext) -> u32 {
     let lookup = ctx.lookup;
     // SAFETY: `lookup` is the program's context; the verifier checks every access to it.
-    let (protocol, family, ifindex) =
-        unsafe { ((*lookup).protocol, (*lookup).family, (*lookup).ingress_ifindex) };
+    let (protocol, family) = unsafe { ((*lookup).protocol, (*lookup).family) };
     if protocol != IPPROTO_TCP {
         return PASS;
     }
-    let ipv6 = family != AF_INET;
-    let (local, remote) = addresses(lookup, ipv6);
+    let Some(pod) = pod_of_netns() else { return PASS };
+    // Two copies, so that the family is asked for once: every branch is one that the verifier follows both ways, for each
+    // pod's program anew.
+    if family == AF_INET { steer_family::<false>(ctx, pod) } else { steer_family::<true>(ctx, pod) }
+}
+
+#[inline(always)]
+fn steer_family<const V6: bool>(ctx: &SkLookupContext, pod: &Pod) -> u32 {
+    let lookup = ctx.lookup;
+    // SAFETY: the context's fields; the verifier checks every access.
+    let (ifindex, local, remote) = unsafe {
+        let local = End::<V6> { ip4: &raw const (*lookup).local_ip4, ip6: &raw const (*lookup).local_ip6 };
+        let remote = End::<V6> { ip4: &raw const (*lookup).remote_ip4, ip6: &raw const (*lookup).remote_ip6 };
+        ((*lookup).ingress_ifindex, local, remote)
+    };
     if ifindex != LOOPBACK_IFINDEX {
         // The kernel takes the interface from the route, so a connection of the pod to its own address is here as well.
-        let arrives = is_pod(local) && !is_pod(remote);
-        return if arrives { arrival(ctx, ipv6) } else { PASS };
+        return if local.is(pod) && !remote.is(pod) { arrival(ctx, pod, V6) } else { PASS };
     }
     // The pod's own address over loopback is the proxy's hop to the application, which is bound to `lo`.
-    if is_pod(local) || local.is_loopback() || local.is_link_local_v6() {
+    if local.is(pod) || local.stays() {
         return PASS;
     }
-    match LISTENERS.redirect_sk_lookup(ctx, listener_slot(WORKLOAD.load(), false, ipv6), FLAGS) {
+    match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, false, V6), FLAGS) {
         Ok(()) => PASS,
         Err(_) => {
             // It was there at connect and went away before the SYN came.
-            count(|c| &mut c.failed_fast);
+            count(pod, |c| &mut c.failed_fast);
             DROP
         }
     }
 }
 
 #[inline(always)]
-fn arrival(ctx: &SkLookupContext, ipv6: bool) -> u32 {
-    match arrival_action(ctx) {
+fn arrival(ctx: &SkLookupContext, pod: &Pod, ipv6: bool) -> u32 {
+    match arrival_action(ctx, pod.workload) {
         inbound::DIRECT => {
-            count(|c| &mut c.inbound_direct);
+            count(pod, |c| &mut c.inbound_direct);
             PASS
         }
         inbound::PROXY => {
-            match LISTENERS.redirect_sk_lookup(ctx, listener_slot(WORKLOAD.load(), true, ipv6), FLAGS) {
+            match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, true, ipv6), FLAGS) {
                 Ok(()) => {
-                    count(|c| &mut c.inbound_proxied);
+                    count(pod, |c| &mut c.inbound_proxied);
                     PASS
                 }
                 Err(_) => {
-                    count(|c| &mut c.inbound_failed_fast);
+                    count(pod, |c| &mut c.inbound_failed_fast);
                     DROP
                 }
             }
         }
         _ => {
-            count(|c| &mut c.inbound_dropped);
+            count(pod, |c| &mut c.inbound_dropped);
             DROP
         }
     }
@@ -80,8 +91,7 @@ fn arrival(ctx: &SkLookupContext, ipv6: bool) -> u32 {
 
 /// The port's action, else the workload's default. A value that was replaced while it was read is refused.
 #[inline(always)]
-fn arrival_action(ctx: &SkLookupContext) -> u8 {
-    let workload = WORKLOAD.load();
+fn arrival_action(ctx: &SkLookupContext, workload: u32) -> u8 {
     // SAFETY: the context's field; the verifier checks the access.
     let key = InboundKey { workload, port: unsafe { (*ctx.lookup).local_port } };
     let Some(value) = INBOUND.get_ptr(&key) else {
@@ -92,27 +102,43 @@ fn arrival_action(ctx: &SkLookupContext) -> u8 {
     if value.tag == key.tag() { value.action } else { inbound::DROP }
 }
 
-/// Where the SYN goes, and where it comes from.
-#[inline(always)]
-fn addresses(lookup: *mut bpf_sk_lookup, ipv6: bool) -> (Address, Address) {
-    // Both families are read whatever the packet's (the other one is zero), and by volatile loads: from one load in each
-    // branch the compiler makes a single one at a computed offset, which the verifier refuses within a context.
-    // SAFETY: the context's fields; the verifier checks every access.
-    unsafe {
-        let local = address(&raw const (*lookup).local_ip4, &raw const (*lookup).local_ip6, ipv6);
-        (local, address(&raw const (*lookup).remote_ip4, &raw const (*lookup).remote_ip6, ipv6))
-    }
+/// Where the SYN goes or comes from: an address in the context.
+///
+/// Each word is read when it is compared, by a volatile load. Of loads in two branches the compiler makes a single one at a
+/// computed offset, which the verifier refuses within a context; and comparisons of what it has at hand it makes into
+/// arithmetic, for which this machine needs a branch each that rejoins, twice as many ways for the verifier with every one.
+#[derive(Clone, Copy)]
+struct End<const V6: bool> {
+    ip4: *const u32,
+    ip6: *const [u32; 4],
 }
 
-/// # Safety
-///
-/// The pointers must be to fields of the program's context.
-#[inline(always)]
-unsafe fn address(ip4: *const u32, ip6: *const [u32; 4], ipv6: bool) -> Address {
-    // SAFETY: by contract.
-    let (ip4, ip6) = unsafe {
-        let word = |index| ip6.cast::<u32>().add(index).read_volatile();
-        (ip4.read_volatile(), [word(0), word(1), word(2), word(3)])
-    };
-    if ipv6 { Address(ip6) } else { Address::from_ip4_word(ip4) }
+impl<const V6: bool> End<V6> {
+    #[inline(always)]
+    fn is(self, pod: &Pod) -> bool {
+        if !V6 {
+            return self.word(0) == pod.ip4.0[3];
+        }
+        let [a, b, c, d] = pod.ip6.0;
+        self.word(3) == d && self.word(2) == c && self.word(1) == b && self.word(0) == a
+    }
+
+    /// [`Address::is_loopback`] or [`Address::is_link_local_v6`].
+    #[inline(always)]
+    fn stays(self) -> bool {
+        let first = self.word(0);
+        if !V6 {
+            return Address::from_ip4_word(first).is_loopback();
+        }
+        if first != 0 {
+            return Address([first, 0, 0, 0]).is_link_local_v6();
+        }
+        self.word(1) == 0 && self.word(2) == 0 && Address([0, 0, 0, self.word(3)]).is_loopback()
+    }
+
+    #[inline(always)]
+    fn word(self, index: usize) -> u32 {
+        // SAFETY: the pointers are to fields of the program's context, one word and four.
+        unsafe { if V6 { self.ip6.cast::<u32>().add(index).read_volatile() } else { self.ip4.read_volatile() } }
+    }
 }

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 
 /// An address as four words in network byte order; IPv4 is IPv4-mapped.
 #[repr(transparent)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Address(pub [u32; 4]);
 
 /// The address of a frontend that matches every destination at its port.

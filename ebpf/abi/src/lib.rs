@@ -13,12 +13,16 @@ mod maps;
 
 pub use address::{ANY, Address, Port};
 pub use maps::{
-    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, Workload,
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, Pod, Workload,
     inbound, listener_slot, outbound, workload_flags,
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
+
+/// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
+/// another program.
+pub const POD_LAYOUT: u32 = 1;
 
 /// The socket mark of a connection that goes by the proxy, and of the proxy's own connections to the application.
 pub const MARK: u32 = 0x6f72;

@@ -7,6 +7,29 @@ use crate::address::{Address, Port};
 /// Workload indices are below this, so that they fit the tag of an [`InboundValue`].
 pub const MAX_WORKLOADS: u32 = 1 << 16;
 
+/// Whose a connection is: value of `PODS`, and the one entry of a program's `STEERED`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pod {
+    /// Zero before the pod is enrolled and after it was released: nothing is done for it.
+    pub enrolled: u32,
+    /// Its index.
+    pub workload: u32,
+    /// Its IPv4 address, zero if it has none.
+    pub ip4: Address,
+    /// Its IPv6 address, zero if it has none.
+    pub ip6: Address,
+}
+
+impl Pod {
+    /// Whether the address is the pod's own.
+    #[inline]
+    #[must_use]
+    pub fn has(&self, address: Address) -> bool {
+        address == self.ip4 || address == self.ip6
+    }
+}
+
 /// Key of `FRONTENDS`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,6 +203,7 @@ pub const fn listener_slot(workload: u32, inbound: bool, ipv6: bool) -> u32 {
 }
 
 const _: () = {
+    assert!(size_of::<Pod>() == 40 && align_of::<Pod>() == 4);
     assert!(size_of::<FrontendKey>() == 24 && align_of::<FrontendKey>() == 4);
     assert!(size_of::<FrontendValue>() == 16 && align_of::<FrontendValue>() == 8);
     assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
