@@ -103,10 +103,51 @@ pub struct WorkloadStatus {
     /// The state of the stream to the control plane.
     #[serde(default)]
     pub xds: Value,
+    /// What its pushes have cost, once there were any.
+    #[serde(default)]
+    pub work: Option<WorkDone>,
     /// The kernel's counters, while it is carried.
     pub kernel: Option<KernelCounters>,
     /// The proxy's counters, while it is carried.
     pub proxy: Option<ProxyCounters>,
+}
+
+/// The pushes of a workload.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WorkDone {
+    /// How many.
+    pub pushes: usize,
+    /// What they cost in all.
+    pub total: Work,
+}
+
+/// What pushes have cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Work {
+    /// Resources that had to be validated.
+    pub validated: usize,
+    /// Resources that were there already.
+    pub deduplicated: usize,
+    /// Destinations that were classified again.
+    pub reclassified: usize,
+    /// Entries of the kernel's maps that were written or removed.
+    pub kernel_entries: usize,
+    /// Clusters that the proxy was told of.
+    pub clusters: usize,
+}
+
+impl Work {
+    /// What was done after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            validated: self.validated - earlier.validated,
+            deduplicated: self.deduplicated - earlier.deduplicated,
+            reclassified: self.reclassified - earlier.reclassified,
+            kernel_entries: self.kernel_entries - earlier.kernel_entries,
+            clusters: self.clusters - earlier.clusters,
+        }
+    }
 }
 
 /// What the kernel has counted for a workload.
