@@ -139,6 +139,7 @@ pub struct Work {
 
 impl Work {
     /// What was done after `earlier`.
+    #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             validated: self.validated - earlier.validated,
