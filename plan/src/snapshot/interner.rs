@@ -67,6 +67,8 @@ pub(super) struct Pool<T> {
     by_bytes: HashTable<(u64, Weak<Stored<T>>)>,
     /// The size at which the dead are looked for again.
     sweep_at: usize,
+    /// The last new version: a push has one for all that it brings.
+    version: Arc<str>,
     pub(super) nodes: shared_map::Pool<Arc<str>, Arc<Stored<T>>>,
 }
 
@@ -76,6 +78,7 @@ impl<T> Default for Pool<T> {
             hasher: RandomState::new(),
             by_bytes: HashTable::new(),
             sweep_at: SMALL,
+            version: Arc::default(),
             nodes: shared_map::Pool::new(),
         }
     }
@@ -121,7 +124,10 @@ impl<T: Kind> Pool<T> {
             self.by_bytes.retain(|(_, weak)| weak.strong_count() > 0);
             self.sweep_at = SMALL.max(self.by_bytes.len() * 2);
         }
-        let version = version.into();
+        if *self.version != *version {
+            self.version = version.into();
+        }
+        let version = Arc::clone(&self.version);
         let stored = Arc::new(Stored { name, resource, bytes, version, last_updated: at, notes });
         self.by_bytes.insert_unique(hash, (hash, Arc::downgrade(&stored)), |(hash, _)| *hash);
         Ok(Interned { stored, validated: is_new })

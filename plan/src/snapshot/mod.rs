@@ -12,6 +12,7 @@ mod references;
 mod store;
 mod without_effect;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,6 +108,8 @@ pub struct Snapshot {
     routes_wanted: Wanted,
     /// Load assignments and route configurations that came before anything named them.
     strays: BTreeSet<(ResourceType, Arc<str>)>,
+    /// Found when it is asked for, and good until the next delivery.
+    without_effect: OnceCell<Vec<WithoutEffect>>,
 }
 
 impl Snapshot {
@@ -126,6 +129,7 @@ impl Snapshot {
         at: SystemTime,
     ) -> Outcome {
         let removals: Vec<Arc<str>> = removals.iter().map(|name| name.as_str().into()).collect();
+        self.without_effect.take();
         let mut outcome = Outcome::default();
         outcome.changes.first_delivery = self.delivered.insert(resource_type);
         if resource_type == ResourceType::Cluster {

@@ -35,7 +35,11 @@ impl fmt::Display for WithoutEffect {
 
 impl Snapshot {
     /// What is accepted and has no effect yet: once for each field of each kind of resource, first by kind and name.
-    pub fn without_effect(&self) -> Vec<WithoutEffect> {
+    pub fn without_effect(&self) -> &[WithoutEffect] {
+        self.without_effect.get_or_init(|| self.find_without_effect())
+    }
+
+    fn find_without_effect(&self) -> Vec<WithoutEffect> {
         let mut all = BTreeMap::new();
         collect(ResourceType::Cluster, &self.clusters, &mut all);
         collect(ResourceType::ClusterLoadAssignment, &self.load_assignments, &mut all);
