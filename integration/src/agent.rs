@@ -27,6 +27,14 @@ pub enum ControlPlane {
     Address(SocketAddr),
     /// A directory of xDS files.
     Directory(PathBuf),
+    /// The address of an xDS port with TLS.
+    #[serde(untagged, rename_all = "camelCase")]
+    Secure {
+        /// Host and port.
+        address: String,
+        /// Who has signed its certificate.
+        root_certificate: PathBuf,
+    },
 }
 
 impl From<&Istiod> for ControlPlane {
@@ -43,6 +51,7 @@ pub struct Agent {
     cgroup: PathBuf,
     node: String,
     control_plane: ControlPlane,
+    credentials: BTreeMap<String, Value>,
 }
 
 /// What `orlop explain` says about a destination.
@@ -209,6 +218,7 @@ impl Agent {
             cgroup: bed.node_cgroup()?,
             node: bed.node_name().to_owned(),
             control_plane: control_plane.into(),
+            credentials: BTreeMap::new(),
         };
         agent.set_workloads(pods)?;
         Ok(agent)
@@ -262,9 +272,14 @@ impl Agent {
         Path::new("/run/orlop").join(&self.node).join("admin.sock")
     }
 
+    /// The credentials that a pod has in every `node.yaml` from now on.
+    pub fn set_credentials(&mut self, pod: &Pod, credentials: Value) {
+        self.credentials.insert(pod.name().to_owned(), credentials);
+    }
+
     /// Rewrites `node.yaml` with these workloads.
     pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
-        let workloads: Vec<_> = pods.iter().map(|pod| describe(pod)).collect::<Result<_>>()?;
+        let workloads: Vec<_> = pods.iter().map(|pod| self.describe(pod)).collect::<Result<_>>()?;
         let config = json!({
             "node": {
                 "name": self.node,
@@ -335,16 +350,17 @@ impl Agent {
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("orlop {arguments:?}: {}", String::from_utf8_lossy(&output.stdout)))
     }
-}
 
-fn describe(pod: &Pod) -> Result<Value> {
-    Ok(json!({
-        "name": pod.name(),
-        "namespace": "default",
-        "serviceAccount": pod.account(),
-        "netns": pod.netns(),
-        "cgroup": pod.cgroup()?,
-        "addresses": [pod.ip()],
-        "labels": pod.labels(),
-    }))
+    fn describe(&self, pod: &Pod) -> Result<Value> {
+        Ok(json!({
+            "name": pod.name(),
+            "namespace": "default",
+            "serviceAccount": pod.account(),
+            "netns": pod.netns(),
+            "cgroup": pod.cgroup()?,
+            "addresses": [pod.ip()],
+            "labels": pod.labels(),
+            "credentials": self.credentials.get(pod.name()),
+        }))
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::authority::Authority;
 use crate::bed::Bed;
 use crate::http_get::http_get;
 use crate::process::Process;
@@ -29,11 +30,13 @@ pub struct Istiod {
     cgroup: PathBuf,
     ports: Ports,
     for_stock_envoy: bool,
+    serves_tls: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     grpc: SocketAddr,
+    secure_grpc: SocketAddr,
     http: SocketAddr,
     monitoring: SocketAddr,
 }
@@ -46,17 +49,22 @@ impl Istiod {
 
     /// The same, with an istiod that the environment does not name.
     pub fn start_program(bed: &Bed, program: PathBuf, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false)
+        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false, None)
     }
 
     /// The same, with a mesh configuration of one's own.
     pub fn start_with_mesh(bed: &Bed, mesh: &str, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false, None)
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
     pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, None)
+    }
+
+    /// The same, with a port for TLS, whose certificate is this authority's.
+    pub fn start_secure(bed: &Bed, authority: &Authority, files: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, Some(authority))
     }
 
     fn start_as(
@@ -65,9 +73,13 @@ impl Istiod {
         mesh: &str,
         files: &[(&str, &str)],
         for_stock_envoy: bool,
+        authority: Option<&Authority>,
     ) -> Result<Self> {
         let dir = bed.dir();
         fs::create_dir_all(dir.join("istio"))?;
+        if let Some(authority) = authority {
+            authority.write(&dir.join("ca"))?;
+        }
         fs::write(dir.join("mesh.yaml"), mesh)?;
         for (name, yaml) in files {
             fs::write(dir.join("istio").join(name), yaml)?;
@@ -79,6 +91,7 @@ impl Istiod {
             cgroup: bed.node_cgroup()?,
             ports: Ports::free(bed)?,
             for_stock_envoy,
+            serves_tls: authority.is_some(),
         };
         istiod.restart()?;
         Ok(istiod)
@@ -99,6 +112,10 @@ impl Istiod {
         if self.for_stock_envoy {
             command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
         }
+        if self.serves_tls {
+            command.arg("-secure-grpc").arg(self.ports.secure_grpc.to_string());
+            command.env("ROOT_CA_DIR", self.dir.join("ca"));
+        }
         let process = Process::spawn("istiod", &self.dir, &mut command)?;
         self.process = Some(process.ready_when(|_| http_get(self.ports.http, "/ready").map(|_| true))?);
         Ok(())
@@ -112,6 +129,11 @@ impl Istiod {
     /// Where it serves xDS, in plain text.
     pub fn address(&self) -> SocketAddr {
         self.ports.grpc
+    }
+
+    /// Where it serves xDS in TLS, if it does.
+    pub fn secure_address(&self) -> SocketAddr {
+        self.ports.secure_grpc
     }
 
     fn config_dir(&self) -> PathBuf {
@@ -166,7 +188,7 @@ impl Istiod {
 }
 
 impl Ports {
-    /// Three ports that are free now, below those that the kernel gives to clients: while istiod is down, none of the
+    /// Ports that are free now, below those that the kernel gives to clients: while istiod is down, none of the
     /// agent's attempts to reach it can occupy its port. Every bed begins to look elsewhere.
     fn free(bed: &Bed) -> Result<Self> {
         const RANGE: std::ops::Range<u16> = 20_000..32_000;
@@ -178,6 +200,6 @@ impl Ports {
             TcpListener::bind(address).is_ok().then_some(address)
         });
         let mut next = || free.next().context("no port is free");
-        Ok(Self { grpc: next()?, http: next()?, monitoring: next()? })
+        Ok(Self { grpc: next()?, secure_grpc: next()?, http: next()?, monitoring: next()? })
     }
 }

@@ -5,6 +5,7 @@
 //! inside a pod are run by the helper `bed-pod`, which enters the pod's cgroup and namespace before it becomes them.
 
 pub mod agent;
+pub mod authority;
 pub mod bed;
 pub mod cgroup;
 pub mod envoy;
@@ -21,6 +22,7 @@ pub mod traffic;
 pub mod wait;
 
 pub use agent::{Agent, ControlPlane};
+pub use authority::{Authority, Issued};
 pub use bed::Bed;
 pub use envoy::Envoy;
 pub use fixture::Mesh;

@@ -13,12 +13,15 @@ use crate::{Node, Restored};
 /// Where configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlPlane {
-    /// An xDS server such as istiod, in plaintext.
+    /// An xDS server such as istiod.
     Grpc {
         /// Host and port.
         address: String,
         /// How it says what changed.
         protocol: Protocol,
+        /// PEM file with the authorities that may have signed the server's certificate. With it, the connection is TLS;
+        /// without, plaintext. It is read again for every new connection.
+        root_certificate: Option<PathBuf>,
     },
     /// Files in the form of Envoy's `path_config_source`, see [`Client`].
     Directory {
@@ -46,8 +49,8 @@ pub enum ClientError {
     },
 }
 
-/// Opens streams of configuration, one for each workload. All share one connection, or one watch of the
-/// directory.
+/// Opens streams of configuration, one for each workload. Those of one identity share a connection, and all share the watch
+/// of a directory.
 ///
 /// # A directory as the control plane
 ///
@@ -70,7 +73,9 @@ impl Client {
     /// Prepares the source. Must be called within a Tokio runtime, where its tasks will run.
     pub fn new(control_plane: ControlPlane, options: GrpcOptions) -> Result<Self, ClientError> {
         Ok(Self(match control_plane {
-            ControlPlane::Grpc { address, protocol } => Source::Grpc(Grpc::new(&address, protocol, options)?),
+            ControlPlane::Grpc { address, protocol, root_certificate } => {
+                Source::Grpc(Grpc::new(&address, protocol, root_certificate, options)?)
+            }
             ControlPlane::Directory { path } => Source::Directory(Directory::new(path)?),
         }))
     }

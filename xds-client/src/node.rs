@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use envoy_types::pb::envoy::config::core::v3::{self as core, Locality};
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
+use crate::Credentials;
+
 /// Istio's release whose sidecar is imitated: it selects `EnvoyFilter` matches and keys istiod's cache, so all
 /// workloads of a mesh share one.
 const ISTIO_VERSION: &str = "1.31.0";
@@ -39,6 +41,8 @@ pub struct WorkloadNode {
     pub domain: String,
     /// Where it runs; istiod prefers what it knows of the pod's node.
     pub locality: Option<Locality>,
+    /// By what it shows a control plane over gRPC who it is.
+    pub credentials: Credentials,
 }
 
 /// A workload as the control plane sees it.
@@ -48,6 +52,7 @@ pub struct Node {
     pub(crate) name: String,
     /// The cluster that its credentials are of.
     pub(crate) cluster_id: String,
+    pub(crate) credentials: Credentials,
     pub(crate) message: core::Node,
 }
 
@@ -78,6 +83,7 @@ impl From<WorkloadNode> for Node {
             },
             name: workload.name,
             cluster_id: workload.cluster_id,
+            credentials: workload.credentials,
         }
     }
 }

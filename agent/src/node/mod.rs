@@ -76,7 +76,8 @@ impl Node {
             mark: orlop_datapath::MARK,
         })?;
         let source = match &config.control_plane {
-            config::ControlPlane::Server { address, protocol } => ControlPlane::Grpc {
+            config::ControlPlane::Server { address, protocol, root_certificate } => ControlPlane::Grpc {
+                root_certificate: root_certificate.clone(),
                 address: address.clone(),
                 protocol: match protocol {
                     config::Protocol::Delta => Protocol::Delta,

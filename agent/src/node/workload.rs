@@ -13,7 +13,7 @@ use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
 use orlop_podnet::NetNs;
 use orlop_xds_client::{
-    Delivery, Node, ResourceType, Restored, StreamStatus, Subscriptions, WorkloadNode, names,
+    Credentials, Delivery, Node, ResourceType, Restored, StreamStatus, Subscriptions, WorkloadNode, names,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -252,6 +252,13 @@ impl Workload {
             trust_domain: parts.config.trust_domain.clone(),
             domain: "cluster.local".to_owned(),
             locality: None,
+            credentials: match &spec.credentials {
+                None => Credentials::None,
+                Some(config::Credentials::Token(file)) => Credentials::Token { file: file.clone() },
+                Some(config::Credentials::Certificate { certificate, key }) => {
+                    Credentials::Certificate { certificate: certificate.clone(), key: key.clone() }
+                }
+            },
         }
         .into()
     }

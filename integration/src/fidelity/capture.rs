@@ -21,7 +21,11 @@ pub type Captured = BTreeMap<(ResourceType, String), Resource>;
 pub fn capture(descriptors: &Descriptors, address: &str, node: WorkloadNode) -> Result<Captured> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let control_plane = ControlPlane::Grpc { address: address.to_owned(), protocol: Protocol::Delta };
+        let control_plane = ControlPlane::Grpc {
+            address: address.to_owned(),
+            protocol: Protocol::Delta,
+            root_certificate: None,
+        };
         let client = Client::new(control_plane, GrpcOptions::default())?;
         let mut stream = client.open(node.into());
         let mut captured = Captured::new();

@@ -1,14 +1,19 @@
-//! The HTTP/2 connection that all streams share.
+//! The HTTP/2 connections that the streams share: one for all that show the same certificate, or none.
 //!
-//! It lives as long as a stream holds it. Before the server would end it, streams move to a fresh one; the first that
-//! moves makes it, and it is ready before anybody leaves the old one.
+//! A connection lives as long as a stream holds it. Before the server would end it, streams move to a fresh one; the first
+//! that moves makes it, and it is ready before anybody leaves the old one. The files of TLS are read whenever a stream
+//! opens: where they have changed, it opens on a connection that is made with what they hold now.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use super::credentials::{Credentials, read};
 use super::error::OpenError;
 use super::options::RenewalWindow;
 use crate::ClientError;
@@ -20,14 +25,31 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a sidecar's agent allows to be under way (Istio's `pkg/grpc`): a push in one go.
 const WINDOW_BYTES: u32 = 1 << 20;
+/// What istiod's certificate is for, where only its IP address is known.
+const ISTIOD: &str = "istiod.istio-system.svc";
 
 #[derive(Debug)]
 pub(super) struct Connections {
     endpoint: Endpoint,
+    tls: Option<Tls>,
     renewal: RenewalWindow,
-    current: Mutex<Weak<Connection>>,
+    newest: Mutex<HashMap<Shown, Weak<Connection>>>,
     /// One fresh connection is made at a time, so that all who move find it.
     renewing: tokio::sync::Mutex<()>,
+}
+
+/// How the server is known.
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) roots: PathBuf,
+    pub(super) server_name: String,
+}
+
+/// What a connection is made with, in PEM; streams with the same share it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
+struct Shown {
+    roots: Vec<u8>,
+    certificate: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -44,8 +66,13 @@ impl Connection {
 }
 
 impl Connections {
-    pub(super) fn new(address: &str, renewal: RenewalWindow) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    pub(super) fn new(
+        address: &str,
+        roots: Option<PathBuf>,
+        renewal: RenewalWindow,
+    ) -> Result<Self, ClientError> {
+        let scheme = if roots.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .ok()
             .filter(|endpoint| endpoint.uri().port().is_some())
             .ok_or_else(|| ClientError::Address { address: address.to_owned() })?
@@ -56,33 +83,72 @@ impl Connections {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        Ok(Self { endpoint, renewal, current: Mutex::default(), renewing: tokio::sync::Mutex::default() })
+        let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+        let server_name = if host.parse::<IpAddr>().is_ok() { ISTIOD } else { host }.to_owned();
+        let tls = roots.map(|roots| Tls { roots, server_name });
+        Ok(Self { endpoint, tls, renewal, newest: Mutex::default(), renewing: tokio::sync::Mutex::default() })
     }
 
-    /// The connection on which a stream opens. Whether it can be made shows with the stream.
-    pub(super) fn get(&self) -> Arc<Connection> {
-        self.current().unwrap_or_else(|| self.insert(self.endpoint.connect_lazy()))
+    /// `None` is plaintext.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// The connection on which a stream with these credentials opens. Whether it can be made shows with the stream.
+    pub(super) fn get(&self, credentials: &Credentials) -> Result<Arc<Connection>, OpenError> {
+        let shown = self.shown(credentials)?;
+        if let Some(current) = self.current(&shown) {
+            return Ok(current);
+        }
+        let channel = self.endpoint(&shown, credentials)?.connect_lazy();
+        Ok(self.insert(shown, channel))
     }
 
     /// A connection that stands, for a stream whose own is getting old.
-    pub(super) async fn fresh(&self) -> Result<Arc<Connection>, OpenError> {
+    pub(super) async fn fresh(&self, credentials: &Credentials) -> Result<Arc<Connection>, OpenError> {
         let _turn = self.renewing.lock().await;
-        if let Some(current) = self.current() {
+        let shown = self.shown(credentials)?;
+        if let Some(current) = self.current(&shown) {
             return Ok(current);
         }
-        let channel = self.endpoint.connect().await.map_err(OpenError::Connect)?;
-        Ok(self.insert(channel))
+        let channel = self.endpoint(&shown, credentials)?.connect().await.map_err(OpenError::Connect)?;
+        Ok(self.insert(shown, channel))
     }
 
     /// The newest connection, unless it is about to be left.
-    fn current(&self) -> Option<Arc<Connection>> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+    fn current(&self, shown: &Shown) -> Option<Arc<Connection>> {
+        let current = self.newest.lock().unwrap_or_else(PoisonError::into_inner).get(shown)?.upgrade()?;
         (current.opened.elapsed() < self.renewal.earliest).then_some(current)
     }
 
-    fn insert(&self, channel: Channel) -> Arc<Connection> {
+    fn insert(&self, shown: Shown, channel: Channel) -> Arc<Connection> {
         let connection = Arc::new(Connection { channel, opened: Instant::now() });
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&connection);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.retain(|_, connection| connection.strong_count() > 0);
+        newest.insert(shown, Arc::downgrade(&connection));
         connection
+    }
+
+    fn shown(&self, credentials: &Credentials) -> Result<Shown, OpenError> {
+        let Some(tls) = &self.tls else { return Ok(Shown::default()) };
+        let certificate = match credentials {
+            Credentials::None | Credentials::Token { .. } => None,
+            Credentials::Certificate { certificate, .. } => Some(read(certificate)?),
+        };
+        Ok(Shown { roots: read(&tls.roots)?, certificate })
+    }
+
+    fn endpoint(&self, shown: &Shown, credentials: &Credentials) -> Result<Endpoint, OpenError> {
+        let Some(Tls { roots, server_name }) = &self.tls else { return Ok(self.endpoint.clone()) };
+        let mut files = vec![roots.clone()];
+        let mut config = ClientTlsConfig::new()
+            .domain_name(server_name)
+            .ca_certificate(Certificate::from_pem(&shown.roots));
+        if let (Credentials::Certificate { certificate, key }, Some(pem)) = (credentials, &shown.certificate)
+        {
+            config = config.identity(Identity::from_pem(pem, read(key)?));
+            files.extend([certificate.clone(), key.clone()]);
+        }
+        self.endpoint.clone().tls_config(config).map_err(|source| OpenError::Certificates { files, source })
     }
 }

@@ -1,6 +1,7 @@
 //! Why there is no stream.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -13,6 +14,12 @@ pub(super) enum OpenError {
     Stream(#[source] Box<Status>),
     #[error("no answer to the first request within {} s", .0.as_secs_f32())]
     Silent(Duration),
+    #[error("cannot read {}", file.display())]
+    File { file: PathBuf, source: std::io::Error },
+    #[error("{} holds no token", file.display())]
+    NoToken { file: PathBuf },
+    #[error("no connection can be made with {}", list(files))]
+    Certificates { files: Vec<PathBuf>, source: tonic::transport::Error },
     #[error("no fresh connection")]
     Connect(#[source] tonic::transport::Error),
 }
@@ -21,6 +28,11 @@ impl From<Status> for OpenError {
     fn from(status: Status) -> Self {
         Self::Stream(Box::new(status))
     }
+}
+
+fn list(files: &[PathBuf]) -> String {
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    files.join(", ")
 }
 
 impl OpenError {

@@ -1,13 +1,15 @@
-//! The control plane over gRPC: one HTTP/2 connection for all workloads, one ADS stream for each.
+//! The control plane over gRPC: one HTTP/2 connection for all workloads of an identity, one ADS stream for each.
 //!
 //! Every stream has a task that reads as fast as the server sends, whatever the consumer does: a push occupies
 //! one of istiod's push slots until it is read, so a stream that stalls would stall the mesh. A lost connection
 //! changes nothing at the consumer; the task opens another stream after a jittered, growing delay. Before a server ends
 //! a connection for its age, the task moves to a fresh one.
 
+mod advice;
 mod backoff;
 mod call;
 mod connections;
+mod credentials;
 mod error;
 mod options;
 mod pacer;
@@ -15,10 +17,12 @@ mod pacer;
 mod tests;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use backoff::BackoffBounds;
 use connections::Connections;
+pub use credentials::Credentials;
 pub use options::{GrpcOptions, RenewalWindow};
 use pacer::Pacer;
 use worker::Worker;
@@ -40,11 +44,16 @@ pub(crate) struct Grpc {
 
 impl Grpc {
     /// Connects when the first stream opens. Must be called within a Tokio runtime.
-    pub(crate) fn new(address: &str, protocol: Protocol, options: GrpcOptions) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        address: &str,
+        protocol: Protocol,
+        root_certificate: Option<PathBuf>,
+        options: GrpcOptions,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
             protocol,
             options,
-            connections: Arc::new(Connections::new(address, options.renewal)?),
+            connections: Arc::new(Connections::new(address, root_certificate, options.renewal)?),
             pacer: Arc::new(Pacer::new(options.stream_interval)),
             shared: Shared::default(),
         })

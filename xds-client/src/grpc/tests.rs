@@ -6,7 +6,7 @@ use super::*;
 use crate::{Restored, WorkloadNode};
 
 fn grpc(address: &str, options: GrpcOptions) -> Result<Grpc, ClientError> {
-    Grpc::new(address, Protocol::Delta, options)
+    Grpc::new(address, Protocol::Delta, None, options)
 }
 
 #[tokio::test]
@@ -33,4 +33,19 @@ async fn a_control_plane_that_is_not_there_is_tried_again_and_the_reason_is_know
     assert_eq!(status.connected_since, None);
     let error = status.last_error.as_deref().unwrap();
     assert!(error.contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_read_is_named() {
+    let grpc = grpc("127.0.0.1:1", GrpcOptions::default()).unwrap();
+    let file = tempfile::tempdir().unwrap().path().join("token");
+    let credentials = Credentials::Token { file: file.clone() };
+
+    let stream =
+        grpc.open(WorkloadNode { credentials, ..WorkloadNode::default() }.into(), Restored::default());
+
+    let mut status = stream.watch_status();
+    let status = status.wait_for(|status| status.last_error.is_some()).await.unwrap();
+    let error = status.last_error.as_deref().unwrap();
+    assert!(error.starts_with(&format!("cannot read {}: No such file", file.display())), "{error}");
 }

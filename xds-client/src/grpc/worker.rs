@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::backoff::Backoff;
 use super::connections::Connection;
 use super::error::OpenError;
-use super::{Grpc, call};
+use super::{Credentials, Grpc, advice, call};
 use crate::consumer::Consumer;
 use crate::protocol::Ads;
 use crate::{Node, Restored};
@@ -26,6 +26,7 @@ pub(super) struct Worker {
     grpc: Grpc,
     id: String,
     cluster_id: String,
+    credentials: Credentials,
     ads: Ads,
     consumer: Consumer,
     backoff: Backoff,
@@ -42,6 +43,7 @@ impl Worker {
             backoff: Backoff::new(grpc.options.backoff),
             id,
             cluster_id: node.cluster_id,
+            credentials: node.credentials,
             ads,
             grpc,
             consumer,
@@ -82,12 +84,17 @@ impl Worker {
 
     /// Says so, and how long to wait.
     fn failed(&mut self, error: &OpenError) -> Duration {
-        self.backoff.ended(self.answered.take().map(|answered| answered.elapsed()));
+        let answered = self.answered.take();
+        self.backoff.ended(answered.map(|answered| answered.elapsed()));
         if error.is_refusal_of_pace() {
             self.grpc.pacer.refused();
         }
         let delay = self.backoff.next_delay();
-        let error = error.describe();
+        let advice = advice::advice(error, &self.credentials, self.grpc.connections.tls());
+        let error = match advice {
+            Some(advice) if answered.is_none() => format!("{}; {advice}", error.describe()),
+            _ => error.describe(),
+        };
         warn!(error, ?delay, "the control plane's stream ended");
         self.consumer.publish(&self.ads, |status| {
             status.connected_since = None;
@@ -117,10 +124,10 @@ impl Worker {
 
     /// One stream from its opening to its end, or until a fresh connection is there to go on with.
     async fn exchange(&mut self, fresh: Option<Arc<Connection>>) -> Result<Arc<Connection>, OpenError> {
-        let metadata = self.metadata();
+        let metadata = self.metadata()?;
         let connection = match fresh {
             Some(connection) => connection,
-            None => self.grpc.connections.get(),
+            None => self.grpc.connections.get(&self.credentials)?,
         };
         let (requests, receiver) = mpsc::channel(REQUEST_BUFFER);
         let (channel, options) = (connection.channel.clone(), self.grpc.options);
@@ -161,13 +168,13 @@ impl Worker {
 
     /// A connection to move to, once it is time and it stands. Until then everything goes on as it is.
     fn renewal(&self, at: Instant) -> Pin<Box<dyn Future<Output = Arc<Connection>> + Send>> {
-        let grpc = self.grpc.clone();
+        let (grpc, credentials) = (self.grpc.clone(), self.credentials.clone());
         Box::pin(async move {
             sleep_until(at.into()).await;
             let mut backoff = Backoff::new(grpc.options.backoff);
             loop {
                 grpc.pacer.turn().await;
-                match grpc.connections.fresh().await {
+                match grpc.connections.fresh(&credentials).await {
                     Ok(connection) => return connection,
                     Err(error) => warn!(error = error.describe(), "stays on its old connection"),
                 }
@@ -177,12 +184,15 @@ impl Worker {
     }
 
     /// What a sidecar's agent sends with its call.
-    fn metadata(&self) -> MetadataMap {
+    fn metadata(&self) -> Result<MetadataMap, OpenError> {
         let mut metadata = MetadataMap::new();
         if let Ok(cluster_id) = self.cluster_id.parse() {
             metadata.insert("clusterid", cluster_id);
         }
-        metadata
+        if let Some(authorization) = self.credentials.authorization()? {
+            metadata.insert("authorization", authorization);
+        }
+        Ok(metadata)
     }
 
     fn mark_connected(&mut self) {

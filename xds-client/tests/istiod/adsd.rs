@@ -32,7 +32,7 @@ impl Adsd {
     }
 
     pub(crate) fn control_plane(&self, protocol: Protocol) -> ControlPlane {
-        ControlPlane::Grpc { address: self.grpc.to_string(), protocol }
+        ControlPlane::Grpc { address: self.grpc.to_string(), protocol, root_certificate: None }
     }
 
     pub(crate) async fn restart(&mut self) {

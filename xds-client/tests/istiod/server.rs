@@ -49,7 +49,7 @@ impl Istiod {
     }
 
     pub(crate) fn control_plane(&self, protocol: Protocol) -> ControlPlane {
-        ControlPlane::Grpc { address: self.grpc.to_string(), protocol }
+        ControlPlane::Grpc { address: self.grpc.to_string(), protocol, root_certificate: None }
     }
 
     /// Ends it at once, without a word to its clients.

@@ -40,7 +40,11 @@ fn open(address: SocketAddr, options: GrpcOptions) -> Stream {
 }
 
 fn client(address: SocketAddr, options: GrpcOptions) -> Client {
-    let control_plane = ControlPlane::Grpc { address: address.to_string(), protocol: Protocol::Delta };
+    let control_plane = ControlPlane::Grpc {
+        address: address.to_string(),
+        protocol: Protocol::Delta,
+        root_certificate: None,
+    };
     Client::new(control_plane, options).unwrap()
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Parsed whole or not at all: a [`NodeConfig`] in hand is fit to run, and an error names file, line and field.
 
+mod control_plane;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use orlop_plan::classify::{L7Modes, Mode};
 use serde::Deserialize;
+
+pub use control_plane::{ControlPlane, Credentials, Protocol};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -77,68 +81,6 @@ impl TryFrom<String> for NodeName {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
         dns_name("node.name", &name, 63, false).map(|()| Self(name.clone()))
-    }
-}
-
-/// Where configuration comes from: exactly one of the two.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawControlPlane")]
-pub enum ControlPlane {
-    /// istiod, or another xDS server.
-    Server {
-        /// `HOST:PORT`.
-        address: String,
-        /// How it says what changed.
-        protocol: Protocol,
-    },
-    /// A directory of xDS files in Envoy's `path_config_source` form.
-    Directory(PathBuf),
-}
-
-/// How an xDS server says what changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Protocol {
-    /// Incremental.
-    #[default]
-    Delta,
-    /// The state of the world each time.
-    Sotw,
-}
-
-impl std::fmt::Display for ControlPlane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Server { address, .. } => f.write_str(address),
-            Self::Directory(path) => path.display().fmt(f),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawControlPlane {
-    address: Option<String>,
-    directory: Option<PathBuf>,
-    protocol: Option<Protocol>,
-}
-
-impl TryFrom<RawControlPlane> for ControlPlane {
-    type Error = String;
-    fn try_from(raw: RawControlPlane) -> Result<Self, String> {
-        match (raw.address, raw.directory) {
-            (Some(address), None) => match address.rsplit_once(':') {
-                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
-                    Ok(Self::Server { address, protocol: raw.protocol.unwrap_or_default() })
-                }
-                _ => Err(format!("controlPlane.address: {address:?} is not HOST:PORT")),
-            },
-            (None, Some(_)) if raw.protocol.is_some() => {
-                Err("controlPlane: protocol belongs to an address".to_owned())
-            }
-            (None, Some(directory)) => Ok(Self::Directory(directory)),
-            _ => Err("controlPlane: set exactly one of address and directory".to_owned()),
-        }
     }
 }
 
@@ -258,6 +200,8 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// Pod labels.
     pub labels: BTreeMap<String, String>,
+    /// By what the control plane knows it; nothing, on istiod's plaintext port.
+    pub credentials: Option<Credentials>,
 }
 
 impl Workload {
@@ -280,6 +224,7 @@ struct RawWorkload {
     addresses: Vec<IpAddr>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    credentials: Option<Credentials>,
 }
 
 fn default_name() -> String {
@@ -303,8 +248,9 @@ impl TryFrom<RawWorkload> for Workload {
         if let Some(address) = raw.addresses.iter().find(|a| a.is_loopback() || a.is_unspecified()) {
             return Err(format!("addresses: {address} cannot be a pod's address"));
         }
-        let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels } = raw;
-        Ok(Self { name, namespace, service_account, netns, cgroup, addresses, labels })
+        let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels, credentials } =
+            raw;
+        Ok(Self { name, namespace, service_account, netns, cgroup, addresses, labels, credentials })
     }
 }
 
@@ -354,20 +300,30 @@ pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
 
 /// Checks the text of a file; `path` is for its errors.
 pub fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
-    serde_norway::from_str(text).map_err(|error| {
+    let invalid = |line, column, reason| ConfigError::Invalid { path: path.to_owned(), line, column, reason };
+    let config: NodeConfig = serde_norway::from_str(text).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
         // The position stands in front already.
         let reason = error.to_string();
         let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
-        ConfigError::Invalid { path: path.to_owned(), line, column, reason }
-    })
+        invalid(line, column, reason)
+    })?;
+    let plaintext = matches!(config.control_plane, ControlPlane::Server { root_certificate: None, .. });
+    let secret = config.workloads.0.iter().find(|(_, workload)| workload.credentials.is_some());
+    match secret.filter(|_| plaintext) {
+        Some((id, _)) => {
+            let reason = format!("workloads: {id}: credentials need controlPlane.rootCertificate, for TLS");
+            Err(invalid(1, 1, reason))
+        }
+        None => Ok(config),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
 node: { name: node-1, cluster: Kubernetes, trustDomain: cluster.local }
 controlPlane: { address: "127.0.0.1:15010" }
 workloads:
@@ -380,7 +336,7 @@ workloads:
     labels: { app: client }
 "#;
 
-    fn refused(text: &str) -> String {
+    pub(super) fn refused(text: &str) -> String {
         parse(Path::new("node.yaml"), text).unwrap_err().to_string()
     }
 
@@ -390,7 +346,8 @@ workloads:
         let id = WorkloadId { namespace: "default".into(), name: "client-0".into() };
         assert_eq!(config.workloads.0[&id].addresses.len(), 2);
         let address = "127.0.0.1:15010".to_owned();
-        assert_eq!(config.control_plane, ControlPlane::Server { address, protocol: Protocol::Delta });
+        let expected = ControlPlane::Server { address, protocol: Protocol::Delta, root_certificate: None };
+        assert_eq!(config.control_plane, expected);
     }
 
     #[test]
@@ -409,26 +366,6 @@ workloads:
     fn a_missing_field_is_named() {
         let error = refused(&GOOD.replace("    netns: /run/netns/client-0\n", ""));
         assert!(error.contains("missing field `netns`") && error.starts_with("node.yaml:5:"), "{error}");
-    }
-
-    #[test]
-    fn control_plane_is_an_address_or_a_directory_not_both() {
-        let error = refused(&GOOD.replace("{ address:", "{ directory: /xds, address:"));
-        assert!(error.contains("controlPlane: set exactly one of address and directory"), "{error}");
-        let error = refused(&GOOD.replace("127.0.0.1:15010", "127.0.0.1"));
-        assert!(error.contains("controlPlane.address: \"127.0.0.1\" is not HOST:PORT"), "{error}");
-    }
-
-    #[test]
-    fn the_protocol_is_delta_or_sotw() {
-        let with = |protocol: &str| GOOD.replace("15010\" }", &format!("15010\", protocol: {protocol} }}"));
-
-        let config = parse(Path::new("node.yaml"), &with("sotw")).unwrap();
-        assert!(matches!(config.control_plane, ControlPlane::Server { protocol: Protocol::Sotw, .. }));
-
-        let error = refused(&with("rest"));
-        assert!(error.starts_with("node.yaml:3:"), "{error}");
-        assert!(error.contains("controlPlane.protocol: unknown variant `rest`"), "{error}");
     }
 
     #[test]
