@@ -14,6 +14,12 @@ pub struct WorkloadCounters {
     pub passthrough: u64,
     /// Connects refused because the plan says so.
     pub blocked: u64,
+    /// Connects refused because the cluster has as many open connections as it may (`max_connections`).
+    pub overflowed: u64,
+    /// Balanced connects that could not be noted, for want of memory: not counted as open, never drained.
+    pub untracked: u64,
+    /// Connections that were closed because their service had lost the endpoint longer than the drain time ago.
+    pub drained: u64,
     /// Connects refused because the proxy is not there, or has no listener of the family.
     pub failed_fast: u64,
     /// Connects let past a proxy that is not there.
@@ -34,6 +40,8 @@ impl WorkloadCounters {
         self.proxied += cpu.proxied;
         self.passthrough += cpu.passthrough;
         self.blocked += cpu.blocked;
+        self.overflowed += cpu.overflowed;
+        self.untracked += cpu.untracked;
         self.failed_fast += cpu.failed_fast;
         self.failed_open += cpu.failed_open;
         self.inbound_direct += cpu.inbound_direct;

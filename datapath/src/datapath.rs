@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use orlop_plan::kernel::KernelPlan;
 use orlop_podnet::NetNs;
 
 use crate::counters::WorkloadCounters;
+use crate::drain::{DEFAULT_DRAIN_TIME, Draining};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
@@ -31,12 +34,19 @@ pub struct DatapathConfig {
     pub pin_root: PathBuf,
     /// Entries that the maps can hold.
     pub capacities: Capacities,
+    /// How long connections to an endpoint that its service has lost may go on.
+    pub drain_time: Duration,
 }
 
 impl DatapathConfig {
-    /// Pins below `/sys/fs/bpf/orlop`, default capacities.
+    /// Pins below `/sys/fs/bpf/orlop`, default capacities and drain time.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), pin_root: "/sys/fs/bpf/orlop".into(), capacities: Capacities::default() }
+        Self {
+            node: node.into(),
+            pin_root: "/sys/fs/bpf/orlop".into(),
+            capacities: Capacities::default(),
+            drain_time: DEFAULT_DRAIN_TIME,
+        }
     }
 }
 
@@ -49,6 +59,7 @@ pub struct Datapath {
     tables: Tables,
     workloads: BTreeMap<String, Enrolled>,
     free_indices: VecDeque<u32>,
+    drain_time: Duration,
 }
 
 impl Datapath {
@@ -57,7 +68,8 @@ impl Datapath {
         probe::require(probe::probe(&config.pin_root).await)?;
         let pins = NodePins::open(&config.pin_root, &config.node)?;
         let capacities = config.capacities;
-        let (programs, maps) = Programs::load(&pins.new_generation()?, pins.pods(), capacities)?;
+        let (generation, sockets) = (pins.new_generation()?, pins.sockets()?);
+        let (programs, maps) = Programs::load(&generation, &sockets, pins.pods(), capacities)?;
         // What earlier agents attached goes on under its index until it is adopted or forgotten.
         let taken: BTreeSet<u32> = pins.others(&[])?.iter().filter_map(WorkloadPins::index).collect();
         let free_indices =
@@ -69,6 +81,7 @@ impl Datapath {
             tables: Tables::new(maps, capacities),
             workloads: BTreeMap::new(),
             free_indices,
+            drain_time: config.drain_time,
         })
     }
 
@@ -98,8 +111,9 @@ impl Datapath {
         match self.set_up(index, &spec.netns, addresses, targets, &pins).await {
             Ok(waiting) => {
                 let WorkloadSpec { name, netns, fail_open, .. } = spec;
-                let written = Written::default();
-                self.workloads.insert(name, Enrolled { index, netns, fail_open, pins, written, waiting });
+                let (written, draining) = (Written::default(), Draining::default());
+                let enrolled = Enrolled { index, netns, fail_open, pins, written, draining, waiting };
+                self.workloads.insert(name, enrolled);
                 Ok(())
             }
             Err(error) => {
@@ -127,7 +141,7 @@ impl Datapath {
         let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let failed = |source| Error::Listener { workload: name.to_owned(), source };
         let address = rustix::net::getsockname(listener).map_err(|errno| failed(errno.into()))?;
-        let address = std::net::SocketAddr::try_from(address).map_err(|errno| failed(errno.into()))?;
+        let address = SocketAddr::try_from(address).map_err(|errno| failed(errno.into()))?;
         self.tables.maps.set_listener(workload.index, direction == Direction::Inbound, address.ip(), listener)
     }
 
@@ -136,12 +150,38 @@ impl Datapath {
     /// [`Error::MapFull`] and faults of the plan leave the last plan in force.
     pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
         let workload = self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
-        let applied = self.tables.apply(workload.index, &mut workload.written, plan, workload.fail_open)?;
+        let until = Instant::now() + self.drain_time;
+        let Enrolled { index, written, draining, fail_open, .. } = workload;
+        let applied = self.tables.apply(*index, written, plan, *fail_open, |frontend, before, after| {
+            draining.changed(frontend, before, after, until);
+        })?;
         if let Some(steer) = &mut workload.waiting {
             self.programs.swap(steer, &workload.pins)?;
             workload.waiting = None;
+            let connections = self.tables.maps.connections();
+            workload.draining.adopt(workload.index, &workload.netns, connections, plan, until)?;
         }
         Ok(applied)
+    }
+
+    /// Closes connections to endpoints that their services lost longer than the drain time ago. To be called about once
+    /// a second. Returns how many were closed; an error is that of one workload, and the others were looked at.
+    pub fn close_drained(&mut self) -> Result<usize, Error> {
+        let (now, connections) = (Instant::now(), self.tables.maps.connections());
+        let (mut closed, mut failed) = (0, Ok(()));
+        for Enrolled { index, netns, draining, .. } in self.workloads.values_mut() {
+            match draining.close_due(*index, netns, connections, now) {
+                Ok(of_workload) => closed += of_workload,
+                Err(error) => failed = Err(error),
+            }
+        }
+        failed.map(|()| closed)
+    }
+
+    /// How many connections that the kernel balanced a workload has open to each endpoint.
+    pub fn open_connections(&self, name: &str) -> Result<Vec<(SocketAddr, u64)>, Error> {
+        let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        self.tables.maps.open(workload.index)
     }
 
     /// Detaches the workload's programs and puts its namespace back as it was found. Connections that go by the proxy
@@ -168,7 +208,8 @@ impl Datapath {
     /// What happened to the workload's connections.
     pub fn counters(&self, name: &str) -> Result<WorkloadCounters, Error> {
         let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
-        self.tables.maps.counters(workload.index)
+        let drained = workload.draining.closed();
+        Ok(WorkloadCounters { drained, ..self.tables.maps.counters(workload.index)? })
     }
 
     /// How full the maps are.
@@ -238,6 +279,9 @@ impl Datapath {
     async fn undo(&mut self, pins: &WorkloadPins) -> Result<(), Error> {
         let netns = recorded_netns(pins);
         self.programs.detach(pins)?;
+        if let Some(index) = pins.index() {
+            self.tables.maps.forget_open(index)?;
+        }
         match netns {
             Some(netns) => restore(&netns, pins).await,
             None if pins.exists() => pins.remove(),

@@ -156,6 +156,22 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The map of what is known of sockets could not be made.
+    #[error("cannot make the map of connections at {path}")]
+    SocketStorage {
+        /// Where it would be pinned.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Sockets of the pod's namespace could not be looked at or closed.
+    #[error("cannot close connections to removed endpoints in network namespace {path}")]
+    SockDiag {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said; EOPNOTSUPP without `CONFIG_INET_DIAG_DESTROY`.
+        source: io::Error,
+    },
     /// The sysctl of the pod's namespace cannot be read or written.
     #[error("sysctl {name} in network namespace {path}")]
     Sysctl {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SkLookup};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SkLookup, SockOps};
 
 use crate::error::Error;
 use crate::link::PinnedLink;
@@ -18,22 +18,25 @@ pub enum Hook {
     Connect4,
     /// `cgroup/connect6`.
     Connect6,
+    /// `sock_ops`.
+    Track,
     /// `sk_lookup`.
     Steer,
 }
 
 impl Hook {
-    /// In the order of attaching: what is marked at connect must find the new `steer`.
-    pub(crate) const ALL: [Self; 3] = [Self::Steer, Self::Connect4, Self::Connect6];
+    /// In the order of attaching: what is marked at connect must find the new `steer`, what is chosen be counted.
+    pub(crate) const ALL: [Self; 4] = [Self::Steer, Self::Track, Self::Connect4, Self::Connect6];
 
     /// Those of cgroups.
-    pub(crate) const CGROUP: [Self; 2] = [Self::Connect4, Self::Connect6];
+    pub(crate) const CGROUP: [Self; 3] = [Self::Track, Self::Connect4, Self::Connect6];
 
     /// `enum bpf_attach_type`, for a program of cgroups.
     pub(crate) const fn attach_type(self) -> Option<u32> {
         match self {
             Self::Connect4 => Some(10),
             Self::Connect6 => Some(11),
+            Self::Track => Some(3),
             Self::Steer => None,
         }
     }
@@ -43,6 +46,7 @@ impl Hook {
         match self {
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
+            Self::Track => "track",
             Self::Steer => "steer",
         }
     }
@@ -58,6 +62,7 @@ impl fmt::Display for Hook {
 pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), Error> {
     let result = match program(ebpf, hook)? {
         Program::CgroupSockAddr(program) => program.load(),
+        Program::SockOps(program) => program.load(),
         Program::SkLookup(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
@@ -69,6 +74,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, hook: Hook, target: BorrowedFd<'_>, pin: &
     let failed = |source| Error::Program { hook, source };
     let link = match program(ebpf, hook)? {
         Program::CgroupSockAddr(program) => attach_cgroup(program, target),
+        Program::SockOps(program) => attach_sock_ops(program, target),
         Program::SkLookup(program) => attach_netns(program, target),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
@@ -81,6 +87,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, hook: Hook, target: BorrowedFd<'_>, pin: &
 pub(crate) fn swap(ebpf: &mut Ebpf, hook: Hook, pin: &Path) -> Result<(), Error> {
     let fd = match program(ebpf, hook)? {
         Program::CgroupSockAddr(program) => program.fd(),
+        Program::SockOps(program) => program.fd(),
         Program::SkLookup(program) => program.fd(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
@@ -97,6 +104,11 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program, Error> {
 
 fn attach_cgroup(program: &mut CgroupSockAddr, cgroup: BorrowedFd<'_>) -> Result<FdLink, ProgramError> {
     // Links stack whatever the mode; the flag of `AllowMultiple` is for BPF_PROG_ATTACH and refused here.
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
+}
+
+fn attach_sock_ops(program: &mut SockOps, cgroup: BorrowedFd<'_>) -> Result<FdLink, ProgramError> {
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
     program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
 }

@@ -14,6 +14,7 @@
 mod alias;
 mod counters;
 mod datapath;
+mod drain;
 mod error;
 mod hook;
 mod link;
@@ -25,11 +26,15 @@ mod program_info;
 mod programs;
 mod raw;
 mod slices;
+mod slots;
+mod sock_diag;
+mod socket_storage;
 mod workload;
 mod writer;
 
 pub use counters::WorkloadCounters;
 pub use datapath::{Datapath, DatapathConfig, Direction};
+pub use drain::DEFAULT_DRAIN_TIME;
 pub use error::Error;
 pub use hook::Hook;
 pub use maps::{Capacities, MapName, MapUsage};

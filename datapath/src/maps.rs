@@ -1,14 +1,14 @@
 //! The maps of one generation: their capacities, and how the agent reads and writes them.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use orlop_abi::{
-    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, Workload,
-    listener_slot,
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, OpenKey,
+    Workload, listener_slot,
 };
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::counters::WorkloadCounters;
 use crate::error::Error;
 use crate::raw::Raw;
 use crate::slices::Slice;
+use crate::socket_storage::CONNECTIONS;
 
 /// How many entries the maps can hold, fixed for the life of the agent.
 ///
@@ -31,12 +32,15 @@ pub struct Capacities {
     pub backends: u32,
     /// Inbound ports of all workloads together.
     pub inbound: u32,
+    /// Endpoints and limited clusters that connections are counted for, of all workloads together.
+    pub open: u32,
 }
 
 impl Default for Capacities {
-    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports: 13 MiB when empty.
+    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports, 131,072 endpoints
+    /// with connections: 15 MiB when empty.
     fn default() -> Self {
-        Self { workloads: 512, frontends: 524_288, backends: 131_072, inbound: 16_384 }
+        Self { workloads: 512, frontends: 524_288, backends: 131_072, inbound: 16_384, open: 131_072 }
     }
 }
 
@@ -52,6 +56,8 @@ pub enum MapName {
     Inbound,
     /// What holds without an entry.
     Workloads,
+    /// Open connections by workload and endpoint.
+    Open,
     /// The proxy's listening sockets.
     Listeners,
     /// Counters of each workload.
@@ -63,9 +69,16 @@ pub enum MapName {
 }
 
 impl MapName {
-    /// The maps of a generation.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Frontends, Self::Backends, Self::Inbound, Self::Workloads, Self::Listeners, Self::Counters];
+    /// The maps of a generation, and `OPEN`, which outlives them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Frontends,
+        Self::Backends,
+        Self::Inbound,
+        Self::Workloads,
+        Self::Open,
+        Self::Listeners,
+        Self::Counters,
+    ];
 
     /// The name in the object, which is also that of the pin.
     pub(crate) const fn name(self) -> &'static str {
@@ -74,6 +87,7 @@ impl MapName {
             Self::Backends => "BACKENDS",
             Self::Inbound => "INBOUND",
             Self::Workloads => "WORKLOADS",
+            Self::Open => "OPEN",
             Self::Listeners => "LISTENERS",
             Self::Counters => "COUNTERS",
             Self::Pods => "PODS",
@@ -96,6 +110,7 @@ impl Capacities {
             MapName::Backends => self.backends.max(1),
             MapName::Inbound => self.inbound.max(1),
             MapName::Workloads | MapName::Counters => workloads,
+            MapName::Open => self.open.max(1),
             MapName::Listeners => workloads * 4,
             // One value each, whatever the node's size.
             MapName::Pods | MapName::Steered => 1,
@@ -120,6 +135,8 @@ pub(crate) struct Maps {
     backends: Array<MapData, Raw<Backend>>,
     inbound: HashMap<MapData, Raw<InboundKey>, Raw<InboundValue>>,
     workloads: Array<MapData, Raw<Workload>>,
+    open: HashMap<MapData, Raw<OpenKey>, u64>,
+    connections: MapData,
     listeners: SockMap<MapData>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
 }
@@ -132,6 +149,8 @@ impl Maps {
             backends: take(ebpf, MapName::Backends)?,
             inbound: take(ebpf, MapName::Inbound)?,
             workloads: take(ebpf, MapName::Workloads)?,
+            open: take(ebpf, MapName::Open)?,
+            connections: socket_storage(ebpf)?,
             listeners: take(ebpf, MapName::Listeners)?,
             counters: take(ebpf, MapName::Counters)?,
         })
@@ -184,6 +203,41 @@ impl Maps {
         }
     }
 
+    /// The map of what is known of sockets.
+    pub(crate) fn connections(&self) -> BorrowedFd<'_> {
+        self.connections.fd().as_fd()
+    }
+
+    /// Open connections of a workload, by endpoint.
+    pub(crate) fn open(&self, workload: u32) -> Result<Vec<(SocketAddr, u64)>, Error> {
+        let mut open = Vec::new();
+        for entry in &self.open {
+            let (Raw(key), count) = entry.map_err(in_map(MapName::Open))?;
+            if key.workload == workload && key.port.0 != 0 {
+                open.push((SocketAddr::new(key.address.into(), u16::from_be(key.port.0)), count));
+            }
+        }
+        Ok(open)
+    }
+
+    /// Forgets the counts of a workload that is no more.
+    pub(crate) fn forget_open(&mut self, workload: u32) -> Result<(), Error> {
+        let keys: Vec<_> =
+            self.open.keys().filter_map(Result::ok).filter(|Raw(key)| key.workload == workload).collect();
+        for key in keys {
+            match self.open.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(in_map(MapName::Open)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Endpoints and clusters that are counted for.
+    pub(crate) fn open_entries(&self) -> u32 {
+        u32::try_from(self.open.keys().flatten().count()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn counters(&self, workload: u32) -> Result<WorkloadCounters, Error> {
         let mut sum = WorkloadCounters::default();
         for Raw(cpu) in self.counters.get(&workload, 0).map_err(in_map(MapName::Counters))?.iter() {
@@ -202,6 +256,14 @@ impl Maps {
 pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapName) -> Result<M, Error> {
     let missing = || MapError::InvalidName { name: map.name().to_owned() };
     ebpf.take_map(map.name()).ok_or_else(missing).and_then(M::try_from).map_err(in_map(map))
+}
+
+/// aya's own type for it gives no access to the map.
+fn socket_storage(ebpf: &mut Ebpf) -> Result<MapData, Error> {
+    match ebpf.take_map(CONNECTIONS) {
+        Some(Map::SkStorage(map)) => Ok(map),
+        _ => Err(in_map(MapName::Open)(MapError::InvalidName { name: CONNECTIONS.to_owned() })),
+    }
 }
 
 pub(crate) fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {

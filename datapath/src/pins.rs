@@ -3,6 +3,7 @@
 //! ```text
 //! <pin root>/<node>/gen-7/FRONTENDS …                     the maps of the running agent
 //! <pin root>/<node>/PODS-1                                whose each attachment is; of one layout, for all agents
+//! <pin root>/<node>/sockets-3/CONNECTIONS, OPEN           what is known of open connections, for all agents of one ABI
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
 //! <pin root>/<node>/links/<workload>/index                symbolic link: the workload's index
 //! <pin root>/<node>/links/<workload>/netns                symbolic link: where the workload's namespace was
@@ -16,13 +17,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use orlop_abi::POD_LAYOUT;
+use orlop_abi::{ABI_VERSION, POD_LAYOUT};
 use rustix::fs::statfs;
 use rustix::mount::{MountFlags, mount};
 
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::link::PinnedLink;
+use crate::socket_storage::{self, CONNECTIONS};
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u32 = 0xcafe_4a11;
@@ -76,6 +78,26 @@ impl NodePins {
     /// Where the map of the attachments is pinned.
     pub(crate) fn pods(&self) -> PathBuf {
         self.dir.join(format!("PODS-{POD_LAYOUT}"))
+    }
+
+    /// The folder of the maps that outlive the agent, made if need be. What an agent of another ABI left goes: its
+    /// programs hold what they still need.
+    pub(crate) fn sockets(&self) -> Result<PathBuf, Error> {
+        let name = format!("sockets-{ABI_VERSION}");
+        for entry in
+            list(&self.dir)?.into_iter().filter(|entry| entry.starts_with("sockets-") && *entry != name)
+        {
+            let old = self.dir.join(entry);
+            fs::remove_dir_all(&old).map_err(at(&old))?;
+        }
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
+        let connections = dir.join(CONNECTIONS);
+        if !connections.exists() {
+            socket_storage::create(&connections)
+                .map_err(|source| Error::SocketStorage { path: connections, source })?;
+        }
+        Ok(dir)
     }
 
     pub(crate) fn workload(&self, name: &str) -> WorkloadPins {

@@ -23,6 +23,7 @@ use crate::maps::{Capacities, MapName, Maps, in_map, take};
 use crate::pins::WorkloadPins;
 use crate::program_info::ProgramInfo;
 use crate::raw::Raw;
+use crate::socket_storage::CONNECTIONS;
 
 /// What `cargo xtask build-ebpf` makes of `ebpf/`.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("orlop.bpf.o");
@@ -46,10 +47,11 @@ pub(crate) struct Targets<'a> {
 }
 
 impl Programs {
-    /// Makes the generation's maps in the folder `generation`, and has the kernel verify what all pods share. `pods` is
-    /// where the map of the attachments is, or will be, pinned.
+    /// Makes the generation's maps in the folder `generation`, and has the kernel verify what all pods share. The maps of
+    /// open connections are in the folder `sockets`; `pods` is where the map of the attachments is, or will be, pinned.
     pub(crate) fn load(
         generation: &Path,
+        sockets: &Path,
         pods: PathBuf,
         capacities: Capacities,
     ) -> Result<(Self, Maps), Error> {
@@ -58,8 +60,10 @@ impl Programs {
         loader.btf(None);
         for map in MapName::ALL {
             loader.map_max_entries(map.name(), capacities.of(map));
-            loader.map_pin_path(map.name(), generation.join(map.name()));
+            let folder = if map == MapName::Open { sockets } else { generation };
+            loader.map_pin_path(map.name(), folder.join(map.name()));
         }
+        loader.map_pin_path(CONNECTIONS, sockets.join(CONNECTIONS));
         loader.map_pin_path(MapName::Pods.name(), pods);
         let mut shared = loader.load(OBJECT)?;
         let maps = Maps::take(&mut shared)?;

@@ -1,7 +1,9 @@
 //! The shared structs as aya takes them: `aya::Pod` and the structs are both foreign here, hence the wrapper.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
 
-use orlop_abi::{Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, Pod, Workload};
+use orlop_abi::{
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod, Workload,
+};
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
 #[repr(transparent)]
@@ -25,3 +27,5 @@ unsafe impl aya::Pod for Raw<Workload> {}
 unsafe impl aya::Pod for Raw<Counters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Pod> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<OpenKey> {}

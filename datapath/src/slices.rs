@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use orlop_plan::kernel::BackendSet;
 
+use crate::slots::Layout;
+
 /// How long a slice rests. A hook needs well below a microsecond, or some milliseconds if it is preempted.
 const QUARANTINE: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,7 @@ impl Slices {
             return Some(Acquired::Shared(*slice));
         }
         self.reclaim(now);
-        let count = u32::try_from(set.backends.len()).ok()?;
+        let count = Layout::of(set)?.slots;
         let (&base, &run) = self.free.iter().find(|(_, run)| **run >= count)?;
         self.free.remove(&base);
         if run > count {
@@ -113,7 +115,7 @@ mod tests {
         let backends = (first_port..first_port + len)
             .map(|port| orlop_plan::kernel::Backend { address: ([10, 0, 0, 1], port).into(), weight: 1 })
             .collect();
-        Arc::new(BackendSet { backends })
+        Arc::new(BackendSet::weighted(backends))
     }
 
     #[test]

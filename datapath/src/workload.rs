@@ -12,6 +12,7 @@ use orlop_abi::{Address, Pod};
 use orlop_podnet::NetNs;
 use rustix::fs::fstatfs;
 
+use crate::drain::Draining;
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
@@ -102,6 +103,7 @@ pub(crate) struct Enrolled {
     pub(crate) fail_open: bool,
     pub(crate) pins: WorkloadPins,
     pub(crate) written: Written,
+    pub(crate) draining: Draining,
     /// A loaded `steer` that waits for the first plan, because a dead agent's programs are still at work in the links.
     pub(crate) waiting: Option<Ebpf>,
 }
@@ -145,7 +147,7 @@ pub(crate) fn links_match(pins: &WorkloadPins, cgroup: &File, netns: &NetNs) -> 
     let Some(netns) = netns_inode(netns) else { return false };
     Hook::ALL.into_iter().filter(|hook| pins.hook(*hook).exists()).all(|hook| {
         let expected = match hook {
-            Hook::Connect4 | Hook::Connect6 => LinkTarget::Cgroup(cgroup),
+            Hook::Connect4 | Hook::Connect6 | Hook::Track => LinkTarget::Cgroup(cgroup),
             Hook::Steer => LinkTarget::Netns(netns),
         };
         PinnedLink::open(&pins.hook(hook))

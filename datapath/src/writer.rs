@@ -13,10 +13,10 @@ use orlop_abi::{
 use orlop_plan::kernel::{BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
 use orlop_shared_map::{Change, Pool, SharedMap};
 
-use crate::alias;
 use crate::error::Error;
 use crate::maps::{Capacities, MapName, MapUsage, Maps};
 use crate::slices::{Acquired, Slice, Slices};
+use crate::slots::{self, Layout};
 
 /// How many entries a plan changed, over all maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,13 +54,14 @@ impl Tables {
         Self { maps, capacities, slices, frontends: 0, inbound: 0 }
     }
 
-    /// Makes the maps hold `plan` for the workload. An error before the first write leaves them as they were.
+    /// Makes the maps hold `plan` for the workload, and tells `changed` of each frontend what it was and is. An error before the first write leaves them as they were.
     pub(crate) fn apply(
         &mut self,
         workload: u32,
         written: &mut Written,
         plan: &KernelPlan,
         fail_open: bool,
+        mut changed: impl FnMut(Frontend, Option<&OutboundAction>, Option<&OutboundAction>),
     ) -> Result<Applied, Error> {
         let frontends = written.frontends.diff(&plan.frontends);
         let inbound = written.inbound.diff(&plan.inbound);
@@ -82,6 +83,11 @@ impl Tables {
             let defaults = (defaults != written.defaults).then_some(defaults);
             self.write_the_rest(workload, &inbound, defaults, &frontends, &mut done)
         });
+        if outcome.is_ok() {
+            for change in &frontends {
+                changed(*change.key(), change.before(), change.after());
+            }
+        }
         drop((frontends, inbound));
         match outcome {
             Ok(()) => {
@@ -141,7 +147,8 @@ impl Tables {
     /// Removes everything that the maps hold for the workload, so that its index can be used again.
     pub(crate) fn clear(&mut self, workload: u32, written: &mut Written) -> Result<(), Error> {
         self.maps.clear_listeners(workload);
-        self.apply(workload, written, &KernelPlan::default(), false).map(drop)
+        self.apply(workload, written, &KernelPlan::default(), false, |_, _, _| {})?;
+        self.maps.forget_open(workload)
     }
 
     pub(crate) fn usage(&self, workloads: u32) -> Vec<MapUsage> {
@@ -150,6 +157,7 @@ impl Tables {
             MapName::Backends => self.slices.used(),
             MapName::Inbound => self.inbound,
             MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
+            MapName::Open => self.maps.open_entries(),
             MapName::Listeners => workloads * 4,
         };
         let usage = |map| MapUsage { map, capacity: self.capacities.of(map), used: used(map) };
@@ -187,34 +195,50 @@ impl Tables {
         action: &OutboundAction,
     ) -> Result<(FrontendKey, FrontendValue), Error> {
         let key = frontend_key(workload, frontend)?;
-        let (code, slice) = match action {
-            // Nobody to connect to: refused rather than sent to a neighbour's slots.
-            OutboundAction::Balance(set) if set.backends.is_empty() => (outbound::BLOCK, None),
-            OutboundAction::Balance(set) => (outbound::BALANCE, Some(self.slice(set)?)),
-            OutboundAction::Proxy => (outbound::PROXY, None),
-            OutboundAction::Passthrough => (outbound::PASSTHROUGH, None),
-            OutboundAction::Block => (outbound::BLOCK, None),
+        let mut value = FrontendValue {
+            tag: key.tag(),
+            action: outbound::BLOCK,
+            flags: 0,
+            choices: 0,
+            padding: 0,
+            base: 0,
+            count: 0,
         };
-        let Slice { base, count } = slice.unwrap_or(Slice { base: 0, count: 0 });
-        let value = FrontendValue { tag: key.tag(), action: code, padding: [0; 3], base, count };
+        match action {
+            // Nobody to connect to: refused rather than sent to a neighbour's slots.
+            OutboundAction::Balance(set) if set.backends.is_empty() => {}
+            OutboundAction::Balance(set) => {
+                let (slice, layout) = self.slice(set)?;
+                value.action = outbound::BALANCE;
+                value.flags = layout.flags;
+                value.choices = layout.choices;
+                value.base = slice.base + layout.before_base;
+                value.count = layout.count;
+            }
+            OutboundAction::Proxy => value.action = outbound::PROXY,
+            OutboundAction::Passthrough => value.action = outbound::PASSTHROUGH,
+            OutboundAction::Block => {}
+        }
         Ok((key, value))
     }
 
-    fn slice(&mut self, set: &Arc<BackendSet>) -> Result<Slice, Error> {
+    fn slice(&mut self, set: &Arc<BackendSet>) -> Result<(Slice, Layout), Error> {
+        let full = |slices: &Slices| Error::MapFull {
+            map: MapName::Backends,
+            needed: u64::from(slices.used()) + set.backends.len() as u64,
+            capacity: self.capacities.of(MapName::Backends),
+        };
+        let layout = Layout::of(set).ok_or_else(|| full(&self.slices))?;
         match self.slices.acquire(set, Instant::now()) {
-            Some(Acquired::Shared(slice)) => Ok(slice),
-            Some(Acquired::Fresh(slice)) => match self.maps.write_slice(slice, &alias::table(set)) {
-                Ok(()) => Ok(slice),
+            Some(Acquired::Shared(slice)) => Ok((slice, layout)),
+            Some(Acquired::Fresh(slice)) => match self.maps.write_slice(slice, &slots::slots(set)) {
+                Ok(()) => Ok((slice, layout)),
                 Err(error) => {
                     self.slices.release(set, Instant::now());
                     Err(error)
                 }
             },
-            None => Err(Error::MapFull {
-                map: MapName::Backends,
-                needed: u64::from(self.slices.used()) + set.backends.len() as u64,
-                capacity: self.capacities.of(MapName::Backends),
-            }),
+            None => Err(full(&self.slices)),
         }
     }
 

@@ -5,16 +5,16 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release,
-};
+use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release};
 use aya_ebpf::programs::SockAddrContext;
 use orlop_abi::{
-    ANY, Address, Backend, FrontendKey, FrontendValue, MARK, Pod, Port, listener_slot, outbound,
-    workload_flags,
+    ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, connection, listener_slot,
+    outbound, workload_flags,
 };
 
-use crate::maps::{BACKENDS, FRONTENDS, LISTENERS, WORKLOADS, count, pod_of_cgroup};
+use crate::balance::{Choice, choose};
+use crate::maps::{FRONTENDS, LISTENERS, WORKLOADS, count, pod_of_cgroup};
+use crate::track::{chosen, forget};
 
 /// What a hook returns: let the connect go on.
 const PROCEED: i32 = 1;
@@ -36,7 +36,7 @@ enum Verdict {
     /// It goes on as it is.
     Leave,
     /// It goes to this backend.
-    Rewrite(Backend),
+    Rewrite(Connection),
     /// It fails with ECONNREFUSED.
     Refuse,
 }
@@ -52,8 +52,8 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
     let (ip, port) = unsafe { ((*addr).user_ip4, (*addr).user_port) };
     match decide(ctx, pod, Address::from_ip4_word(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
-        Verdict::Rewrite(backend) => {
-            let Some(ip) = backend.address.ip4_word() else {
+        Verdict::Rewrite(connection) => {
+            let Some(ip) = connection.address.ip4_word() else {
                 // An IPv4 socket cannot reach an IPv6 backend.
                 count(pod, |c| &mut c.failed_fast);
                 return refuse();
@@ -62,8 +62,9 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
             // SAFETY: as above; these two fields may be written by a connect4 program.
             unsafe {
                 (*addr).user_ip4 = ip;
-                (*addr).user_port = u32::from(backend.port.0);
+                (*addr).user_port = u32::from(connection.port.0);
             }
+            chosen(ctx, pod, connection);
             PROCEED
         }
         Verdict::Refuse => refuse(),
@@ -84,17 +85,18 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
     };
     match decide(ctx, pod, Address(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
-        Verdict::Rewrite(backend) => {
+        Verdict::Rewrite(connection) => {
             count(pod, |c| &mut c.kernel_balanced);
-            let [a, b, c, d] = backend.address.0;
+            let [a, b, c, d] = connection.address.0;
             // SAFETY: as above; these fields may be written by a connect6 program.
             unsafe {
                 (*addr).user_ip6[0] = a;
                 (*addr).user_ip6[1] = b;
                 (*addr).user_ip6[2] = c;
                 (*addr).user_ip6[3] = d;
-                (*addr).user_port = u32::from(backend.port.0);
+                (*addr).user_port = u32::from(connection.port.0);
             }
+            chosen(ctx, pod, connection);
             PROCEED
         }
         Verdict::Refuse => refuse(),
@@ -114,27 +116,23 @@ fn decide(ctx: &SockAddrContext, pod: &Pod, address: Address, port: Port) -> Ver
     // What stays inside the pod is none of the mesh's business, as with Istio's own redirection rules.
     if address.is_loopback() || address.is_link_local_v6() || pod.has(address) {
         unmark(ctx);
+        forget(ctx);
         return Verdict::Leave;
     }
-    let target = match target(pod, address, port) {
-        Some(target) => target,
-        None => {
-            count(pod, |c| &mut c.failed_fast);
-            return Verdict::Refuse;
-        }
+    let Some((frontend, target)) = target(pod, address, port) else {
+        count(pod, |c| &mut c.failed_fast);
+        return Verdict::Refuse;
     };
+    if target.action == outbound::BALANCE {
+        unmark(ctx);
+        return balance(pod, frontend, &target);
+    }
+    forget(ctx);
     if target.action == outbound::PROXY {
         return to_proxy(ctx, pod, address.ip4_word().is_none());
     }
     unmark(ctx);
     match target.action {
-        outbound::BALANCE => match pick(target.base, target.count) {
-            Some(backend) => Verdict::Rewrite(backend),
-            None => {
-                count(pod, |c| &mut c.failed_fast);
-                Verdict::Refuse
-            }
-        },
         outbound::PASSTHROUGH => {
             count(pod, |c| &mut c.passthrough);
             Verdict::Leave
@@ -146,13 +144,35 @@ fn decide(ctx: &SockAddrContext, pod: &Pod, address: Address, port: Port) -> Ver
     }
 }
 
+#[inline(always)]
+fn balance(pod: &Pod, frontend: FrontendKey, target: &FrontendValue) -> Verdict {
+    match choose(pod, target) {
+        Choice::Taken(backend, cluster) => Verdict::Rewrite(Connection {
+            frontend,
+            address: backend.address,
+            port: backend.port,
+            padding: 0,
+            cluster,
+            state: connection::CHOSEN,
+        }),
+        Choice::Overflow => {
+            count(pod, |c| &mut c.overflowed);
+            Verdict::Refuse
+        }
+        Choice::Nothing => {
+            count(pod, |c| &mut c.failed_fast);
+            Verdict::Refuse
+        }
+    }
+}
+
 /// The frontend at exactly this address, else the one for any address, else the workload's default. `None` if a value
 /// was replaced faster than it could be read.
 #[inline(always)]
-fn target(pod: &Pod, address: Address, port: Port) -> Option<FrontendValue> {
+fn target(pod: &Pod, address: Address, port: Port) -> Option<(FrontendKey, FrontendValue)> {
     let mut key = FrontendKey { workload: pod.workload, address, port, padding: 0 };
     match lookup(&key) {
-        Found::Value(value) => return Some(value),
+        Found::Value(value) => return Some((key, value)),
         Found::Unstable => return None,
         Found::Nothing => {}
     }
@@ -161,12 +181,21 @@ fn target(pod: &Pod, address: Address, port: Port) -> Option<FrontendValue> {
     if defaults.flags & workload_flags::ANY_ADDRESS != 0 {
         key.address = ANY;
         match lookup(&key) {
-            Found::Value(value) => return Some(value),
+            Found::Value(value) => return Some((key, value)),
             Found::Unstable => return None,
             Found::Nothing => {}
         }
     }
-    Some(FrontendValue { tag: 0, action: defaults.outbound, padding: [0; 3], base: 0, count: 0 })
+    let value = FrontendValue {
+        tag: 0,
+        action: defaults.outbound,
+        flags: 0,
+        choices: 0,
+        padding: 0,
+        base: 0,
+        count: 0,
+    };
+    Some((key, value))
 }
 
 enum Found {
@@ -190,23 +219,6 @@ fn lookup(key: &FrontendKey) -> Found {
         }
     }
     Found::Unstable
-}
-
-/// One of the slice's backends, by weight, in constant time.
-#[inline(always)]
-fn pick(base: u32, count: u32) -> Option<Backend> {
-    if count == 1 {
-        return BACKENDS.get(base).copied();
-    }
-    // SAFETY: the helper takes nothing and cannot fail.
-    let random = unsafe { bpf_get_prandom_u32() };
-    // The product's high word is a fair slot, its low word the fraction within the slot.
-    let scaled = u64::from(random) * u64::from(count);
-    let slot = BACKENDS.get(base.wrapping_add((scaled >> 32) as u32))?;
-    if (scaled as u32) < slot.threshold {
-        return Some(*slot);
-    }
-    BACKENDS.get(base.wrapping_add(slot.alias)).copied()
 }
 
 /// Marks the socket if the proxy listens: a marked SYN without a listener would be a black hole.

@@ -1,7 +1,8 @@
 //! The kernel programs. They hold no policy: `plan` decides, `datapath` writes the decision into the maps, and these
-//! look it up. No program does anything for a packet; they run when a connection is made.
+//! look it up. No program does anything for a packet; they run when a connection is made or ends.
 //!
-//! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`].
+//! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`] and [`balance`].
+//! - `track` on the pod's cgroup counts the open connections among those that were balanced, see [`track`].
 //! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
 //!
 //! The programs of cgroups are loaded once and attached to every pod's cgroup: the kernel keeps whose it is beside each
@@ -9,13 +10,16 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod balance;
 mod connect;
 mod maps;
 mod steer;
+mod track;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup};
-use aya_ebpf::programs::{SkLookupContext, SockAddrContext};
+use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup, sock_ops};
+use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
 
 /// `connect(2)` and its like on an `AF_INET` socket.
 #[cgroup_sock_addr(connect4)]
@@ -27,6 +31,12 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     connect::connect6(&ctx)
+}
+
+/// What happens to the pod's TCP sockets.
+#[sock_ops]
+pub fn track(ctx: SockOpsContext) -> u32 {
+    track::track(&ctx)
 }
 
 /// The search for a listener for an arriving SYN.

@@ -139,6 +139,8 @@ impl<const V6: bool> End<V6> {
     #[inline(always)]
     fn word(self, index: usize) -> u32 {
         // SAFETY: the pointers are to fields of the program's context, one word and four.
-        unsafe { if V6 { self.ip6.cast::<u32>().add(index).read_volatile() } else { self.ip4.read_volatile() } }
+        unsafe {
+            if V6 { self.ip6.cast::<u32>().add(index).read_volatile() } else { self.ip4.read_volatile() }
+        }
     }
 }

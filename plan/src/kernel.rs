@@ -21,7 +21,7 @@ pub struct Frontend {
 /// What the connect hook does with a connection to a [`Frontend`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboundAction {
-    /// The kernel picks one of the backends by weight and rewrites the destination; no proxy.
+    /// The kernel picks one of the backends and rewrites the destination; no proxy.
     Balance(Arc<BackendSet>),
     /// Marked, looped and steered to the pod's outbound listener of the proxy.
     Proxy,
@@ -31,20 +31,74 @@ pub enum OutboundAction {
     Block,
 }
 
-/// The endpoints of one service that the kernel balances over. Never empty; every weight is at least 1.
+/// The endpoints of one service that the kernel balances over.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BackendSet {
-    /// Backends in the order of the load assignment.
+    /// Whom new connections may go to, in the order of the load assignment. Never empty.
     pub backends: Vec<Backend>,
+    /// How one of them is chosen.
+    pub choice: Choice,
+    /// Most connections that a workload may have open to the cluster.
+    pub limit: Option<ConnectionLimit>,
+    /// Endpoints that get no new connections and may keep those that they have.
+    pub resting: Vec<SocketAddr>,
 }
 
-/// One endpoint with its effective weight (locality weight × endpoint weight, already multiplied out).
+/// One endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Backend {
     /// Where the connection goes.
     pub address: SocketAddr,
-    /// Relative weight, ≥ 1.
-    pub weight: u32,
+    /// Relative weight, ≥ 1; for [`Choice::Weighted`] with the shares of priority and locality multiplied out.
+    pub weight: u64,
+}
+
+/// How a backend is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// By weight.
+    Weighted,
+    /// A group by its share; of some of the group's backends that are drawn by weight, the one with the fewest open
+    /// connections.
+    LeastConnections {
+        /// How many are drawn, 2 to [`MAX_CHOICES`].
+        choices: u8,
+        /// The backends in groups, one behind another. Never empty.
+        groups: Vec<Group>,
+    },
+}
+
+/// Most backends that the kernel compares for one choice.
+pub const MAX_CHOICES: u8 = 8;
+
+/// Backends of one priority and locality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// Relative share of the connections, ≥ 1.
+    pub share: u64,
+    /// How many backends; not 0.
+    pub backends: usize,
+}
+
+/// `max_connections` of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConnectionLimit {
+    /// The cluster's name. Frontends of the same cluster count together.
+    pub cluster: Arc<str>,
+    /// How many.
+    pub connections: u32,
+}
+
+impl BackendSet {
+    /// Endpoints that are chosen by weight.
+    pub fn weighted(backends: Vec<Backend>) -> Self {
+        Self { backends, choice: Choice::Weighted, limit: None, resting: Vec::new() }
+    }
+
+    /// Every endpoint that connections may be open to.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.backends.iter().map(|backend| backend.address).chain(self.resting.iter().copied())
+    }
 }
 
 /// What `sk_lookup` does with a connection that arrives at the pod.

@@ -75,7 +75,7 @@ fn compile(linker: &Path) -> Result<PathBuf> {
         .env("CARGO_TARGET_DIR", &target_dir)
         .env("PATH", path)
         .env("RUSTC", RUSTC)
-        // `-Z build-std` is the one unstable thing, and there is no stable way to it.
+        // `-Z build-std` and one instruction in assembly are unstable, and there is no stable way to them.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", flags);
     run(&mut cargo)?;

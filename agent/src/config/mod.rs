@@ -51,6 +51,13 @@ pub struct Node {
     /// Where the last good configuration is kept, in a folder named after the node.
     #[serde(default = "default_state_directory")]
     pub state_directory: PathBuf,
+    /// How long connections that the kernel balanced to an endpoint may go on once its service has lost it, in seconds.
+    #[serde(default = "default_drain_time")]
+    pub drain_time_seconds: u32,
+}
+
+fn default_drain_time() -> u32 {
+    u32::try_from(orlop_datapath::DEFAULT_DRAIN_TIME.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn default_state_directory() -> PathBuf {

@@ -69,7 +69,11 @@ impl Node {
     /// Probes the kernel, starts the proxy, and enrols the workloads of `config`.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
         let node = config.node.clone();
-        let datapath = Datapath::open(DatapathConfig::new(node.name.as_str())).await?;
+        let datapath = Datapath::open(DatapathConfig {
+            drain_time: Duration::from_secs(node.drain_time_seconds.into()),
+            ..DatapathConfig::new(node.name.as_str())
+        })
+        .await?;
         let workers = config.proxy.workers.or_else(|| std::thread::available_parallelism().ok());
         let proxy = Proxy::start(ProxyConfig {
             workers: workers.map_or(1, NonZeroUsize::get),
@@ -134,6 +138,7 @@ impl Node {
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
                 _ = presence.tick() => {
                     self.look_after().await;
+                    self.close_drained();
                     self.save_if_due().await;
                 }
             }
@@ -212,6 +217,18 @@ impl Node {
     async fn look_after(&mut self) {
         for workload in self.workloads.values_mut() {
             workload.look_after(&mut self.parts).await;
+        }
+    }
+
+    /// Ends connections to endpoints that are long gone.
+    fn close_drained(&mut self) {
+        match self.parts.datapath.close_drained() {
+            Ok(0) => {}
+            Ok(closed) => info!(closed, "connections to removed endpoints closed, their drain time is over"),
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                warn!(%reason, "connections to removed endpoints stay open");
+            }
         }
     }
 

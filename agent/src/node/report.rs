@@ -182,7 +182,7 @@ impl WorkloadStatus {
             kernel.kernel_balanced,
             kernel.proxied,
             kernel.blocked,
-            kernel.failed_fast + kernel.inbound_failed_fast,
+            kernel.failed_fast + kernel.overflowed + kernel.inbound_failed_fast,
             kernel.passthrough + kernel.failed_open,
             kernel.inbound_direct + kernel.inbound_proxied + kernel.inbound_dropped,
             requests(&["1xx", "2xx", "3xx", "4xx", "5xx"]),

@@ -7,6 +7,7 @@
     reason = "a test that cannot be set up must fail"
 )]
 
+mod churn;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod process;

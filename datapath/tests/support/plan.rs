@@ -37,7 +37,9 @@ impl PlanExt for KernelPlan {
 
 /// Balances over `(address, weight)`.
 pub(crate) fn balance(backends: &[(&str, u32)]) -> OutboundAction {
-    let backend =
-        |(address, weight): &(&str, u32)| Backend { address: address.parse().unwrap(), weight: *weight };
-    OutboundAction::Balance(Arc::new(BackendSet { backends: backends.iter().map(backend).collect() }))
+    let backend = |(address, weight): &(&str, u32)| Backend {
+        address: address.parse().unwrap(),
+        weight: u64::from(*weight),
+    };
+    OutboundAction::Balance(Arc::new(BackendSet::weighted(backends.iter().map(backend).collect())))
 }

@@ -1,7 +1,8 @@
 //! Two namespaces joined by a veth pair, each with a cgroup: a pod, and everything else in the world.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -51,6 +52,19 @@ impl Pod {
     /// What `ip` says inside the namespace.
     pub(crate) fn ip(&self, args: &[&str]) -> String {
         ip(&[&["-n", &self.name], args].concat())
+    }
+
+    /// How many connections `ss` sees to each address, those that are only remembered (`TIME_WAIT`) left out.
+    pub(crate) fn ss(&self) -> BTreeMap<SocketAddr, u64> {
+        let args = ["-N", &self.name, "-Htn", "state", "connected", "exclude", "time-wait"];
+        let output = Command::new("ss").args(args).output().expect("iproute2");
+        assert!(output.status.success(), "{output:?}");
+        let mut by = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let peer: SocketAddr = line.split_whitespace().nth(4).unwrap().parse().unwrap();
+            *by.entry((peer.ip().to_canonical(), peer.port()).into()).or_default() += 1;
+        }
+        by
     }
 
     /// The value of `net.ipv4.tcp_fwmark_accept` inside the namespace.

@@ -16,6 +16,7 @@ use orlop_podnet::NetNs;
 use rustix::net::{AddressFamily, SocketType};
 use serde::{Deserialize, Serialize};
 
+use super::churn::churn;
 use super::pod::Pod;
 
 /// Tells the process what it is for, in its environment.
@@ -34,6 +35,14 @@ pub(crate) enum Ask {
     ConnectMany { to: SocketAddr, times: u32 },
     /// Connect to the first with a socket that is dissolved (`AF_UNSPEC`) and then connected to the second.
     Reconnect { first: SocketAddr, then: SocketAddr },
+    /// Connect this often and keep the connections.
+    Hold { to: SocketAddr, times: u32 },
+    /// Say how many of the kept connections are still open, by the address they lead to.
+    Held,
+    /// Close the kept connections.
+    LetGo,
+    /// Open and close connections in every way, this often, and keep some of them.
+    Churn { to: Vec<SocketAddr>, times: u32 },
     /// Connect all the time from now on.
     StartConnecting { to: SocketAddr },
     /// Stop that, and say how it went.
@@ -48,6 +57,7 @@ pub(crate) enum Reply {
     Refused { error: String, after: Duration },
     Greeted { by: BTreeMap<String, u32>, failures: Vec<String> },
     Connecting,
+    Held { by: BTreeMap<SocketAddr, u32> },
 }
 
 /// A connection as both its ends see it.
@@ -118,6 +128,27 @@ impl Process {
         greeted(self.ask(&Ask::ConnectMany { to: to.parse().unwrap(), times }))
     }
 
+    pub(crate) fn hold(&mut self, to: &str, times: u32) {
+        self.ask(&Ask::Hold { to: to.parse().unwrap(), times });
+    }
+
+    /// How many kept connections are still open, by the address they lead to.
+    pub(crate) fn held(&mut self) -> BTreeMap<SocketAddr, u32> {
+        match self.ask(&Ask::Held) {
+            Reply::Held { by } => by,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        self.ask(&Ask::LetGo);
+    }
+
+    pub(crate) fn churn(&mut self, to: &[&str], times: u32) {
+        let to = to.iter().map(|to| to.parse().unwrap()).collect();
+        self.ask(&Ask::Churn { to, times });
+    }
+
     pub(crate) fn start_connecting(&mut self, to: &str) {
         assert!(matches!(self.ask(&Ask::StartConnecting { to: to.parse().unwrap() }), Reply::Connecting));
     }
@@ -174,6 +205,7 @@ fn inside_a_pod() {
 
 fn obey(socket: &mut BufReader<UnixStream>) {
     let mut connecting = None;
+    let mut kept = Vec::new();
     while let Some(ask) = receive(socket) {
         let reply = match ask {
             Ask::Listen { at, greeting } => {
@@ -184,6 +216,19 @@ fn obey(socket: &mut BufReader<UnixStream>) {
             Ask::ConnectMany { to, times } => connect_while(to, |done| done < times),
             Ask::Reconnect { first, then } => reconnect(first, then),
             Ask::ConnectMptcp { to } => connect_with(socket_for(to, Some(rustix::net::ipproto::MPTCP)), to),
+            Ask::Hold { to, times } => {
+                kept.extend((0..times).map(|_| TcpStream::connect(to).unwrap()));
+                Reply::Held { by: still_open(&kept) }
+            }
+            Ask::Held => Reply::Held { by: still_open(&kept) },
+            Ask::LetGo => {
+                kept.clear();
+                Reply::Held { by: BTreeMap::new() }
+            }
+            Ask::Churn { to, times } => {
+                kept.extend(churn(&to, times));
+                Reply::Held { by: still_open(&kept) }
+            }
             Ask::StartConnecting { to } => {
                 let go_on = Arc::new(AtomicBool::new(true));
                 let flag = Arc::clone(&go_on);
@@ -201,12 +246,22 @@ fn obey(socket: &mut BufReader<UnixStream>) {
     }
 }
 
+/// A connection that was reset or aborted has no peer any more.
+fn still_open(kept: &[TcpStream]) -> BTreeMap<SocketAddr, u32> {
+    let mut by = BTreeMap::new();
+    for peer in kept.iter().filter_map(|stream| stream.peer_addr().ok()) {
+        *by.entry(peer).or_default() += 1;
+    }
+    by
+}
+
 /// Greets every client in a line of its own, until the process ends.
 pub(crate) fn greet_on(listener: TcpListener, greeting: String) {
     thread::spawn(move || {
         for client in listener.incoming() {
             let Ok(client) = client else { continue };
-            drop(greet(client, &greeting));
+            let greeting = greeting.clone();
+            thread::spawn(move || greet(client, &greeting));
         }
     });
 }

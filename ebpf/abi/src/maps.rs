@@ -66,12 +66,29 @@ pub struct FrontendValue {
     pub tag: u32,
     /// One of [`outbound`].
     pub action: u8,
+    /// Bits of [`balance_flags`], for [`outbound::BALANCE`].
+    pub flags: u8,
+    /// How many backends [`balance_flags::LEAST`] compares; at most [`MAX_CHOICES`].
+    pub choices: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: u8,
     /// First slot of the slice of `BACKENDS`, for [`outbound::BALANCE`].
     pub base: u32,
-    /// Slots in the slice, for [`outbound::BALANCE`].
+    /// Slots in the slice's first table, for [`outbound::BALANCE`].
     pub count: u32,
+}
+
+/// More backends than this are never compared for one choice: the verifier wants an end.
+pub const MAX_CHOICES: u8 = 8;
+
+/// Bits of [`FrontendValue::flags`].
+pub mod balance_flags {
+    /// Of some backends drawn by weight, the one with the fewest open connections for its weight is taken.
+    pub const LEAST: u8 = 1;
+    /// The first table holds groups, of which one is drawn; see [`Backend::group`](super::Backend::group).
+    pub const GROUPED: u8 = 2;
+    /// The slot before the slice holds a limit; see [`Backend::limit`](super::Backend::limit).
+    pub const LIMITED: u8 = 4;
 }
 
 /// What the connect hook does.
@@ -102,8 +119,115 @@ pub struct Backend {
     pub alias: u32,
     /// Share of this slot's draws that its own backend keeps, of 2³².
     pub threshold: u32,
+    /// Relative weight, ≥ 1, for [`balance_flags::LEAST`].
+    pub weight: u32,
+}
+
+impl Backend {
+    /// A group in place of a backend: `count` slots, the first one `first` slots behind the slice's own first.
+    #[inline]
+    #[must_use]
+    pub const fn group(first: u32, count: u32, alias: u32, threshold: u32) -> Self {
+        Self {
+            address: Address([first, count, 0, 0]),
+            port: Port(0),
+            padding: 0,
+            alias,
+            threshold,
+            weight: 1,
+        }
+    }
+
+    /// A group's first slot and their number.
+    #[inline]
+    #[must_use]
+    pub const fn as_group(&self) -> (u32, u32) {
+        let [first, count, ..] = self.address.0;
+        (first, count)
+    }
+
+    /// A limit in place of a backend: so many open connections for the cluster of this name.
+    #[inline]
+    #[must_use]
+    pub const fn limit(cluster: ClusterName, connections: u32) -> Self {
+        let [a, b] = cluster.0;
+        let address = Address([a, b, 0, 0]);
+        Self { address, port: Port(0), padding: 0, alias: 0, threshold: connections, weight: 1 }
+    }
+
+    /// A limit's cluster and connections.
+    #[inline]
+    #[must_use]
+    pub const fn as_limit(&self) -> (ClusterName, u32) {
+        let [a, b, ..] = self.address.0;
+        (ClusterName([a, b]), self.threshold)
+    }
+}
+
+/// A cluster's name as 64 bits of its hash; zero is none.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClusterName(pub [u32; 2]);
+
+/// No cluster.
+pub const NO_CLUSTER: ClusterName = ClusterName([0; 2]);
+
+/// Key of `OPEN`: what open connections are counted by.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OpenKey {
+    /// The workload that is connected.
+    pub workload: u32,
+    /// To where; for a cluster its name.
+    pub address: Address,
+    /// To where; for a cluster zero.
+    pub port: Port,
     /// Zero.
-    pub padding2: u32,
+    pub padding: u16,
+}
+
+impl OpenKey {
+    /// Connections of a workload to an endpoint.
+    #[inline]
+    #[must_use]
+    pub const fn endpoint(workload: u32, address: Address, port: Port) -> Self {
+        Self { workload, address, port, padding: 0 }
+    }
+
+    /// Connections of a workload to all endpoints of a cluster.
+    #[inline]
+    #[must_use]
+    pub const fn cluster(workload: u32, ClusterName([a, b]): ClusterName) -> Self {
+        Self { workload, address: Address([a, b, 0, 0]), port: Port(0), padding: 0 }
+    }
+}
+
+/// Value of `CONNECTIONS`, which belongs to a socket: how the kernel balanced it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The frontend that the application named.
+    pub frontend: FrontendKey,
+    /// The backend that was chosen.
+    pub address: Address,
+    /// The backend that was chosen.
+    pub port: Port,
+    /// Zero.
+    pub padding: u16,
+    /// The cluster that the connection counts for, if connections to it are limited.
+    pub cluster: ClusterName,
+    /// One of [`connection`].
+    pub state: u32,
+}
+
+/// [`Connection::state`].
+pub mod connection {
+    /// The socket went elsewhere since.
+    pub const NONE: u32 = 0;
+    /// Chosen; no SYN has been sent.
+    pub const CHOSEN: u32 = 1;
+    /// Counted in `OPEN`.
+    pub const OPEN: u32 = 2;
 }
 
 /// Key of `INBOUND`.
@@ -181,6 +305,10 @@ pub struct Counters {
     pub passthrough: u64,
     /// Connects refused because the plan says so.
     pub blocked: u64,
+    /// Connects refused because the cluster has as many open connections as it may.
+    pub overflowed: u64,
+    /// Balanced connects that could not be noted, for want of memory: not counted and never drained.
+    pub untracked: u64,
     /// Connects refused because the proxy is not there, or has no listener of the family.
     pub failed_fast: u64,
     /// Connects let past a proxy that is not there.
@@ -207,8 +335,10 @@ const _: () = {
     assert!(size_of::<FrontendKey>() == 24 && align_of::<FrontendKey>() == 4);
     assert!(size_of::<FrontendValue>() == 16 && align_of::<FrontendValue>() == 8);
     assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
+    assert!(size_of::<OpenKey>() == 24 && align_of::<OpenKey>() == 4);
+    assert!(size_of::<Connection>() == 56 && align_of::<Connection>() == 4);
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 80 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 96 && align_of::<Counters>() == 8);
 };

@@ -95,10 +95,13 @@ pub(super) fn backends(
     } else {
         let healthy = localities.iter().flat_map(|(_, locality)| healthy(locality));
         healthy
-            .map(|endpoint| Backend { address: endpoint.address, weight: own_weight(cluster, endpoint) })
+            .map(|endpoint| Backend {
+                address: endpoint.address,
+                weight: own_weight(cluster, endpoint).into(),
+            })
             .collect()
     };
-    if backends.is_empty() { Err(NotByWeight::NoEndpoint) } else { Ok(BackendSet { backends }) }
+    if backends.is_empty() { Err(NotByWeight::NoEndpoint) } else { Ok(BackendSet::weighted(backends)) }
 }
 
 fn healthy(locality: &LocalityLbEndpoints) -> impl Iterator<Item = &LbEndpoint> {
@@ -135,9 +138,7 @@ fn by_locality(cluster: &Cluster, localities: &[(FieldPath, &LocalityLbEndpoints
     let common = shares.iter().fold(0, |common, (_, share)| gcd(common, *share));
     shares
         .into_iter()
-        .map(|(address, share)| {
-            Some(Backend { address, weight: u32::try_from(share.checked_div(common)?).ok()? })
-        })
+        .map(|(address, share)| Some(Backend { address, weight: share.checked_div(common)? }))
         .collect()
 }
 

@@ -159,7 +159,7 @@ fn world(
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     /// Sent to one of these, by weight, in plaintext.
-    Balanced(BTreeMap<SocketAddr, u32>),
+    Balanced(BTreeMap<SocketAddr, u64>),
     /// Sent to where it was going.
     OriginalDestination,
     /// Nobody may be sent to.
@@ -191,7 +191,7 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
         0 => {
             let mut weights = BTreeMap::new();
             for endpoint in healthy {
-                *weights.entry(endpoint.address).or_default() += endpoint.weight;
+                *weights.entry(endpoint.address).or_default() += u64::from(endpoint.weight);
             }
             Outcome::Balanced(weights)
         }

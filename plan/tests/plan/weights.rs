@@ -21,7 +21,7 @@ fn with_health(address: &str, health: HealthStatus) -> LbEndpoint {
     LbEndpoint { health_status: health.into(), ..endpoint(address) }
 }
 
-fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, Vec<(String, u32)>) {
+fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, Vec<(String, u64)>) {
     let mut world = World::default();
     world.clusters(&[cluster]);
     world.endpoints(&[assignment("a", localities)]);
@@ -54,7 +54,7 @@ fn of_weight(weight: u32, endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
     LocalityLbEndpoints { load_balancing_weight: number(weight), ..locality(endpoints) }
 }
 
-fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
+fn pairs(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
     expected.iter().map(|(address, weight)| ((*address).to_owned(), *weight)).collect()
 }
 

@@ -1,0 +1,95 @@
+//! The choice of a backend within a frontend's slice.
+//!
+//! In: the frontend's value. Out: a backend, in constant time for a choice by weight, in at most [`MAX_CHOICES`] looks at
+//! `OPEN` for a choice by open connections.
+
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use orlop_abi::{Backend, ClusterName, FrontendValue, MAX_CHOICES, NO_CLUSTER, OpenKey, Pod, balance_flags};
+
+use crate::maps::{BACKENDS, OPEN};
+
+/// What came of it.
+pub enum Choice {
+    /// This backend; the connection counts for the cluster.
+    Taken(Backend, ClusterName),
+    /// The cluster has as many open connections as it may.
+    Overflow,
+    /// The slice is not there.
+    Nothing,
+}
+
+#[inline(always)]
+pub fn choose(pod: &Pod, frontend: &FrontendValue) -> Choice {
+    let mut cluster = NO_CLUSTER;
+    if frontend.flags & balance_flags::LIMITED != 0 {
+        let Some(slot) = BACKENDS.get(frontend.base.wrapping_sub(1)) else { return Choice::Nothing };
+        let (name, most) = slot.as_limit();
+        // Connections that are being made on other CPUs are not counted yet: like Envoy's, the limit is not exact then.
+        if open(&OpenKey::cluster(pod.workload, name)) >= u64::from(most) {
+            return Choice::Overflow;
+        }
+        cluster = name;
+    }
+    let (mut base, mut count) = (frontend.base, frontend.count);
+    if frontend.flags & balance_flags::GROUPED != 0 {
+        let Some(group) = draw(base, count) else { return Choice::Nothing };
+        let (first, length) = group.as_group();
+        (base, count) = (base.wrapping_add(first), length);
+    }
+    let taken = if frontend.flags & balance_flags::LEAST == 0 || count == 1 {
+        draw(base, count)
+    } else {
+        least(pod, base, count, frontend.choices)
+    };
+    match taken {
+        Some(backend) => Choice::Taken(*backend, cluster),
+        None => Choice::Nothing,
+    }
+}
+
+/// One of a table's slots, by weight.
+#[inline(always)]
+fn draw(base: u32, count: u32) -> Option<&'static Backend> {
+    if count == 1 {
+        return BACKENDS.get(base);
+    }
+    // SAFETY: the helper takes nothing and cannot fail.
+    let random = unsafe { bpf_get_prandom_u32() };
+    // The product's high word is a fair slot, its low word the fraction within the slot.
+    let scaled = u64::from(random) * u64::from(count);
+    let slot = BACKENDS.get(base.wrapping_add((scaled >> 32) as u32))?;
+    if (scaled as u32) < slot.threshold {
+        return Some(slot);
+    }
+    BACKENDS.get(base.wrapping_add(slot.alias))
+}
+
+/// Of some drawn slots, the one with the fewest open connections for its weight; the first one drawn of equals, so that
+/// an idle set is balanced by weight.
+#[inline(always)]
+fn least(pod: &Pod, base: u32, count: u32, choices: u8) -> Option<&'static Backend> {
+    let mut best = draw(base, count)?;
+    let mut fewest = load(pod, best);
+    for drawn in 1..MAX_CHOICES {
+        if drawn >= choices || fewest == 0 {
+            break;
+        }
+        let other = draw(base, count)?;
+        let load = load(pod, other);
+        if load * u64::from(best.weight) < fewest * u64::from(other.weight) {
+            (best, fewest) = (other, load);
+        }
+    }
+    Some(best)
+}
+
+#[inline(always)]
+fn load(pod: &Pod, backend: &Backend) -> u64 {
+    open(&OpenKey::endpoint(pod.workload, backend.address, backend.port))
+}
+
+#[inline(always)]
+fn open(key: &OpenKey) -> u64 {
+    // SAFETY: a count is one word, which other CPUs change atomically.
+    OPEN.get_ptr(key).map_or(0, |count| unsafe { count.read_volatile() })
+}
