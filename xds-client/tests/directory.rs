@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{self, Any};
 use orlop_xds_client::{
     Client, ClientError, ControlPlane, GrpcOptions, Node, ResourceType, Stream, StreamStatus, Subscriptions,
     WorkloadNode, names,
@@ -197,6 +197,31 @@ async fn endpoints_and_routes_come_when_they_are_subscribed_to() {
     let names: Vec<_> = delivery.upserted.iter().map(|resource| resource.name.as_str()).collect();
     assert_eq!(names, ["a"]);
     assert_eq!(delivery.removed, ["missing"]);
+}
+
+#[tokio::test]
+async fn yaml_json_and_binary_say_the_same() {
+    let root = TempDir::new().unwrap();
+    fs::write(root.path().join("yaml.yaml"), clusters(&[("yaml", 1)])).unwrap();
+    let json = r#"{"resources": [{
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "json", "connect_timeout": "2s"
+    }]}"#;
+    fs::write(root.path().join("json.json"), json).unwrap();
+    let binary = Cluster {
+        name: "binary".into(),
+        connect_timeout: Some(protobuf::Duration { seconds: 3, nanos: 0 }),
+        ..Cluster::default()
+    };
+    let body = Any { type_url: ResourceType::Cluster.type_url().into(), value: binary.encode_to_vec() };
+    let response = DiscoveryResponse { resources: vec![body], ..DiscoveryResponse::default() };
+    fs::write(root.path().join("binary.pb"), response.encode_to_vec()).unwrap();
+    let client = client(root.path());
+    let mut consumer = open(&client, "client-0");
+
+    consumer.until(&[("binary", 3), ("json", 2), ("yaml", 1)]).await;
+
+    fs::write(root.path().join("json.json"), json.replace("2s", "4s")).unwrap();
+    consumer.until(&[("binary", 3), ("json", 4), ("yaml", 1)]).await;
 }
 
 #[tokio::test]

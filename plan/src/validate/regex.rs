@@ -7,9 +7,15 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::at::{At, no_effect};
+
+/// The largest program that a pattern may become, in bytes: it bounds the memory, and the time that compiling takes. Unicode's
+/// largest classes need a tenth of it.
+const LARGEST_PROGRAM: usize = 1 << 20;
+/// The longest pattern, in bytes.
+const LONGEST_PATTERN: usize = 64 << 10;
 
 /// A pattern that must match the whole text.
 pub(super) fn full_match(value: RegexMatcher, at: &At<'_>) -> Option<Regex> {
@@ -35,13 +41,19 @@ fn pattern(value: RegexMatcher, at: &At<'_>) -> String {
 }
 
 fn compile(pattern: &str, anchor: impl FnOnce(&str) -> String, at: &At<'_>) -> Option<Regex> {
+    if pattern.len() > LONGEST_PATTERN {
+        let (len, limit) = (pattern.len(), LONGEST_PATTERN);
+        return at.refuse(format!("is {len} bytes long; the limit is {limit}"));
+    }
     let compiled = Translation::of(pattern).and_then(|translated| {
         // Alone first, so that an unbalanced parenthesis cannot close the one around it.
-        Regex::new(&translated)
-            .and_then(|_| Regex::new(&anchor(&translated)))
-            .map_err(|error| error.to_string())
+        bounded(&translated).and_then(|_| bounded(&anchor(&translated))).map_err(|error| error.to_string())
     });
     compiled.map_or_else(|error| at.refuse(format!("{pattern:?} is not supported: {error}")), Some)
+}
+
+fn bounded(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(LARGEST_PROGRAM).build()
 }
 
 /// `\1` becomes `${1}`, `\\` a backslash, and a dollar sign is kept from meaning anything.

@@ -5,7 +5,8 @@ use orlop_plan::snapshot::ResourceType;
 use serde_json::json;
 
 use crate::support::{
-    any, cluster_refusals, deliver, endpoint_refusals, load_assignment_refusals, route_refusals,
+    accepted, any, cluster_refusals, deliver, endpoint_refusals, load_assignment_refusals, refused, route,
+    route_refusals,
 };
 
 #[test]
@@ -67,10 +68,53 @@ fn a_port_above_65535_is_refused() {
 }
 
 #[test]
-fn a_regular_expression_that_explodes_is_refused_with_the_limit() {
-    let regex = "((a{1,100}){1,100}){1,100}";
+fn regular_expressions_that_explode_are_refused_with_the_limit() {
+    let patterns = [
+        "((a{1,100}){1,100}){1,100}".to_owned(),
+        "(a{0,1000}){0,1000}".to_owned(),
+        "(x+x+)+y{1,1000}(.{1,1000}){1,1000}".to_owned(),
+        r"[\pL\pN]{1,1000}".to_owned(),
+    ];
+    for regex in patterns {
+        let refusals = route_refusals(&json!({ "match": { "safe_regex": { "regex": regex } } }));
+        assert_eq!(refusals.len(), 1, "{regex}");
+        assert!(refusals[0].starts_with("match.safe_regex.regex: "), "{refusals:?}");
+        assert!(refusals[0].contains("exceeds size limit of 1048576 bytes"), "{refusals:?}");
+    }
+}
+
+#[test]
+fn a_regular_expression_of_excessive_length_is_refused_without_being_repeated() {
+    let regex = "a".repeat(100_000);
     let refusals = route_refusals(&json!({ "match": { "safe_regex": { "regex": regex } } }));
-    assert_eq!(refusals.len(), 1);
-    assert!(refusals[0].starts_with("match.safe_regex.regex: "), "{refusals:?}");
-    assert!(refusals[0].contains("size limit"), "{refusals:?}");
+    assert_eq!(refusals, ["match.safe_regex.regex: is 100000 bytes long; the limit is 65536"]);
+}
+
+#[test]
+fn a_regular_expression_that_takes_other_engines_for_ever_is_none_here() {
+    let regex = "(x+x+)+y";
+    assert_eq!(route(&json!({ "match": { "safe_regex": { "regex": regex } } })).route_match.headers.len(), 0);
+}
+
+#[test]
+fn a_prefix_longer_than_the_address_is_refused() {
+    let listener = |prefix: &str, length: u32| {
+        let chain = json!({
+            "filter_chain_match": { "prefix_ranges": [{ "address_prefix": prefix, "prefix_len": length }] },
+            "filters": [{ "name": "tcp", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "cluster": "c",
+            } }],
+        });
+        let address = json!({ "socket_address": { "address": "10.0.0.8", "port_value": 80 } });
+        json!({ "name": "l", "address": address, "bind_to_port": false, "filter_chains": [chain] })
+    };
+    let at = "filter_chains[0].filter_chain_match.prefix_ranges[0]: ";
+    for (prefix, length) in [("10.0.0.0", 33), ("10.0.0.0", 256 + 8), ("fd00::", 129), ("10.0.0", 8)] {
+        let refusals = refused(ResourceType::Listener, &listener(prefix, length));
+        assert_eq!(refusals, [format!("{at}{prefix}/{length} is not an address range")]);
+    }
+    for (prefix, length) in [("10.0.0.0", 0), ("10.0.0.0", 32), ("fd00::", 128)] {
+        accepted(ResourceType::Listener, &listener(prefix, length));
+    }
 }

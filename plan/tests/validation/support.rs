@@ -33,17 +33,22 @@ pub(crate) fn deliver(
 }
 
 fn name(kind: ResourceType, json: &Value) -> String {
+    if kind.is_singleton() {
+        return String::new();
+    }
     let key = if kind == ResourceType::ClusterLoadAssignment { "cluster_name" } else { "name" };
     json[key].as_str().expect("resources have a name").to_owned()
 }
 
-fn accepted(kind: ResourceType, json: &Value) -> Snapshot {
+/// A resource that is accepted.
+pub(crate) fn accepted(kind: ResourceType, json: &Value) -> Snapshot {
     let (snapshot, outcome) = deliver(kind, [(name(kind, json), any(kind, json))]);
     assert_eq!(outcome.errors, [], "refused");
     snapshot
 }
 
-fn refused(kind: ResourceType, json: &Value) -> Vec<String> {
+/// Why a resource is refused.
+pub(crate) fn refused(kind: ResourceType, json: &Value) -> Vec<String> {
     let (_, outcome) = deliver(kind, [(name(kind, json), any(kind, json))]);
     assert_eq!(outcome.errors.len(), 1, "accepted");
     outcome.errors[0].fields.iter().map(ToString::to_string).collect()

@@ -7,6 +7,8 @@
 //!
 //! - Every response of the current stream is answered exactly once, in the order of arrival. Responses that
 //!   arrive while the consumer is busy are merged by resource name into one batch, whose verdict answers all.
+//! - Refusals of a type that follow one another go out with growing delays; an acceptance, or a change of what is wanted,
+//!   goes out at once, with what is due before it.
 //! - A response of a type that was not asked for is dropped and counted; Envoy does not answer it either.
 //! - A response that contradicts itself is refused as a whole.
 //! - A disconnection withdraws nothing. After it, a server hears what the consumer holds (incremental) or sends
@@ -20,6 +22,7 @@ mod pending;
 mod per_type;
 #[cfg(test)]
 mod properties;
+mod refusals;
 mod state_of_the_world;
 #[cfg(test)]
 mod tests;
@@ -139,7 +142,7 @@ impl Ads {
     pub(crate) fn response(&mut self, response: Response, now: Instant) {
         let taken = ResourceType::from_type_url(response.type_url()).is_some_and(|resource_type| {
             let taken = self.state(resource_type).receive(Said::new(resource_type, response), now);
-            self.answer_if_empty(resource_type);
+            self.answer_if_empty(resource_type, now);
             taken
         });
         if !taken {
@@ -151,6 +154,8 @@ impl Ads {
     pub(crate) fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         for resource_type in ResourceType::ALL {
             self.state(resource_type).expire(now);
+            let answers = self.state(resource_type).answers_due(now);
+            self.outbox.extend(answers);
         }
         if self.outstanding.is_some() {
             return None;
@@ -165,24 +170,26 @@ impl Ads {
         Some(Batch { resource_type, upserted, removed })
     }
 
-    /// When [`next_batch`](Self::next_batch) may have something that it has not now, though no event came.
+    /// When [`next_batch`](Self::next_batch) may have something that it has not now, or makes a request due, though no
+    /// event came.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let answers = ResourceType::ALL.into_iter().filter_map(|found| self.types.get(found).answers_at());
         if self.outstanding.is_some() {
-            return None;
+            return answers.min();
         }
         let waits = |found: &ResourceType| waits_for_endpoints(*found) && self.types.get(*found).has_batch();
         let held = self.held_until().filter(|_| ResourceType::ALL.iter().any(waits));
         let deadlines =
             ResourceType::ALL.into_iter().filter_map(|found| self.types.get(found).next_deadline());
-        deadlines.chain(held).min()
+        answers.chain(deadlines).chain(held).min()
     }
 
     /// The consumer's answer to the last batch.
     pub(crate) fn verdict(&mut self, verdict: Verdict, now: Instant) {
         if let Some(resource_type) = self.outstanding.take() {
-            let answers = self.state(resource_type).settle(verdict.rejected.as_deref());
+            let answers = self.state(resource_type).settle(verdict.rejected.as_deref(), now);
             self.outbox.extend(answers);
-            self.answer_if_empty(resource_type);
+            self.answer_if_empty(resource_type, now);
         }
         if let Some(subscribe) = verdict.subscribe {
             self.subscribe(subscribe, now);
@@ -191,20 +198,20 @@ impl Ads {
 
     fn subscribe(&mut self, subscribe: Subscriptions, now: Instant) {
         let Subscriptions { endpoints, routes, secrets, extensions } = subscribe;
-        if self.want(ResourceType::ClusterLoadAssignment, endpoints) {
+        if self.want(ResourceType::ClusterLoadAssignment, endpoints, now) {
             self.hold(now);
         }
-        self.want(ResourceType::RouteConfiguration, routes);
-        self.want(ResourceType::Secret, secrets);
-        self.want(ResourceType::ExtensionConfig, extensions);
+        self.want(ResourceType::RouteConfiguration, routes, now);
+        self.want(ResourceType::Secret, secrets, now);
+        self.want(ResourceType::ExtensionConfig, extensions, now);
     }
 
     /// Whether this asks for names that were not asked for.
-    fn want(&mut self, resource_type: ResourceType, names: Names) -> bool {
+    fn want(&mut self, resource_type: ResourceType, names: Names, now: Instant) -> bool {
         let connected = self.connected;
         let (requests, asks) = self.state(resource_type).want(names, connected);
         self.outbox.extend(requests);
-        self.answer_if_empty(resource_type);
+        self.answer_if_empty(resource_type, now);
         asks
     }
 
@@ -232,8 +239,8 @@ impl Ads {
         self.types.get_mut(resource_type)
     }
 
-    fn answer_if_empty(&mut self, resource_type: ResourceType) {
-        let answers = self.state(resource_type).settle_empty();
+    fn answer_if_empty(&mut self, resource_type: ResourceType, now: Instant) {
+        let answers = self.state(resource_type).settle_empty(now);
         self.outbox.extend(answers);
     }
 

@@ -11,7 +11,7 @@ use crate::Resource;
 pub(super) struct Unanswered {
     pub(super) nonce: String,
     pub(super) version: String,
-    /// Why it was refused without the consumer.
+    /// Why it was refused, by the consumer or without it.
     pub(super) fault: Option<String>,
 }
 

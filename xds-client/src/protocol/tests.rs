@@ -368,3 +368,56 @@ fn many_names_are_asked_for_in_several_requests() {
         session.requests().iter().map(|request| request.resource_names_subscribe.len()).collect();
     assert_eq!(asked, [10_000, 10_000, 5_000]);
 }
+
+#[test]
+fn a_server_that_repeats_what_is_refused_is_refused_ever_more_slowly() {
+    let mut session = Session::connected();
+    let start = session.now;
+    let mut refused_after = Vec::new();
+
+    // It sends again as soon as it hears the refusal.
+    while session.now < start + Duration::from_mins(2) {
+        session.receive(Cluster, "n", &[("a", 1)], &[]);
+        session.batch().unwrap();
+        session.reject("a: is bad");
+        let mut answers = session.requests();
+        if answers.is_empty() {
+            session.now = session.ads.wake_at().unwrap();
+            assert_eq!(session.batch(), None);
+            answers = session.requests();
+        }
+        assert_eq!(nonces(&answers), ["n"]);
+        refused_after.push((session.now - start).as_secs());
+    }
+
+    assert_eq!(refused_after, [0, 1, 3, 7, 15, 31, 61, 91, 121]);
+}
+
+#[test]
+fn what_is_accepted_is_answered_at_once_after_any_number_of_refusals() {
+    let mut session = Session::connected();
+    for nonce in ["n1", "n2"] {
+        session.receive(Cluster, nonce, &[("a", 1)], &[]);
+        session.batch().unwrap();
+        session.reject("a: is bad");
+    }
+    assert_eq!(nonces(&session.requests()), ["n1"], "the second waits");
+
+    session.receive(Cluster, "n3", &[("a", 2)], &[]);
+    session.batch().unwrap();
+    session.accept(&[], &[]);
+
+    assert_eq!(nonces(&session.requests()), ["n2", "n3"], "in order");
+}
+
+#[test]
+fn a_response_that_names_a_resource_twice_is_refused_as_a_whole() {
+    let mut session = Session::connected();
+
+    session.receive(Cluster, "n1", &[("a", 1), ("b", 1), ("a", 2)], &[]);
+
+    assert_eq!(session.batch(), None, "nothing of it counts");
+    let requests = session.requests();
+    let detail = requests[0].error_detail.as_ref().map(|detail| detail.message.as_str());
+    assert_eq!(detail, Some("cluster 'a': is in the response twice"));
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use orlop_shared_map::Change;
 
 use super::pending::{Outstanding, Pending, Unanswered, Upserted};
+use super::refusals::Refusals;
 use super::state_of_the_world::Progress;
 use super::wire::{Arrived, Changes, Request, Said};
 use super::{Protocol, delta};
@@ -33,6 +34,9 @@ pub(super) struct TypeState {
     pending: Pending,
     /// The batch at the consumer.
     outstanding: Option<Outstanding>,
+    /// Answers that wait for their time.
+    due: Vec<Unanswered>,
+    refusals: Refusals,
     status: TypeStatus,
 }
 
@@ -50,6 +54,8 @@ impl TypeState {
             deadlines: BTreeMap::new(),
             pending: Pending::default(),
             outstanding: None,
+            due: Vec::new(),
+            refusals: Refusals::default(),
             status: TypeStatus::default(),
         }
     }
@@ -126,6 +132,8 @@ impl TypeState {
                     |names: Vec<Arc<str>>| -> Vec<_> { names.iter().map(ToString::to_string).collect() };
                 delta::change(self.resource_type, &owned(added), &owned(gone))
             }
+            // A refusal that waits says so on its way.
+            Protocol::StateOfTheWorld if !self.due.is_empty() => self.answer_now(),
             // The answer that is due names what is wanted; before it, the server has no nonce to expect.
             Protocol::StateOfTheWorld if self.owes_answer() => Vec::new(),
             Protocol::StateOfTheWorld => {
@@ -140,6 +148,8 @@ impl TypeState {
         self.progress = Progress::default();
         self.awaiting.clear();
         self.pending = Pending::default();
+        self.due.clear();
+        self.refusals.released();
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.responses.clear();
         }
@@ -278,7 +288,7 @@ impl TypeState {
 
     fn owes_answer(&self) -> bool {
         let outstanding = self.outstanding.iter().flat_map(|outstanding| &outstanding.responses);
-        outstanding.chain(&self.pending.responses).any(|response| !response.nonce.is_empty())
+        outstanding.chain(&self.pending.responses).chain(&self.due).any(|response| !response.nonce.is_empty())
     }
 
     pub(super) fn has_batch(&self) -> bool {
@@ -314,7 +324,7 @@ impl TypeState {
     }
 
     /// The consumer judged the batch.
-    pub(super) fn settle(&mut self, rejected: Option<&str>) -> Vec<Request> {
+    pub(super) fn settle(&mut self, rejected: Option<&str>, now: Instant) -> Vec<Request> {
         let Some(Outstanding { digests, responses }) = self.outstanding.take() else {
             return Vec::new();
         };
@@ -337,21 +347,56 @@ impl TypeState {
             edits.push((name, Some(Held { digest: Some(digest), ..held.clone() })));
         }
         self.shared.edit(&mut self.held, edits);
-        responses.into_iter().filter_map(|response| self.answer(response, rejected)).collect()
+        self.answer_all(responses, rejected, now)
     }
 
     /// Answers responses that left the consumer nothing to judge, once those before them are answered.
-    pub(super) fn settle_empty(&mut self) -> Vec<Request> {
+    pub(super) fn settle_empty(&mut self, now: Instant) -> Vec<Request> {
         if self.outstanding.is_some() || self.has_batch() {
             return Vec::new();
         }
         let responses = std::mem::take(&mut self.pending.responses);
-        responses.into_iter().filter_map(|response| self.answer(response, None)).collect()
+        self.answer_all(responses, None, now)
     }
 
-    fn answer(&mut self, response: Unanswered, rejected: Option<&str>) -> Option<Request> {
-        let Unanswered { nonce, version, fault } = response;
-        let rejected = fault.or_else(|| rejected.map(str::to_owned));
+    /// Judged responses become answers: at once, or when a refusal has waited long enough.
+    fn answer_all(
+        &mut self,
+        responses: Vec<Unanswered>,
+        rejected: Option<&str>,
+        now: Instant,
+    ) -> Vec<Request> {
+        for response in responses {
+            let fault = response.fault.or_else(|| rejected.map(str::to_owned));
+            match fault {
+                None => self.refusals.accepted(),
+                Some(_) => self.refusals.refused(now),
+            }
+            self.due.push(Unanswered { fault, ..response });
+        }
+        self.answers_due(now)
+    }
+
+    /// When the answers that wait are due.
+    pub(super) fn answers_at(&self) -> Option<Instant> {
+        self.refusals.until().filter(|_| !self.due.is_empty())
+    }
+
+    /// Answers that do not have to wait any longer.
+    pub(super) fn answers_due(&mut self, now: Instant) -> Vec<Request> {
+        match self.refusals.until() {
+            Some(until) if now < until => Vec::new(),
+            _ => self.answer_now(),
+        }
+    }
+
+    fn answer_now(&mut self) -> Vec<Request> {
+        self.refusals.released();
+        std::mem::take(&mut self.due).into_iter().filter_map(|response| self.answer(response)).collect()
+    }
+
+    fn answer(&mut self, response: Unanswered) -> Option<Request> {
+        let Unanswered { nonce, version, fault: rejected } = response;
         match &rejected {
             None => self.status.acked = self.status.acked.saturating_add(1),
             Some(detail) => {

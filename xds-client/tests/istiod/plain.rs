@@ -1,6 +1,7 @@
 //! The client against a control plane that is not istiod, in both protocols.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use orlop_xds_client::{Client, Protocol, ResourceType};
 use serde_json::Value;
@@ -96,4 +97,23 @@ async fn a_plain_control_plane_is_followed_by_delta() {
 #[tokio::test]
 async fn a_plain_control_plane_is_followed_by_the_state_of_the_world() {
     the_whole_life(Protocol::StateOfTheWorld).await;
+}
+
+#[tokio::test]
+async fn a_resource_that_stays_refused_is_not_refused_at_full_speed() {
+    let adsd = Adsd::start(&content(1, &["a"], 80)).await;
+    let client = Client::new(adsd.control_plane(Protocol::StateOfTheWorld), options()).unwrap();
+    let mut consumer = Consumer::new(client.open(node(1)));
+    consumer.reject = Some((ResourceType::Cluster, "cluster 'a': is not wanted here"));
+    let start = Instant::now();
+
+    consumer.settle().await;
+    while start.elapsed() < Duration::from_secs(4) {
+        consumer.settle().await;
+    }
+
+    let refused = consumer.stream.status().types[&ResourceType::Cluster].nacked;
+    // At once, then after 1 s, 2 s, 4 s, ...
+    let most = 1 + u64::from((start.elapsed().as_secs() + 1).ilog2());
+    assert!((2..=most).contains(&refused), "{refused} times, and at most {most} in {:?}", start.elapsed());
 }

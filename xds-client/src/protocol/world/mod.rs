@@ -287,6 +287,8 @@ impl World {
                 Event::Upload
             } else if !self.downlink.is_empty() {
                 Event::Download
+            } else if let Some(due) = ads.wake_at().filter(|_| !self.rules.all_answered()) {
+                Event::Wait(due.saturating_duration_since(self.now))
             } else {
                 return;
             };
