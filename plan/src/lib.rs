@@ -3,6 +3,7 @@
 //! Pure: no sockets, no clock, no I/O. In: protobuf resources as istiod sent them. Out: per workload one
 //! [`kernel::KernelPlan`] for `datapath` and one [`proxy::ProxyPlan`] for `l7-proxy`, and a verdict for each destination.
 
+pub mod balance;
 pub mod chain_match;
 pub mod classify;
 pub mod compile;

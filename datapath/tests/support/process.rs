@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use orlop_podnet::NetNs;
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::churn::churn;
@@ -21,6 +21,9 @@ use super::pod::Pod;
 
 /// Tells the process what it is for, in its environment.
 const STARTED_BY_A_TEST: &str = "ORLOP_TEST_INSIDE_A_POD";
+
+/// `MSG_FASTOPEN`: connect with the first bytes in the SYN.
+const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
 
 /// What a process in a pod can be asked.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +34,14 @@ pub(crate) enum Ask {
     Connect { to: SocketAddr },
     /// Connect once, by Multipath TCP.
     ConnectMptcp { to: SocketAddr },
+    /// Connect once, without waiting in the call.
+    ConnectNonblocking { to: SocketAddr },
+    /// Connect once with TCP Fast Open: the SYN goes with the first bytes.
+    ConnectFastOpen { to: SocketAddr },
+    /// Answer every datagram with the greeting.
+    ListenUdp { at: SocketAddr, greeting: String },
+    /// Send a datagram and wait for the answer, over a socket that is connected or not.
+    Udp { to: SocketAddr, connected: bool },
     /// Connect this often, one after the other.
     ConnectMany { to: SocketAddr, times: u32 },
     /// Connect to the first with a socket that is dissolved (`AF_UNSPEC`) and then connected to the second.
@@ -58,6 +69,7 @@ pub(crate) enum Reply {
     Greeted { by: BTreeMap<String, u32>, failures: Vec<String> },
     Connecting,
     Held { by: BTreeMap<SocketAddr, u32> },
+    Answered { by: String, from: SocketAddr },
 }
 
 /// A connection as both its ends see it.
@@ -229,6 +241,13 @@ fn obey(socket: &mut BufReader<UnixStream>) {
                 kept.extend(churn(&to, times));
                 Reply::Held { by: still_open(&kept) }
             }
+            Ask::ConnectNonblocking { to } => connect_nonblocking(to),
+            Ask::ConnectFastOpen { to } => connect_fast_open(to),
+            Ask::ListenUdp { at, greeting } => {
+                answer_on(UdpSocket::bind(at).unwrap(), greeting);
+                Reply::Listening
+            }
+            Ask::Udp { to, connected } => udp(to, connected).unwrap(),
             Ask::StartConnecting { to } => {
                 let go_on = Arc::new(AtomicBool::new(true));
                 let flag = Arc::clone(&go_on);
@@ -315,6 +334,58 @@ fn reconnect(first: SocketAddr, then: SocketAddr) -> Reply {
     rustix::net::connect(&socket, &first).unwrap();
     rustix::net::connect_unspec(&socket).unwrap();
     connect_with(socket, then)
+}
+
+fn connect_nonblocking(to: SocketAddr) -> Reply {
+    let socket = socket_for(to, None);
+    rustix::io::ioctl_fionbio(&socket, true).unwrap();
+    assert_eq!(rustix::net::connect(&socket, &to), Err(rustix::io::Errno::INPROGRESS));
+    // A blocking call waits for what was begun.
+    rustix::io::ioctl_fionbio(&socket, false).unwrap();
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::ISCONN) => outcome(read_greeting(socket.into())),
+        Err(errno) => outcome(Err(errno.into())),
+    }
+}
+
+fn connect_fast_open(to: SocketAddr) -> Reply {
+    let socket = socket_for(to, None);
+    let sent = rustix::net::sendto(&socket, b"early", MSG_FASTOPEN, &to);
+    outcome(sent.map_err(Into::into).and_then(|_| read_greeting(socket.into())))
+}
+
+fn outcome(result: std::io::Result<Connected>) -> Reply {
+    match result {
+        Ok(connected) => Reply::Connected(connected),
+        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: Duration::ZERO },
+    }
+}
+
+fn answer_on(socket: UdpSocket, greeting: String) {
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            drop(socket.send_to(greeting.as_bytes(), from));
+        }
+    });
+}
+
+fn udp(to: SocketAddr, connected: bool) -> std::io::Result<Reply> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+    if connected {
+        socket.connect(to)?;
+        socket.send(b"?")?;
+    } else {
+        socket.send_to(b"?", to)?;
+    }
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    Ok(Reply::Answered {
+        by: String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned(),
+        from,
+    })
 }
 
 fn socket_for(to: SocketAddr, protocol: Option<rustix::net::Protocol>) -> OwnedFd {

@@ -6,15 +6,14 @@
 
 mod edf;
 mod host_list;
-mod priority;
 
 use std::collections::BTreeMap;
 
+use orlop_plan::balance::{Availability, Health, PriorityLoad, PriorityShare, effective_weight};
 use orlop_plan::resource::cluster::LbPolicy;
 use orlop_plan::resource::endpoint::HealthStatus;
 
 use host_list::HostList;
-use priority::{Availability, PriorityLoad, PriorityShare};
 
 /// What a balancer has to know of a host.
 pub(crate) trait Candidate {
@@ -108,9 +107,9 @@ impl<H: Candidate + Clone> Balancer<H> {
         let PriorityShare { priority, health } = self.load.choose(fastrand::u32(0..100))?;
         let priority = self.priorities.get(priority)?;
         match health {
-            priority::Health::Healthy => &priority.healthy,
-            priority::Health::Degraded => &priority.degraded,
-            priority::Health::Panic => &priority.all,
+            Health::Healthy => &priority.healthy,
+            Health::Degraded => &priority.degraded,
+            Health::Panic => &priority.all,
         }
         .choose()
     }
@@ -128,7 +127,8 @@ impl<H: Candidate + Clone> Tier<H> {
         let mut weighted = Vec::new();
         for locality in localities {
             let hosts = pick(locality);
-            let weight = effective_weight(config, locality, hosts.len());
+            let (usable, all) = (hosts.len(), locality.hosts.len());
+            let weight = effective_weight(locality.weight, usable, all, config.overprovisioning_factor);
             if weight > 0 {
                 total += weight;
                 weighted.push((weight, HostList::new(config.policy, hosts)));
@@ -153,15 +153,6 @@ impl<H: Candidate + Clone> Tier<H> {
             }
         }
     }
-}
-
-/// A locality's weight, scaled down by the share of its hosts that are usable (Envoy: `effectiveLocalityWeight`), in parts
-/// of 100 so that scaling keeps its precision.
-fn effective_weight<H>(config: BalancerConfig, locality: &Locality<H>, usable: usize) -> u64 {
-    let total = locality.hosts.len() as u64;
-    let Some(weight) = locality.weight.filter(|_| total > 0) else { return 0 };
-    let available = (u64::from(config.overprovisioning_factor) * usable as u64 / total).min(100);
-    u64::from(weight) * available
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! The endpoints of a cluster as weighted backends, where Envoy's choice among them can be told by weights alone.
+//! The endpoints of a cluster as what the kernel chooses among: Envoy's priorities, panic, localities and weights, worked
+//! out into groups with a share each, and the policy within a group.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::kernel::{Backend, BackendSet};
+use crate::balance::{Availability, Health, PriorityLoad, effective_weight};
+use crate::kernel::{Backend, BackendSet, Choice, ConnectionLimit, Group, MAX_CHOICES};
 use crate::resource::FieldPath;
 use crate::resource::cluster::{Cluster, LbPolicy, UpstreamTransportSocket};
 use crate::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint, LocalityLbEndpoints};
 
-/// What stands in the way of weights.
+/// Why the kernel cannot choose.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotByWeight {
+pub(super) enum NotByKernel {
     /// Nothing to choose from.
     NoEndpoint,
     /// Only the proxy chooses as Envoy does.
@@ -25,87 +28,161 @@ pub(super) enum TlsOwed {
     Some(FieldPath, SocketAddr),
 }
 
-/// The endpoints that may be sent to.
-fn usable(assignment: &ClusterLoadAssignment) -> impl Iterator<Item = (FieldPath, &LbEndpoint)> {
-    assignment.localities.iter().enumerate().flat_map(|(i, locality)| {
-        locality.endpoints.iter().enumerate().filter_map(move |(j, endpoint)| {
-            let path = || FieldPath::root().field("endpoints").index(i).field("lb_endpoints").index(j);
-            matches!(endpoint.health, HealthStatus::Healthy | HealthStatus::Degraded)
-                .then(|| (path(), endpoint))
-        })
-    })
+/// Endpoints that a share of the connections goes to.
+struct Part<'a> {
+    /// As a fraction, with a scale that is the same for all parts.
+    share: (u128, u128),
+    endpoints: Vec<(FieldPath, &'a LbEndpoint)>,
 }
 
-/// To which usable endpoints the cluster's transport socket owes TLS.
+/// To which endpoints in use the cluster's transport socket owes TLS.
 pub(super) fn tls_owed(cluster: &Cluster, assignment: &ClusterLoadAssignment) -> TlsOwed {
     let (key, value) = match &cluster.transport_socket {
         UpstreamTransportSocket::RawBuffer => return TlsOwed::Nobody,
         UpstreamTransportSocket::Tls => return TlsOwed::Everybody,
         UpstreamTransportSocket::TlsForEndpointsWith { key, value } => (key, value),
     };
-    let expects = |endpoint: &LbEndpoint| endpoint.about.matches_socket(key, value);
-    let Some((path, first)) = usable(assignment).find(|(_, endpoint)| expects(endpoint)) else {
+    let expects = |endpoint: &LbEndpoint| {
+        endpoint.about.transport_socket_match.iter().any(|(k, v)| k == key && v == value)
+    };
+    let parts = parts(cluster, assignment);
+    let in_use = || parts.iter().flat_map(|part| &part.endpoints);
+    let Some((path, first)) = in_use().find(|(_, endpoint)| expects(endpoint)) else {
         return TlsOwed::Nobody;
     };
-    if usable(assignment).all(|(_, endpoint)| expects(endpoint)) {
+    if in_use().all(|(_, endpoint)| expects(endpoint)) {
         TlsOwed::Everybody
     } else {
         TlsOwed::Some(path.field("metadata"), first.address)
     }
 }
 
-/// The backends, or why weights would not tell Envoy's choice.
+/// The backends, or why the kernel would choose otherwise than Envoy. `limited` is whether `max_connections` counts.
 pub(super) fn backends(
     cluster: &Cluster,
     assignment: &ClusterLoadAssignment,
-) -> Result<BackendSet, NotByWeight> {
-    if usable(assignment).next().is_none() {
-        return Err(NotByWeight::NoEndpoint);
+    limited: bool,
+) -> Result<BackendSet, NotByKernel> {
+    let parts = parts(cluster, assignment);
+    if parts.iter().all(|part| part.endpoints.is_empty()) {
+        return Err(NotByKernel::NoEndpoint);
     }
-    let localities: Vec<_> = assignment
-        .localities
-        .iter()
-        .enumerate()
-        .filter(|(_, locality)| !locality.endpoints.is_empty())
-        .map(|(i, locality)| (FieldPath::root().field("endpoints").index(i), locality))
-        .collect();
-    for (path, locality) in &localities {
-        if locality.priority != 0 {
-            return Err(NotByWeight::Proxy(path.field("priority"), "has endpoints of several priorities"));
-        }
-        let sick = |health| locality.endpoints.iter().position(|endpoint| endpoint.health == health);
-        if let Some(j) = sick(HealthStatus::Degraded) {
-            let field = path.field("lb_endpoints").index(j).field("health_status");
-            return Err(NotByWeight::Proxy(field, "has a degraded endpoint"));
-        }
-        let unfit = sick(HealthStatus::Unhealthy).or_else(|| sick(HealthStatus::Draining));
-        if let Some(j) = unfit
-            && (cluster.healthy_panic_threshold > 0 || cluster.locality_weighted)
-        {
-            let field = path.field("lb_endpoints").index(j).field("health_status");
-            let what = "has an unfit endpoint, and panic threshold or locality weights depend on how many";
-            return Err(NotByWeight::Proxy(field, what));
-        }
+    let at = |field: &str| FieldPath::root().field(field);
+    if parts.iter().any(|part| part.endpoints.is_empty()) {
+        let what = "has no endpoint for a share of its connections";
+        return Err(NotByKernel::Proxy(at("endpoints"), what));
     }
-    let backends = if cluster.locality_weighted {
-        by_locality(cluster, &localities).ok_or_else(|| {
-            let field = FieldPath::root().field("endpoints");
-            NotByWeight::Proxy(field, "has locality weights that cannot be multiplied out exactly")
-        })?
-    } else {
-        let healthy = localities.iter().flat_map(|(_, locality)| healthy(locality));
-        healthy
-            .map(|endpoint| Backend {
-                address: endpoint.address,
-                weight: own_weight(cluster, endpoint).into(),
-            })
-            .collect()
+    let inexact = || NotByKernel::Proxy(at("endpoints"), "has weights that cannot be multiplied out exactly");
+    let (choice, weights) = match cluster.lb_policy {
+        LbPolicy::LeastRequest { choice_count } if choice_count > 1 => {
+            let choices = u8::try_from(choice_count).ok().filter(|choices| *choices <= MAX_CHOICES);
+            let choices = choices.ok_or_else(|| {
+                let field = at("least_request_lb_config").field("choice_count");
+                NotByKernel::Proxy(field, "compares more endpoints than the kernel does")
+            })?;
+            let shares = to_integers(parts.iter().map(|part| Some(part.share))).ok_or_else(inexact)?;
+            let group = |(part, share): (&Part<'_>, u64)| Group { share, backends: part.endpoints.len() };
+            let groups = parts.iter().zip(shares).map(group).collect();
+            let own = parts.iter().flat_map(|part| &part.endpoints);
+            let own = own.map(|(_, endpoint)| u64::from(endpoint.weight)).collect();
+            (Choice::LeastConnections { choices, groups }, own)
+        }
+        _ => {
+            let fractions = parts.iter().flat_map(|part| {
+                let own = |endpoint: &LbEndpoint| u128::from(own_weight(cluster, endpoint));
+                let sum: u128 = part.endpoints.iter().map(|(_, endpoint)| own(endpoint)).sum();
+                part.endpoints.iter().map(move |(_, endpoint)| {
+                    let (share, scale) = part.share;
+                    Some((share.checked_mul(own(endpoint))?, scale.checked_mul(sum)?))
+                })
+            });
+            (Choice::Weighted, to_integers(fractions).ok_or_else(inexact)?)
+        }
     };
-    if backends.is_empty() { Err(NotByWeight::NoEndpoint) } else { Ok(BackendSet::weighted(backends)) }
+    let in_use = parts.iter().flat_map(|part| &part.endpoints);
+    let backends: Vec<_> = in_use
+        .zip(weights)
+        .map(|((_, endpoint), weight)| Backend { address: endpoint.address, weight })
+        .collect();
+    let rests = |address: &SocketAddr| backends.iter().all(|backend| backend.address != *address);
+    let all = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
+    let resting = all.map(|endpoint| endpoint.address).filter(rests).collect();
+    let connections = cluster.circuit_breakers.max_connections;
+    let limit = (limited && connections != u32::MAX)
+        .then(|| ConnectionLimit { cluster: cluster.name.clone(), connections });
+    Ok(BackendSet { backends, choice, limit, resting })
 }
 
-fn healthy(locality: &LocalityLbEndpoints) -> impl Iterator<Item = &LbEndpoint> {
-    locality.endpoints.iter().filter(|endpoint| endpoint.health == HealthStatus::Healthy)
+/// What Envoy's balancer goes by, from priorities to localities.
+fn parts<'a>(cluster: &Cluster, assignment: &'a ClusterLoadAssignment) -> Vec<Part<'a>> {
+    let mut priorities: BTreeMap<u32, Vec<(FieldPath, &LocalityLbEndpoints)>> = BTreeMap::new();
+    for (i, locality) in assignment.localities.iter().enumerate() {
+        let path = FieldPath::root().field("endpoints").index(i);
+        priorities.entry(locality.priority).or_default().push((path, locality));
+    }
+    let priorities: Vec<_> = priorities.into_values().collect();
+    let availability: Vec<_> = priorities
+        .iter()
+        .map(|localities| {
+            let count = |health| -> usize {
+                localities.iter().map(|(path, locality)| members(path, locality, health).count()).sum()
+            };
+            Availability {
+                healthy: count(Health::Healthy),
+                degraded: count(Health::Degraded),
+                total: count(Health::Panic),
+            }
+        })
+        .collect();
+    let factor = assignment.overprovisioning_factor;
+    let load = PriorityLoad::new(&availability, factor, cluster.healthy_panic_threshold);
+    let mut parts = Vec::new();
+    for (percent, target) in load.shares() {
+        let Some(localities) = priorities.get(target.priority) else { continue };
+        let of = |(path, locality): &(FieldPath, &'a LocalityLbEndpoints)| {
+            members(path, locality, target.health).collect::<Vec<_>>()
+        };
+        let percent = u128::from(*percent);
+        if !cluster.locality_weighted {
+            parts.push(Part { share: (percent, 1), endpoints: localities.iter().flat_map(of).collect() });
+            continue;
+        }
+        let weighted: Vec<_> = localities
+            .iter()
+            .map(|one| {
+                let (endpoints, total) = (of(one), members(&one.0, one.1, Health::Panic).count());
+                (effective_weight(one.1.weight, endpoints.len(), total, factor), endpoints)
+            })
+            .filter(|(weight, _)| *weight > 0)
+            .collect();
+        let sum: u128 = weighted.iter().map(|(weight, _)| u128::from(*weight)).sum();
+        if weighted.is_empty() {
+            parts.push(Part { share: (percent, 1), endpoints: Vec::new() });
+        }
+        parts.extend(weighted.into_iter().map(|(weight, endpoints)| Part {
+            share: (percent.saturating_mul(weight.into()), sum),
+            endpoints,
+        }));
+    }
+    parts
+}
+
+/// A locality's endpoints of a state of health; draining ones are of none.
+fn members<'a>(
+    path: &FieldPath,
+    locality: &'a LocalityLbEndpoints,
+    health: Health,
+) -> impl Iterator<Item = (FieldPath, &'a LbEndpoint)> {
+    let is_meant = move |endpoint: &LbEndpoint| match health {
+        Health::Healthy => endpoint.health == HealthStatus::Healthy,
+        Health::Degraded => endpoint.health == HealthStatus::Degraded,
+        Health::Panic => endpoint.health != HealthStatus::Draining,
+    };
+    let path = path.field("lb_endpoints");
+    let endpoints = locality.endpoints.iter().enumerate();
+    endpoints
+        .filter(move |(_, endpoint)| is_meant(endpoint))
+        .map(move |(j, endpoint)| (path.index(j), endpoint))
 }
 
 /// `RANDOM` takes no notice of endpoint weights.
@@ -113,35 +190,20 @@ fn own_weight(cluster: &Cluster, endpoint: &LbEndpoint) -> u32 {
     if cluster.lb_policy == LbPolicy::Random { 1 } else { endpoint.weight }
 }
 
-/// A locality's weight shared out among its endpoints, over one denominator for all. A locality without weight gets
-/// nothing, as in Envoy. `None` where the weights would not fit.
-fn by_locality(cluster: &Cluster, localities: &[(FieldPath, &LocalityLbEndpoints)]) -> Option<Vec<Backend>> {
-    let sum = |locality: &LocalityLbEndpoints| {
-        healthy(locality).map(|endpoint| u64::from(own_weight(cluster, endpoint))).sum::<u64>()
-    };
-    let weighted: Vec<_> = localities
+/// Fractions over one denominator, in the smallest integers. `None` where they do not fit.
+fn to_integers(fractions: impl Iterator<Item = Option<(u128, u128)>>) -> Option<Vec<u64>> {
+    let fractions: Vec<_> = fractions.collect::<Option<_>>()?;
+    let denominator = fractions
         .iter()
-        .filter_map(|(_, locality)| Some((u64::from(locality.weight?), *locality)))
-        .filter(|(weight, _)| *weight > 0)
-        .collect();
-    let denominator = weighted
+        .try_fold(1_u128, |lcm, (_, scale)| lcm.checked_mul(scale.checked_div(gcd(lcm, *scale))?))?;
+    let scaled: Vec<_> = fractions
         .iter()
-        .map(|(_, locality)| sum(locality))
-        .try_fold(1_u64, |lcm, sum| lcm.checked_mul(sum.checked_div(gcd(lcm, sum))?))?;
-    let mut shares = Vec::new();
-    for (weight, locality) in weighted {
-        let factor = weight.checked_mul(denominator.checked_div(sum(locality))?)?;
-        for endpoint in healthy(locality) {
-            shares.push((endpoint.address, factor.checked_mul(u64::from(own_weight(cluster, endpoint)))?));
-        }
-    }
-    let common = shares.iter().fold(0, |common, (_, share)| gcd(common, *share));
-    shares
-        .into_iter()
-        .map(|(address, share)| Some(Backend { address, weight: share.checked_div(common)? }))
-        .collect()
+        .map(|(share, scale)| share.checked_mul(denominator.checked_div(*scale)?))
+        .collect::<Option<_>>()?;
+    let common = scaled.iter().fold(0, |common, share| gcd(common, *share));
+    scaled.into_iter().map(|share| u64::try_from(share.checked_div(common)?).ok()).collect()
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+fn gcd(a: u128, b: u128) -> u128 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

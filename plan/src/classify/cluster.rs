@@ -1,13 +1,14 @@
 //! What it means for a connection to be sent to a cluster.
 
+use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::backends::{NotByWeight, TlsOwed, backends, tls_owed};
+use super::backends::{NotByKernel, TlsOwed, backends, tls_owed};
 use super::finding::{Finding, Layer};
 use super::{Cause, Path, Reason, Served};
-use crate::kernel::BackendSet;
+use crate::kernel::{BackendSet, Choice};
 use crate::proxy::ClusterPlan;
 use crate::resource::FieldPath;
 use crate::resource::cluster::{
@@ -171,8 +172,8 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -
     if owed == TlsOwed::Everybody {
         return judged(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: name() });
     }
-    let backends = backends(cluster, assignment);
-    if backends == Err(NotByWeight::NoEndpoint) {
+    let backends = backends(cluster, assignment, need == Need::Tcp);
+    if backends == Err(NotByKernel::NoEndpoint) {
         return judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() });
     }
     if let TlsOwed::Some(field, endpoint) = owed {
@@ -184,12 +185,10 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -
     match backends {
         Ok(backends) => {
             let proofs = vec![
-                match backends.backends.len() {
-                    1 => "one healthy endpoint".to_owned(),
-                    count => format!("{count} healthy endpoints of one priority"),
-                },
+                choice(&backends),
                 "plaintext on the hop".to_owned(),
                 match need {
+                    Need::Tcp if backends.limit.is_some() => "no outlier detection or connection setting",
                     Need::Tcp | Need::Http => "no outlier detection, finite limit or connection setting",
                     Need::Weights => "the mode is never",
                 }
@@ -200,13 +199,33 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -
             judged.landing.backends = Some(Arc::new(backends));
             judged
         }
-        Err(NotByWeight::NoEndpoint) => {
+        Err(NotByKernel::NoEndpoint) => {
             judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() })
         }
-        Err(NotByWeight::Proxy(field, what)) => {
+        Err(NotByKernel::Proxy(field, what)) => {
             judged(layer.proxy(), field, Cause::Cluster { cluster: name(), what })
         }
     }
+}
+
+/// How the kernel chooses, in words.
+fn choice(set: &BackendSet) -> String {
+    let mut text = match (set.backends.len(), &set.choice) {
+        (1, _) => "one endpoint".to_owned(),
+        (count, Choice::Weighted) => format!("{count} endpoints by weight"),
+        (count, Choice::LeastConnections { choices, groups }) => {
+            let groups = match groups.len() {
+                1 => String::new(),
+                groups => format!(" in {groups} priorities and localities"),
+            };
+            format!("{count} endpoints{groups}, the one with fewest open connections of {choices} drawn")
+        }
+    };
+    if let Some(limit) = &set.limit {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", {} connections at most", limit.connections);
+    }
+    text
 }
 
 /// What would send a connection to another place than the kernel does.
@@ -243,7 +262,7 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
     if *outlier_detection {
         return Some(("outlier_detection", "ejects endpoints that fail"));
     }
-    if is_finite(circuit_breakers) {
+    if is_finite(circuit_breakers, layer) {
         return Some(("circuit_breakers", "limits connections or requests"));
     }
     if *lb_policy == LbPolicy::Hash {
@@ -271,7 +290,11 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
     None
 }
 
-fn is_finite(limits: &CircuitBreakers) -> bool {
+/// Whether there is a limit that the kernel does not keep. Of connections it keeps `max_connections`, and there are no
+/// requests and retries in them.
+fn is_finite(limits: &CircuitBreakers, layer: Layer) -> bool {
     let CircuitBreakers { max_connections, max_pending_requests, max_requests, max_retries } = *limits;
-    [max_connections, max_pending_requests, max_requests, max_retries].iter().any(|limit| *limit != u32::MAX)
+    let is_finite = |limit| limit != u32::MAX;
+    is_finite(max_pending_requests)
+        || (layer == Layer::Http && [max_connections, max_requests, max_retries].into_iter().any(is_finite))
 }

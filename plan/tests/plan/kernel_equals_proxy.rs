@@ -6,23 +6,29 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
+    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{CommonLbConfig, LbPolicy, TransportSocketMatch};
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
 use envoy_types::pb::envoy::config::core::v3::{
     HealthStatus as ProtoHealth, TransportSocket, transport_socket,
 };
-use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
+use envoy_types::pb::envoy::config::endpoint::v3::{LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::Route;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http::HeaderMap;
 use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::classify::Mode;
 use orlop_plan::compile::Plans;
-use orlop_plan::kernel::{BackendSet, Frontend, OutboundAction};
+use orlop_plan::kernel::{BackendSet, Choice, Frontend, OutboundAction};
+use orlop_plan::proxy::ClusterPlan;
+use orlop_plan::resource::cluster;
 use orlop_plan::resource::cluster::{ClusterDiscovery, UpstreamTransportSocket};
-use orlop_plan::resource::endpoint::HealthStatus;
+use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint as PlanEndpoint};
 use orlop_plan::resource::http_connection_manager::RouteSpecifier;
 use orlop_plan::resource::listener::{TerminalFilter, TransportProtocol};
 use orlop_plan::resource::route::{Action, ClusterSpecifier};
@@ -53,11 +59,38 @@ pub(crate) fn tls_by_metadata() -> TransportSocketMatch {
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {
-    (prop::bool::weighted(0.2), prop::bool::weighted(0.5)).prop_map(|(ejects, tls)| Cluster {
-        outlier_detection: ejects.then(OutlierDetection::default),
-        transport_socket_matches: if tls { vec![tls_by_metadata()] } else { vec![] },
-        ..eds_cluster("")
-    })
+    let policies = vec![LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random];
+    (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.5),
+        select(policies),
+        select(vec![0.0, 50.0, 100.0]),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(ejects, tls, policy, panic_threshold, weighted)| Cluster {
+            outlier_detection: ejects.then(OutlierDetection::default),
+            transport_socket_matches: if tls { vec![tls_by_metadata()] } else { vec![] },
+            lb_policy: policy.into(),
+            common_lb_config: Some(CommonLbConfig {
+                healthy_panic_threshold: Some(Percent { value: panic_threshold }),
+                locality_config_specifier: weighted.then_some(
+                    LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {}),
+                ),
+                ..CommonLbConfig::default()
+            }),
+            ..eds_cluster("")
+        })
+}
+
+fn localities() -> impl Strategy<Value = Vec<LocalityLbEndpoints>> {
+    let one = (0..2_u32, prop::option::weighted(0.8, 1..4_u32), vec(lb_endpoint(), 0..4)).prop_map(
+        |(priority, weight, endpoints)| LocalityLbEndpoints {
+            priority,
+            load_balancing_weight: weight.and_then(number),
+            ..locality(endpoints)
+        },
+    );
+    vec(one, 0..3)
 }
 
 fn lb_endpoint() -> impl Strategy<Value = LbEndpoint> {
@@ -65,7 +98,14 @@ fn lb_endpoint() -> impl Strategy<Value = LbEndpoint> {
         1..20_u8,
         1..4_u32,
         prop::bool::weighted(0.2),
-        select(vec![ProtoHealth::Healthy, ProtoHealth::Healthy, ProtoHealth::Unhealthy]),
+        select(vec![
+            ProtoHealth::Healthy,
+            ProtoHealth::Healthy,
+            ProtoHealth::Healthy,
+            ProtoHealth::Unhealthy,
+            ProtoHealth::Degraded,
+            ProtoHealth::Draining,
+        ]),
     )
         .prop_map(|(last, weight, mtls, health)| {
             let address = format!("10.1.0.{last}:80");
@@ -111,7 +151,7 @@ fn own_listener(index: usize, tcp: &str, http: Option<&[Route]>) -> (Listener, O
 }
 
 fn world(
-    clusters: &[(Cluster, Vec<LbEndpoint>)],
+    clusters: &[(Cluster, Vec<LocalityLbEndpoints>)],
     shared: &[Vec<Route>],
     allow_any: bool,
     own: &[(&str, Option<Vec<Route>>)],
@@ -125,7 +165,7 @@ fn world(
     all.push(passthrough_cluster());
     world.clusters(&all);
     let assignments: Vec<_> =
-        named.map(|(name, (_, endpoints))| assignment(name, vec![locality(endpoints.clone())])).collect();
+        named.map(|(name, (_, localities))| assignment(name, localities.clone())).collect();
     world.endpoints(&assignments);
     let mut hosts: Vec<_> = shared
         .iter()
@@ -158,8 +198,8 @@ fn world(
 /// What a proxy does with a connection, as far as the kernel could do it too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// Sent to one of these, by weight, in plaintext.
-    Balanced(BTreeMap<SocketAddr, u64>),
+    /// Sent to one of these, in plaintext: the policy, and each one's share of connections to idle endpoints, in millionths.
+    Balanced(&'static str, BTreeMap<SocketAddr, u64>),
     /// Sent to where it was going.
     OriginalDestination,
     /// Nobody may be sent to.
@@ -173,30 +213,130 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
     if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
         return Outcome::OriginalDestination;
     }
-    let endpoints: Vec<_> =
-        plan.load_assignment.iter().flat_map(|one| &one.localities).flat_map(|one| &one.endpoints).collect();
-    let healthy: Vec<_> =
-        endpoints.into_iter().filter(|endpoint| endpoint.health == HealthStatus::Healthy).collect();
-    let owed = |endpoint: &&&orlop_plan::resource::endpoint::LbEndpoint| match &plan.cluster.transport_socket
-    {
+    let Some(chosen) = chosen(plan) else { return Outcome::Other };
+    let owed = |endpoint: &&(&PlanEndpoint, f64)| match &plan.cluster.transport_socket {
         UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
-            endpoint.about.transport_socket_match.contains(&(key.clone(), value.clone()))
+            endpoint.0.about.transport_socket_match.contains(&(key.clone(), value.clone()))
         }
         UpstreamTransportSocket::Tls => true,
         UpstreamTransportSocket::RawBuffer => false,
     };
-    match healthy.iter().filter(owed).count() {
-        count if count == healthy.len() => Outcome::Refused,
+    match chosen.iter().filter(owed).count() {
+        count if count == chosen.len() => Outcome::Refused,
         _ if plan.cluster.outlier_detection => Outcome::Other,
         0 => {
-            let mut weights = BTreeMap::new();
-            for endpoint in healthy {
-                *weights.entry(endpoint.address).or_default() += u64::from(endpoint.weight);
-            }
-            Outcome::Balanced(weights)
+            let policy = match plan.cluster.lb_policy {
+                cluster::LbPolicy::LeastRequest { .. } => "least",
+                _ => "weighted",
+            };
+            balanced(policy, chosen.iter().map(|(endpoint, share)| (endpoint.address, *share)))
         }
         _ => Outcome::Other,
     }
+}
+
+/// Each endpoint's share, as Envoy's documentation tells it ("Priority levels", "Degraded endpoints", "Panic threshold",
+/// "Locality weighted load balancing"). `None` where a share of the connections finds no endpoint.
+fn chosen(plan: &ClusterPlan) -> Option<Vec<(&PlanEndpoint, f64)>> {
+    let Some(assignment) = &plan.load_assignment else { return Some(Vec::new()) };
+    let mut by_priority: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+    for locality in &assignment.localities {
+        by_priority.entry(locality.priority).or_default().push(locality);
+    }
+    let is =
+        |health: &'static [HealthStatus]| move |endpoint: &&PlanEndpoint| health.contains(&endpoint.health);
+    let (healthy, degraded) = (is(&[HealthStatus::Healthy]), is(&[HealthStatus::Degraded]));
+    let anyone = is(&[HealthStatus::Healthy, HealthStatus::Degraded, HealthStatus::Unhealthy]);
+    let percent =
+        |part: usize, whole: usize, factor: usize| (factor * part).checked_div(whole).unwrap_or(0).min(100);
+    let counts: Vec<_> = by_priority
+        .values()
+        .map(|localities| {
+            let all = || localities.iter().flat_map(|locality| &locality.endpoints);
+            (all().filter(healthy).count(), all().filter(degraded).count(), all().filter(anyone).count())
+        })
+        .collect();
+    let available: usize = counts.iter().map(|(h, d, n)| percent(*h, *n, 140) + percent(*d, *n, 140)).sum();
+    let available = available.min(100);
+    let threshold = usize::from(plan.cluster.healthy_panic_threshold);
+    let panics = |(h, d, n): &(usize, usize, usize)| {
+        available < 100 && *n > 0 && threshold > 0 && percent(h + d, *n, 100) < threshold
+    };
+    let hosts: usize = counts.iter().map(|(_, _, n)| n).sum();
+    let mut shares = Vec::new();
+    let mut rest = 100;
+    for sick in [false, true] {
+        for (priority, count @ (h, d, n)) in counts.iter().enumerate() {
+            let share = match (available, sick) {
+                (0, false) if panics(count) => percent(*n, hosts, 100),
+                (0, _) => 0,
+                (_, false) => percent(*h, *n, 140) * 100 / available,
+                (_, true) => percent(*d, *n, 140) * 100 / available,
+            };
+            let share = share.min(rest);
+            rest -= share;
+            if share > 0 {
+                shares.push((share, priority, sick, panics(count)));
+            }
+        }
+    }
+    if let Some(first) = shares.first_mut() {
+        first.0 += rest;
+    }
+    let localities: Vec<_> = by_priority.values().collect();
+    let mut chosen = Vec::new();
+    let mut lost = false;
+    let own = |endpoint: &PlanEndpoint| match plan.cluster.lb_policy {
+        cluster::LbPolicy::Random => 1.0,
+        _ => f64::from(endpoint.weight),
+    };
+    for (share, priority, sick, panic) in shares {
+        let usable = |endpoint: &&PlanEndpoint| match (panic, sick) {
+            (true, _) => anyone(endpoint),
+            (false, false) => healthy(endpoint),
+            (false, true) => degraded(endpoint),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "at most 100")]
+        let share = share as f64 / 100.0;
+        let weights: Vec<f64> = localities[priority]
+            .iter()
+            .map(|locality| {
+                let usable = locality.endpoints.iter().filter(usable).count();
+                let all = locality.endpoints.iter().filter(anyone).count();
+                #[expect(clippy::cast_precision_loss, reason = "at most 100")]
+                let scale = percent(usable, all, 140) as f64;
+                f64::from(locality.weight.unwrap_or(0)) * scale
+            })
+            .collect();
+        let total: f64 = weights.iter().sum();
+        let groups: Vec<(f64, Vec<&PlanEndpoint>)> = if plan.cluster.locality_weighted {
+            let of = localities[priority].iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
+            of.map(|(locality, weight)| {
+                (share * weight / total, locality.endpoints.iter().filter(usable).collect())
+            })
+            .collect()
+        } else {
+            let all = localities[priority].iter().flat_map(|locality| &locality.endpoints);
+            vec![(share, all.filter(usable).collect())]
+        };
+        lost |= groups.is_empty();
+        for (share, endpoints) in groups {
+            lost |= endpoints.is_empty();
+            let sum: f64 = endpoints.iter().map(|endpoint| own(endpoint)).sum();
+            chosen.extend(endpoints.into_iter().map(|endpoint| (endpoint, share * own(endpoint) / sum)));
+        }
+    }
+    (chosen.is_empty() || !lost).then_some(chosen)
+}
+
+fn balanced(policy: &'static str, shares: impl Iterator<Item = (SocketAddr, f64)>) -> Outcome {
+    let mut by_address = BTreeMap::new();
+    for (address, share) in shares {
+        *by_address.entry(address).or_insert(0.0) += share;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1 million")]
+    let millionths = |share: f64| (share * 1e6).round() as u64;
+    Outcome::Balanced(policy, by_address.into_iter().map(|(at, share)| (at, millionths(share))).collect())
 }
 
 /// A request for `authority` and `path`, or bytes that are no HTTP.
@@ -236,12 +376,24 @@ fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, 
     }
 }
 
-fn balanced(set: &BackendSet) -> Outcome {
-    let mut weights = BTreeMap::new();
-    for backend in &set.backends {
-        *weights.entry(backend.address).or_default() += backend.weight;
+#[expect(clippy::cast_precision_loss, reason = "the weights here are small")]
+fn by_kernel(set: &BackendSet) -> Outcome {
+    let groups = match &set.choice {
+        Choice::Weighted => vec![(1, set.backends.len())],
+        Choice::LeastConnections { groups, .. } => groups.iter().map(|g| (g.share, g.backends)).collect(),
+    };
+    let all: u64 = groups.iter().map(|(share, _)| share).sum();
+    let mut rest = set.backends.as_slice();
+    let mut shares = Vec::new();
+    for (share, count) in groups {
+        let (these, others) = rest.split_at(count);
+        let sum: u64 = these.iter().map(|backend| backend.weight).sum();
+        let of = |weight: u64| share as f64 / all as f64 * weight as f64 / sum as f64;
+        shares.extend(these.iter().map(|backend| (backend.address, of(backend.weight))));
+        rest = others;
     }
-    Outcome::Balanced(weights)
+    let policy = if set.choice == Choice::Weighted { "weighted" } else { "least" };
+    balanced(policy, shares.into_iter())
 }
 
 /// What an application may send to a frontend. The host of a request to a service's address is the service's.
@@ -264,7 +416,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn the_kernel_does_what_the_proxy_would_do(
-        clusters in vec((cluster(), vec(lb_endpoint(), 0..4)), 3..=3),
+        clusters in vec((cluster(), localities()), 3..=3),
         shared in vec(routes(), 0..3),
         allow_any: bool,
         own in vec((to_cluster(), prop::option::of(routes())), 0..3),
@@ -280,7 +432,7 @@ proptest! {
                 let request = request.as_ref().map(|(host, path)| (host.as_str(), *path));
                 let proxied = through_proxy(&plans, destination, request);
                 match action {
-                    OutboundAction::Balance(set) => prop_assert_eq!(balanced(set), proxied, "{:?} {:?}", frontend, request),
+                    OutboundAction::Balance(set) => prop_assert_eq!(by_kernel(set), proxied, "{:?} {:?}", frontend, request),
                     OutboundAction::Passthrough => {
                         prop_assert_eq!(Outcome::OriginalDestination, proxied, "{:?} {:?}", frontend, request);
                     }

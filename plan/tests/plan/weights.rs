@@ -1,17 +1,24 @@
 //! Which endpoints the kernel balances over, and with which weights.
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{CommonLbConfig, LbPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::config::endpoint::v3::{LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use orlop_plan::classify::{Destination, Path, Verdict};
-use orlop_plan::kernel::{Frontend, OutboundAction};
+use orlop_plan::compile::Plans;
+use orlop_plan::kernel::{BackendSet, Choice, Frontend, Group, OutboundAction};
 
 use crate::build::{
     World, assignment, chain, eds_cluster, endpoint, listener, locality, mtls_endpoint, number, tcp_proxy,
 };
+
+const FRONTEND: Frontend = Frontend { addr: Some(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))), port: 9000 };
 
 fn weighted(address: &str, weight: u32) -> LbEndpoint {
     LbEndpoint { load_balancing_weight: number(weight), ..endpoint(address) }
@@ -21,20 +28,32 @@ fn with_health(address: &str, health: HealthStatus) -> LbEndpoint {
     LbEndpoint { health_status: health.into(), ..endpoint(address) }
 }
 
-fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, Vec<(String, u64)>) {
+/// What the kernel is told.
+fn set(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Arc<BackendSet> {
+    let plans = plans(cluster, localities);
+    match plans.kernel().frontends.get(&FRONTEND) {
+        Some(OutboundAction::Balance(set)) => Arc::clone(set),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn plans(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Plans {
     let mut world = World::default();
     world.clusters(&[cluster]);
     world.endpoints(&[assignment("a", localities)]);
     world.listeners(&[listener("tcp", "10.96.0.1:9000", vec![chain(vec![tcp_proxy("a")])])]);
-    let plans = world.compile(None);
-    let frontend = Frontend { addr: Some("10.96.0.1".parse().unwrap()), port: 9000 };
-    let backends = match &plans.kernel().frontends.get(&frontend).unwrap() {
-        OutboundAction::Balance(set) => {
+    world.compile(None)
+}
+
+fn judged(cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> (Verdict, Vec<(String, u64)>) {
+    let plans = plans(cluster, localities);
+    let backends = match &plans.kernel().frontends.get(&FRONTEND) {
+        Some(OutboundAction::Balance(set)) => {
             set.backends.iter().map(|backend| (backend.address.to_string(), backend.weight)).collect()
         }
         _ => Vec::new(),
     };
-    (plans.verdicts()[&Destination::Outbound(frontend)].clone(), backends)
+    (plans.verdicts()[&Destination::Outbound(FRONTEND)].clone(), backends)
 }
 
 fn locality_weighted() -> Cluster {
@@ -46,8 +65,12 @@ fn locality_weighted() -> Cluster {
             )),
             ..CommonLbConfig::default()
         }),
-        ..eds_cluster("a")
+        ..round_robin()
     }
+}
+
+fn round_robin() -> Cluster {
+    Cluster { lb_policy: LbPolicy::RoundRobin.into(), ..eds_cluster("a") }
 }
 
 fn of_weight(weight: u32, endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
@@ -113,27 +136,82 @@ fn without_a_fit_endpoint_connections_are_refused_at_once() {
 }
 
 #[test]
-fn what_weights_cannot_tell_goes_to_the_proxy() {
+fn a_priority_that_lacks_healthy_endpoints_shares_with_the_next() {
+    // Half of them healthy, times 1.4: 70 of 100 connections stay.
+    let first = vec![endpoint("10.0.0.1:1"), with_health("10.0.0.2:1", HealthStatus::Unhealthy)];
+    let second = LocalityLbEndpoints { priority: 1, ..locality(vec![endpoint("10.0.0.3:1")]) };
+    let (verdict, backends) = judged(round_robin(), vec![locality(first), second]);
+    assert_eq!(verdict.path, Path::Kernel);
+    assert_eq!(backends, pairs(&[("10.0.0.1:1", 7), ("10.0.0.3:1", 3)]));
+}
+
+#[test]
+fn below_the_panic_threshold_everybody_is_used_and_draining_endpoints_never_are() {
     let panicking = Cluster { common_lb_config: None, ..eds_cluster("a") };
-    let second = LocalityLbEndpoints { priority: 1, ..locality(vec![endpoint("10.0.0.2:1")]) };
-    let unfit = || vec![endpoint("10.0.0.1:1"), with_health("10.0.0.2:1", HealthStatus::Unhealthy)];
-    let cases = vec![
-        (eds_cluster("a"), vec![locality(vec![endpoint("10.0.0.1:1")]), second], "endpoints[1].priority"),
-        (panicking, vec![locality(unfit())], "endpoints[0].lb_endpoints[1].health_status"),
-        (locality_weighted(), vec![of_weight(1, unfit())], "endpoints[0].lb_endpoints[1].health_status"),
-        (
-            eds_cluster("a"),
-            vec![locality(vec![with_health("10.0.0.1:1", HealthStatus::Degraded)])],
-            "endpoints[0].lb_endpoints[0].health_status",
-        ),
-        (
-            locality_weighted(),
-            vec![
-                of_weight(u32::MAX, vec![weighted("10.0.0.1:1", u32::MAX - 4), endpoint("10.0.0.2:1")]),
-                of_weight(1, vec![weighted("10.0.0.3:1", u32::MAX - 6), weighted("10.0.0.4:1", 1)]),
-            ],
-            "endpoints",
-        ),
+    let endpoints = vec![
+        endpoint("10.0.0.1:1"),
+        with_health("10.0.0.2:1", HealthStatus::Unhealthy),
+        with_health("10.0.0.3:1", HealthStatus::Unhealthy),
+        with_health("10.0.0.4:1", HealthStatus::Draining),
+    ];
+    let (_, backends) = judged(panicking, vec![locality(endpoints)]);
+    assert_eq!(backends, pairs(&[("10.0.0.1:1", 1), ("10.0.0.2:1", 1), ("10.0.0.3:1", 1)]));
+}
+
+#[test]
+fn least_request_is_told_as_open_connections_within_each_locality() {
+    let cluster = Cluster { lb_policy: LbPolicy::LeastRequest.into(), ..locality_weighted() };
+    let localities = vec![
+        of_weight(3, vec![endpoint("10.0.0.1:1"), endpoint("10.0.0.2:1")]),
+        of_weight(1, vec![endpoint("10.0.0.3:1")]),
+    ];
+    let set = set(cluster, localities);
+    let groups = vec![Group { share: 3, backends: 2 }, Group { share: 1, backends: 1 }];
+    assert_eq!(set.choice, Choice::LeastConnections { choices: 2, groups });
+}
+
+#[test]
+fn a_limit_of_connections_is_the_kernels_and_one_of_pending_requests_the_proxys() {
+    let limited = |max_connections, max_pending_requests| Cluster {
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![Thresholds {
+                max_connections: number(max_connections),
+                max_pending_requests: number(max_pending_requests),
+                max_requests: number(u32::MAX),
+                max_retries: number(u32::MAX),
+                ..Thresholds::default()
+            }],
+            ..CircuitBreakers::default()
+        }),
+        ..eds_cluster("a")
+    };
+    let localities = || vec![locality(vec![endpoint("10.0.0.1:1")])];
+    let limit = set(limited(7, u32::MAX), localities()).limit.clone().unwrap();
+    assert_eq!((&*limit.cluster, limit.connections), ("a", 7));
+    let (verdict, _) = judged(limited(u32::MAX, 7), localities());
+    assert_eq!(
+        (verdict.path, verdict.reason.field.to_string().as_str()),
+        (Path::TcpProxy, "circuit_breakers")
+    );
+}
+
+#[test]
+fn what_the_kernel_cannot_choose_goes_to_the_proxy() {
+    use envoy_types::pb::envoy::config::cluster::v3::cluster::{LbConfig, LeastRequestLbConfig};
+    let many = Cluster {
+        lb_policy: LbPolicy::LeastRequest.into(),
+        lb_config: Some(LbConfig::LeastRequestLbConfig(LeastRequestLbConfig {
+            choice_count: number(9),
+            ..LeastRequestLbConfig::default()
+        })),
+        ..eds_cluster("a")
+    };
+    let primes = [u32::MAX - 4, u32::MAX - 16, u32::MAX - 64];
+    let inexact = primes
+        .map(|weight| of_weight(weight, vec![weighted("10.0.0.1:1", weight - 1), endpoint("10.0.0.2:1")]));
+    let cases = [
+        (many, vec![locality(vec![endpoint("10.0.0.1:1")])], "least_request_lb_config.choice_count"),
+        (locality_weighted(), inexact.to_vec(), "endpoints"),
     ];
     for (cluster, localities, field) in cases {
         let (verdict, _) = judged(cluster, localities);

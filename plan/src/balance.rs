@@ -1,23 +1,25 @@
-//! Which priority a request goes to: Envoy's `LoadBalancerBase::recalculatePerPriorityState`.
+//! What Envoy's balancers have in common before a policy chooses: the shares of priorities and localities. Kernel and proxy
+//! both go by it.
 //!
+//! Priorities as in Envoy's `LoadBalancerBase::recalculatePerPriorityState`.
 //! A priority is fully available while its healthy hosts, times the overprovisioning factor, make up all of its hosts.
 //! What it lacks flows over to the next priority, first to healthy, then to degraded hosts. When all priorities together
 //! lack something, those below the panic threshold are used without regard to health.
 
 /// Hosts of a priority.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Availability {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Availability {
     /// Healthy hosts.
-    pub(super) healthy: usize,
+    pub healthy: usize,
     /// Degraded hosts.
-    pub(super) degraded: usize,
+    pub degraded: usize,
     /// All hosts but draining ones.
-    pub(super) total: usize,
+    pub total: usize,
 }
 
 /// Which hosts of a priority are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Health {
+pub enum Health {
     /// Healthy ones.
     Healthy,
     /// Degraded ones.
@@ -28,20 +30,20 @@ pub(super) enum Health {
 
 /// A priority and which of its hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PriorityShare {
+pub struct PriorityShare {
     /// Position among the priorities.
-    pub(super) priority: usize,
+    pub priority: usize,
     /// Which hosts.
-    pub(super) health: Health,
+    pub health: Health,
 }
 
 /// How 100 requests are shared out.
 #[derive(Debug)]
-pub(super) struct PriorityLoad(Vec<(u32, PriorityShare)>);
+pub struct PriorityLoad(Vec<(u32, PriorityShare)>);
 
 impl PriorityLoad {
     /// From the priorities in order, the factor in percent and the threshold in percent.
-    pub(super) fn new(priorities: &[Availability], overprovisioning: u32, panic_threshold: u8) -> Self {
+    pub fn new(priorities: &[Availability], overprovisioning: u32, panic_threshold: u8) -> Self {
         let available = |hosts: usize, total: usize| percent(hosts, total, overprovisioning);
         let sum: u32 = priorities
             .iter()
@@ -93,8 +95,13 @@ impl PriorityLoad {
         Self(shares)
     }
 
+    /// The shares, which add up to 100; empty where no host may be used.
+    pub fn shares(&self) -> &[(u32, PriorityShare)] {
+        &self.0
+    }
+
     /// The share that `ticket` (0..100) falls on; `None` where no host may be used.
-    pub(super) fn choose(&self, ticket: u32) -> Option<PriorityShare> {
+    pub fn choose(&self, ticket: u32) -> Option<PriorityShare> {
         if let [(_, only)] = self.0.as_slice() {
             return Some(*only);
         }
@@ -107,6 +114,13 @@ impl PriorityLoad {
         }
         None
     }
+}
+
+/// A locality's weight, scaled down by the share of its hosts that are usable (Envoy: `effectiveLocalityWeight`), in parts
+/// of 100 so that scaling keeps its precision. A locality without a weight gets nothing.
+pub fn effective_weight(weight: Option<u32>, usable: usize, total: usize, overprovisioning: u32) -> u64 {
+    let Some(weight) = weight.filter(|_| total > 0) else { return 0 };
+    u64::from(weight) * u64::from(percent(usable, total, overprovisioning))
 }
 
 /// `hosts` of `total` in percent, times `factor` percent, at most 100.
