@@ -2,7 +2,7 @@
 //!
 //! `node` is the one task that owns every workload's state and tells the proxy and the kernel what to do; `config` and
 //! `watch` feed it from node.yaml, `last_good` keeps what it was told for the next start, `admin` answers questions about it,
-//! `cli` asks them; `pod_admin` answers inside each pod what Istio's tools ask of a sidecar.
+//! `cli` asks them; `takeover` hands everything to the agent that comes next; `pod_admin` answers inside each pod what Istio's tools ask of a sidecar.
 
 pub mod admin;
 pub mod cli;
@@ -13,3 +13,5 @@ pub mod node;
 pub mod watch;
 
 mod pod_admin;
+mod run_file;
+mod takeover;

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 /// Held for as long as the agent runs.
 #[derive(Debug)]
-pub struct NodeLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct NodeLock(File);
 
 /// Why the lock was not had.
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +50,27 @@ impl NodeLock {
             file.read_to_string(&mut pid).map_err(failed)?;
             return Err(LockError::Held { node: node.to_owned(), pid });
         }
-        file.set_len(0).map_err(failed)?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        sign(&mut file).map_err(failed)?;
         Ok(Self(file))
     }
+
+    /// For the agent that takes over.
+    pub fn share(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// Takes it from the agent that held it: the same open file, which stays locked until both have closed it.
+    pub fn inherit(mut file: File) -> std::io::Result<Self> {
+        sign(&mut file)?;
+        Ok(Self(file))
+    }
+}
+
+/// Says who holds it.
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
 }
 
 #[cfg(test)]

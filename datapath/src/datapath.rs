@@ -96,6 +96,7 @@ impl Datapath {
         let addresses = PodAddresses::parse(&spec.name, &spec.addresses)?;
         let cgroup = spec.open_cgroup()?;
         spec.check_netns()?;
+        spec.check_addresses()?;
 
         let pins = self.pins.workload(&spec.name);
         let adopted = self.adoptable(&pins, &cgroup, &spec.netns);

@@ -127,6 +127,16 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// Nothing that arrives for the workload would ever be steered.
+    #[error("workload {workload}: {address} belongs to no interface in network namespace {path}")]
+    ForeignAddress {
+        /// Whose.
+        workload: String,
+        /// Which.
+        address: std::net::IpAddr,
+        /// Where.
+        path: PathBuf,
+    },
     /// A workload needs one address at least, and one a family at most.
     #[error("workload {workload}: {}", match .family {
         Some(family) => format!("more than one {family} address"),

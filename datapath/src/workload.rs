@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,6 +125,18 @@ impl WorkloadSpec {
 
     pub(crate) fn cgroup_error(&self, source: std::io::Error) -> Error {
         Error::Cgroup { workload: self.name.clone(), path: self.cgroup.clone(), source }
+    }
+
+    /// Refuses an address that the namespace cannot bind: a mistake, or not there yet.
+    pub(crate) fn check_addresses(&self) -> Result<(), Error> {
+        for address in &self.addresses {
+            let bound = self.netns.run(|| UdpSocket::bind((*address, 0)))?;
+            if bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
+                let (workload, path) = (self.name.clone(), self.netns.path().to_owned());
+                return Err(Error::ForeignAddress { workload, address: *address, path });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a namespace that was deleted, and the host's.

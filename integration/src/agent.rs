@@ -173,6 +173,8 @@ pub struct KernelCounters {
     pub blocked: u64,
     /// Connects refused because the proxy was not there.
     pub failed_fast: u64,
+    /// Connects let past a proxy that was not there.
+    pub failed_open: u64,
     /// Arrivals left to the application.
     pub inbound_direct: u64,
     /// Arrivals steered to the proxy.
@@ -260,6 +262,34 @@ impl Agent {
         let status = process.wait_for_end(Duration::from_secs(20))?;
         ensure!(status.success(), "the agent ended with {status}:\n{}", process.log_tail());
         Ok(())
+    }
+
+    /// Starts another agent in its place, and waits until it has taken over. Returns the old one, which sees its
+    /// connections off.
+    pub fn take_over(&mut self) -> Result<Process> {
+        const TAKEN: &str = "another agent has taken over";
+        let old = self.process.take().context("the agent does not run")?;
+        let takeovers = old.log().matches(TAKEN).count();
+        let mut command = self.command()?;
+        command.arg("--takeover");
+        let new = Process::spawn("agent", &self.dir, &mut command)?;
+        let new = new.ready_when(|new| Ok(new.log().matches(TAKEN).count() > takeovers))?;
+        self.process = Some(new.ready_when(|_| Ok(self.status()?.ready))?);
+        Ok(old)
+    }
+
+    /// `orlop enrol --wait`, with what it says where it fails.
+    pub fn wait_enrolled(&self, workload: &str, seconds: u32) -> Result<Result<(), String>> {
+        let mut command = Command::new(workspace_binary("orlop")?);
+        command.args(["enrol", "--wait", workload, "--timeout", &seconds.to_string()]);
+        let output = command.arg("--socket").arg(self.socket()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(if output.status.success() { Ok(()) } else { Err(said) })
+    }
+
+    /// The process id of the agent that runs.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the agent does not run")?.id())
     }
 
     /// The file that it watches.

@@ -61,26 +61,47 @@ impl ConnectionContext {
     }
 }
 
-/// Tells the connections of a pod to finish: answer what was asked, take nothing new. Cloned into each of them.
+/// How far a pod is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Not at all.
+    Serving,
+    /// Another process accepts in this one's place: what comes on open connections is answered, and their clients are told
+    /// to go on with a new one (`Connection: close`, GOAWAY).
+    Parting,
+    /// What was asked is answered, nothing new is taken.
+    Leaving,
+}
+
+/// Tells the connections of a pod to finish. Cloned into each of them.
 #[derive(Debug, Clone)]
-pub(crate) struct Drain(watch::Receiver<bool>);
+pub(crate) struct Drain(watch::Receiver<Phase>);
 
 impl Drain {
     /// A drain that has not started, and what starts it.
-    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
-        let (start, drain) = watch::channel(false);
+    pub(crate) fn new() -> (watch::Sender<Phase>, Self) {
+        let (start, drain) = watch::channel(Phase::Serving);
         (start, Self(drain))
     }
 
-    /// Whether it has started.
+    /// Whether clients are to be told to go elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > Phase::Serving
     }
 
-    /// Returns once it has started.
+    /// Returns once clients are to be told to go elsewhere.
     pub(crate) async fn started(&self) {
+        self.reached(Phase::Parting).await;
+    }
+
+    /// Returns once connections that idle are to be closed.
+    pub(crate) async fn leaving(&self) {
+        self.reached(Phase::Leaving).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
         // An error says that the owner is gone, which ends everything as well.
         let mut drain = self.0.clone();
-        let _ended = drain.wait_for(|draining| *draining).await;
+        let _ended = drain.wait_for(|now| *now >= phase).await;
     }
 }

@@ -159,15 +159,43 @@ impl Proxy {
         network: PodNetwork,
         plan: Arc<ProxyPlan>,
     ) -> Result<PodListeners, ProxyError> {
+        let listeners = open_listeners(name, &network)?;
+        self.carry(name, network, plan, listeners.clone(), true)?;
+        Ok(listeners)
+    }
+
+    /// Takes the pod on from another process, whose listeners these are too. Nothing is accepted before the first
+    /// [`update`](Self::update): until then the other process serves.
+    pub fn inherit(
+        &self,
+        name: &str,
+        network: PodNetwork,
+        listeners: PodListeners,
+    ) -> Result<(), ProxyError> {
+        self.carry(name, network, Arc::default(), listeners, false)
+    }
+
+    fn carry(
+        &self,
+        name: &str,
+        network: PodNetwork,
+        plan: Arc<ProxyPlan>,
+        listeners: PodListeners,
+        accepting: bool,
+    ) -> Result<(), ProxyError> {
         let mut pods = self.pods();
         if pods.contains_key(name) {
             return Err(ProxyError::AlreadyEnrolled { pod: name.to_owned() });
         }
-        let listeners = open_listeners(name, &network)?;
         let acceptor = self.next_acceptor.fetch_add(1, Relaxed);
-        let handle = self.workers.enrol(name, network.netns, plan, listeners.clone(), acceptor);
+        let handle = self.workers.enrol(name, network.netns, plan, listeners, acceptor, accepting);
         pods.insert(name.to_owned(), handle);
-        Ok(listeners)
+        Ok(())
+    }
+
+    /// What the pod's proxy listens on, for a process that takes over; `None` when it is not enrolled.
+    pub fn listeners(&self, name: &str) -> Option<PodListeners> {
+        Some(self.pods().get(name)?.listeners().clone())
     }
 
     /// Replaces the pod's plan. Requests that begin from now on are served by it; TCP connections keep what they have.
@@ -178,7 +206,7 @@ impl Proxy {
         plan: Arc<ProxyPlan>,
         changed: &Arc<[Arc<str>]>,
     ) -> Result<(), ProxyError> {
-        match self.pods().get(name) {
+        match self.pods().get_mut(name) {
             Some(pod) => {
                 pod.update(plan, changed);
                 Ok(())
@@ -220,6 +248,16 @@ impl Proxy {
         let draining: Vec<_> = pods.into_iter().map(|(_, pod)| pod.release(deadline)).collect();
         for drained in draining {
             drained.await;
+        }
+    }
+
+    /// Ends beside a process that accepts from the same listeners by now: for `parting`, clients are told to go on with
+    /// new connections, and what they ask meanwhile is answered; then the rest has until `deadline`.
+    pub async fn hand_over(self, parting: Duration, deadline: Duration) {
+        let pods: Vec<_> = self.pods().drain().collect();
+        let leaving: Vec<_> = pods.into_iter().map(|(_, pod)| pod.hand_over(parting, deadline)).collect();
+        for left in leaving {
+            left.await;
         }
     }
 

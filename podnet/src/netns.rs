@@ -122,6 +122,16 @@ impl Drop for Return<'_> {
 }
 
 impl NetNsId {
+    /// Device and inode.
+    pub fn parts(self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+
+    /// From device and inode, as another process names it.
+    pub fn from_parts((dev, ino): (u64, u64)) -> Self {
+        Self { dev, ino }
+    }
+
     fn of(file: &File) -> std::io::Result<Self> {
         let meta = file.metadata()?;
         Ok(Self { dev: meta.dev(), ino: meta.ino() })

@@ -5,13 +5,15 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
+
+use crate::run_file::RunFile;
 
 /// Under it, each node's agent has a folder of its own.
 pub const RUN_DIR: &str = "/run/orlop";
@@ -28,6 +30,11 @@ pub enum Request {
     Status {
         /// Machine-readable.
         json: bool,
+    },
+    /// Whether a workload is carried; looks at it at once instead of with the next tick.
+    Enrolled {
+        /// NAME or NAMESPACE/NAME.
+        workload: String,
     },
     /// The path of one connection.
     Explain {
@@ -63,20 +70,17 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
-    path: PathBuf,
+    _file: RunFile,
 }
 
 impl AdminSocket {
     /// Opens `run_dir/admin.sock` for root alone. The caller holds the node's lock, so a file that is there is stale.
     pub fn open(run_dir: &Path) -> io::Result<Self> {
         let path = run_dir.join(SOCKET);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        RunFile::clear(&path)?;
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, _file: RunFile::made(path)? })
     }
 
     /// Answers until the node task is gone.
@@ -92,13 +96,6 @@ impl AdminSocket {
                 }
             }
         }
-    }
-}
-
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -13,12 +13,13 @@ use crate::admin::{AdminSocket, RUN_DIR};
 use crate::config::{self, NodeConfig};
 use crate::lock::NodeLock;
 use crate::node::Node;
+use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 
 /// Questions that may wait for the node task.
 const QUESTIONS: usize = 16;
 
-pub(super) fn run(path: &Path) -> ExitCode {
+pub(super) fn run(path: &Path, takeover: bool) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("ORLOP_LOG").unwrap_or_else(|_| "info".into()),
@@ -32,7 +33,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(path, config) {
+    match serve(path, config, takeover) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("orlop: {error:#}");
@@ -41,27 +42,46 @@ pub(super) fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(path: &Path, config: NodeConfig) -> anyhow::Result<()> {
+fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!(
             "`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo"
         );
     }
     let run_dir = Path::new(RUN_DIR).join(config.node.name.as_str());
-    let _lock = NodeLock::take(&run_dir, config.node.name.as_str())?;
+    let inherited = if takeover {
+        Inheritance::take(&run_dir).context("the agent that runs did not hand over")?
+    } else {
+        None
+    };
+    let (lock, inheritance) = match inherited {
+        Some((inheritance, lock)) => (NodeLock::inherit(lock)?, Some(inheritance)),
+        None => (NodeLock::take(&run_dir, config.node.name.as_str())?, None),
+    };
     // Control is one thread; the proxy brings threads of its own for traffic.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let watch = ConfigWatch::start(path).with_context(|| format!("cannot watch {}", path.display()))?;
         let socket = AdminSocket::open(&run_dir)
             .with_context(|| format!("cannot open the admin socket in {}", run_dir.display()))?;
+        let door = Door::open(&run_dir)
+            .with_context(|| format!("cannot open the takeover socket in {}", run_dir.display()))?;
         let (asked, questions) = mpsc::channel(QUESTIONS);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut node = Node::start(config).await?;
+        let mut node = Node::start(config, inheritance).await?;
         let admin = tokio::task::spawn_local(socket.serve(asked));
         tokio::select! {
-            () = node.run(watch, questions) => {}
+            () = node.run(watch, questions, &door, &lock) => {
+                info!("another agent has taken over");
+                admin.abort();
+                drop(door);
+                tokio::select! {
+                    () = node.part() => {}
+                    _ = terminate.recv() => info!("asked to stop (SIGTERM), open connections are cut"),
+                }
+                return anyhow::Ok(());
+            }
             _ = terminate.recv() => info!("asked to stop (SIGTERM)"),
             _ = interrupt.recv() => info!("asked to stop (SIGINT)"),
         }

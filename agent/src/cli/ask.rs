@@ -23,22 +23,28 @@ pub(super) fn explain(
 }
 
 fn ask(question: &Question, request: &Request) -> anyhow::Result<ExitCode> {
-    let path = match &question.socket {
-        Some(path) => path.clone(),
-        None => only_socket(Path::new(RUN_DIR))?,
-    };
-    let mut stream = UnixStream::connect(&path)
-        .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", path.display()))?;
+    match once(&socket(question.socket.clone())?, request)? {
+        Answer::Done(text) => println!("{text}"),
+        Answer::Refused(reason) => bail!(reason),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the agent answers: as given, or the only one there is.
+pub(super) fn socket(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    given.map_or_else(|| only_socket(Path::new(RUN_DIR)), Ok)
+}
+
+/// One question to the agent at `socket`.
+pub(super) fn once(socket: &Path, request: &Request) -> anyhow::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)
+        .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", socket.display()))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     let mut reply = String::new();
     BufReader::new(stream).read_line(&mut reply)?;
-    match serde_json::from_str(&reply).context("the agent's answer was cut short")? {
-        Answer::Done(text) => println!("{text}"),
-        Answer::Refused(reason) => bail!(reason),
-    }
-    Ok(ExitCode::SUCCESS)
+    serde_json::from_str(&reply).context("the agent's answer was cut short")
 }
 
 /// The socket of the only agent of this machine.

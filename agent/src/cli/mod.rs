@@ -3,9 +3,11 @@
 mod agent;
 mod ask;
 mod check;
+mod enrol;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +26,24 @@ enum Command {
         /// The node's file; watched for workloads that come and go.
         #[arg(long)]
         config: PathBuf,
+        /// Take the place of the agent that runs for the node, if one does: it hands its connections' queues over, and ends
+        /// with the last connection that it has.
+        #[arg(long)]
+        takeover: bool,
+    },
+    /// Whether a workload is carried: datapath and configuration in force. For hooks that start a pod.
+    Enrol {
+        /// NAME or NAMESPACE/NAME, as node.yaml names it or is about to.
+        workload: String,
+        /// Come back when it is.
+        #[arg(long)]
+        wait: bool,
+        /// For how long at most, in seconds.
+        #[arg(long, default_value_t = 30, requires = "wait")]
+        timeout: u64,
+        /// The agent's socket; found by itself where one agent runs.
+        #[arg(long)]
+        socket: Option<PathBuf>,
     },
     /// What the running agent does: control plane, workloads, counters, refusals.
     Status(Question),
@@ -59,7 +79,10 @@ impl Cli {
     /// Runs the command. Exit code 0: done; 1: it failed, the reason is on stderr; 2: the arguments or node.yaml are wrong.
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
-            Command::Agent { config } => return agent::run(&config),
+            Command::Agent { config, takeover } => return agent::run(&config, takeover),
+            Command::Enrol { workload, wait, timeout, socket } => {
+                enrol::run(&workload, wait.then(|| Duration::from_secs(timeout)), socket)
+            }
             Command::Status(question) => ask::status(&question),
             Command::Explain { workload, destination, question } => {
                 ask::explain(workload, destination, &question)

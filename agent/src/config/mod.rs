@@ -93,8 +93,12 @@ impl TryFrom<String> for NodeName {
 
 /// The shared proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Proxy {
+    /// Whether connections that need the proxy go past it while it is away, instead of being refused. What the mesh would
+    /// have done for them is not done.
+    #[serde(default)]
+    pub fail_open: bool,
     /// Threads that carry traffic; one per core when absent.
     pub workers: Option<NonZeroUsize>,
 }
@@ -209,6 +213,8 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
     /// By what the control plane knows it; nothing, on istiod's plaintext port.
     pub credentials: Option<Credentials>,
+    /// Instead of [`Proxy::fail_open`], for this one.
+    pub fail_open: Option<bool>,
 }
 
 impl Workload {
@@ -232,6 +238,7 @@ struct RawWorkload {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     credentials: Option<Credentials>,
+    fail_open: Option<bool>,
 }
 
 fn default_name() -> String {
@@ -255,9 +262,19 @@ impl TryFrom<RawWorkload> for Workload {
         if let Some(address) = raw.addresses.iter().find(|a| a.is_loopback() || a.is_unspecified()) {
             return Err(format!("addresses: {address} cannot be a pod's address"));
         }
-        let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels, credentials } =
-            raw;
-        Ok(Self { name, namespace, service_account, netns, cgroup, addresses, labels, credentials })
+        let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels, .. } = raw;
+        let (credentials, fail_open) = (raw.credentials, raw.fail_open);
+        Ok(Self {
+            name,
+            namespace,
+            service_account,
+            netns,
+            cgroup,
+            addresses,
+            labels,
+            credentials,
+            fail_open,
+        })
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn explain(node: &Node, name: &str, destination: &str, json: bool) ->
 }
 
 /// By NAMESPACE/NAME, or by NAME where only one namespace has it.
-fn find<'a>(node: &'a Node, name: &str) -> Result<&'a Workload, String> {
+pub(super) fn find<'a>(node: &'a Node, name: &str) -> Result<&'a Workload, String> {
     let found: Vec<_> =
         node.workloads.iter().filter(|(id, _)| id.name == name || id.to_string() == name).collect();
     match found.as_slice() {

@@ -6,6 +6,7 @@
 
 mod accepted;
 mod explain;
+mod hand_over;
 mod pod_view;
 mod report;
 mod work;
@@ -27,7 +28,9 @@ use tracing::{error, info, warn};
 use crate::admin::{Answer, Asked, Request};
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
 use crate::last_good::LastGood;
+use crate::lock::NodeLock;
 use crate::pod_admin::{self, PodAdmins};
+use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 use workload::{Incoming, Workload};
 
@@ -59,6 +62,10 @@ pub(crate) struct Parts {
     pub(crate) last_good: LastGood,
     /// When HTTP goes through the proxy.
     pub(crate) l7: L7Modes,
+    /// Whether connections that need the proxy go directly while it is away, unless a workload says otherwise.
+    pub(crate) fail_open: bool,
+    /// What the agent of before has handed over, until it has been told to go.
+    pub(crate) inheritance: Option<Inheritance>,
     pub(crate) deliver: mpsc::Sender<Incoming>,
     pub(crate) pod_admins: PodAdmins,
     /// Tells the deliveries of a workload from those of its predecessor under the same name.
@@ -66,8 +73,8 @@ pub(crate) struct Parts {
 }
 
 impl Node {
-    /// Probes the kernel, starts the proxy, and enrols the workloads of `config`.
-    pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
+    /// Probes the kernel, starts the proxy, and enrols the workloads of `config`, with what another agent has handed over.
+    pub(crate) async fn start(config: NodeConfig, inheritance: Option<Inheritance>) -> anyhow::Result<Self> {
         let node = config.node.clone();
         let datapath = Datapath::open(DatapathConfig {
             drain_time: Duration::from_secs(node.drain_time_seconds.into()),
@@ -103,6 +110,8 @@ impl Node {
             interner: Interner::new(),
             last_good,
             l7: config.l7.0.clone(),
+            fail_open: config.proxy.fail_open,
+            inheritance,
             deliver,
             pod_admins,
             enrolments: 0,
@@ -123,22 +132,30 @@ impl Node {
         Ok(this)
     }
 
-    /// Serves until cancelled.
-    pub async fn run(&mut self, mut watch: ConfigWatch, mut questions: mpsc::Receiver<Asked>) {
+    /// Serves until cancelled, or until another agent has taken over.
+    pub(crate) async fn run(
+        &mut self,
+        mut watch: ConfigWatch,
+        mut questions: mpsc::Receiver<Asked>,
+        door: &Door,
+        lock: &NodeLock,
+    ) {
         let mut presence = tokio::time::interval(PRESENCE);
         loop {
             tokio::select! {
                 changed = watch.next() => self.config_changed(changed).await,
                 Some(incoming) = self.deliveries.recv() => self.delivered(incoming),
                 Some(asked) = questions.recv() => {
-                    let answer = self.answer(&asked.request);
+                    let answer = self.answer(&asked.request).await;
                     // The asker may have gone.
                     let _ = asked.reply.send(answer);
                 }
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
+                asked = door.asked() => if self.hand_over(asked, lock).await { return },
                 _ = presence.tick() => {
                     self.look_after().await;
                     self.close_drained();
+                    self.finish_takeover();
                     self.save_if_due().await;
                 }
             }
@@ -208,6 +225,20 @@ impl Node {
         info!(workloads = self.workloads.len(), "node.yaml is in force");
     }
 
+    /// Looks at the workload now, and says whether it is carried.
+    async fn enrolled(&mut self, name: &str) -> Answer {
+        let id = match explain::find(self, name) {
+            Ok(workload) => workload.spec.id(),
+            Err(reason) => return Answer::Refused(reason),
+        };
+        let Some(workload) = self.workloads.get_mut(&id) else { return Answer::Refused(String::new()) };
+        workload.look_after(&mut self.parts).await;
+        match workload.not_carried() {
+            None => Answer::Done(format!("{id} is carried")),
+            Some(reason) => Answer::Refused(reason),
+        }
+    }
+
     fn delivered(&mut self, incoming: Incoming) {
         if let Some(workload) = self.workloads.get_mut(&incoming.workload) {
             workload.delivered(incoming, &mut self.parts);
@@ -239,8 +270,9 @@ impl Node {
         }
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    async fn answer(&mut self, request: &Request) -> Answer {
         match request {
+            Request::Enrolled { workload } => self.enrolled(workload).await,
             Request::Status { json } => report::status(self, *json),
             Request::Explain { workload, destination, json } => {
                 explain::explain(self, workload, destination, *json)

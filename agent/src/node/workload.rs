@@ -69,6 +69,10 @@ impl Enrolled {
         self.status.borrow().clone()
     }
 
+    pub(crate) fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
     pub(crate) fn enrolment(&self) -> u64 {
         self.enrolment
     }
@@ -107,6 +111,18 @@ impl Workload {
         match &self.stage {
             Stage::Waiting(_) => false,
             Stage::Enrolled(e) => e.apply_error.is_none() && e.plans.ready(),
+        }
+    }
+
+    /// Why its connections are not captured yet; `None` when they are.
+    pub(crate) fn not_carried(&self) -> Option<String> {
+        match &self.stage {
+            Stage::Waiting(reason) => Some(reason.clone()),
+            Stage::Enrolled(e) if e.plans.ready() => e.apply_error.clone(),
+            Stage::Enrolled(e) => Some(match e.xds().last_error {
+                Some(error) => format!("no complete configuration has come yet: {error}"),
+                None => "no complete configuration has come yet".to_owned(),
+            }),
         }
     }
 
@@ -151,8 +167,16 @@ impl Workload {
             self.spec.cgroup.display()
         );
         let network = PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
-        let listeners = parts.proxy.enrol(&key, network, Arc::new(ProxyPlan::default()))?;
-        if let Err(error) = self.attach(&key, &netns, &listeners, &mut parts.datapath).await {
+        let inherited = parts.inheritance.as_mut().and_then(|from| from.listeners(&key, netns.id()));
+        let listeners = match inherited {
+            Some(listeners) => {
+                parts.proxy.inherit(&key, network, listeners.clone())?;
+                listeners
+            }
+            None => parts.proxy.enrol(&key, network, Arc::new(ProxyPlan::default()))?,
+        };
+        let fail_open = self.spec.fail_open.unwrap_or(parts.fail_open);
+        if let Err(error) = self.attach(&key, &netns, &listeners, fail_open, &mut parts.datapath).await {
             drop(parts.proxy.release(&key, DRAIN)?);
             return Err(error.into());
         }
@@ -213,6 +237,7 @@ impl Workload {
         key: &str,
         netns: &Arc<NetNs>,
         listeners: &PodListeners,
+        fail_open: bool,
         datapath: &mut Datapath,
     ) -> Result<(), orlop_datapath::Error> {
         let spec = WorkloadSpec {
@@ -220,7 +245,7 @@ impl Workload {
             netns: Arc::clone(netns),
             cgroup: self.spec.cgroup.clone(),
             addresses: self.spec.addresses.clone(),
-            fail_open: false,
+            fail_open,
         };
         datapath.enrol(spec).await?;
         let given = [
@@ -286,6 +311,14 @@ impl Workload {
         enrolled.put_in_force(&key, &id, &changes, work, parts);
         if !changes.is_empty() {
             parts.last_good.changed();
+        }
+    }
+
+    /// Leaves it to another agent, with everything that is in the kernel.
+    pub(crate) async fn part(self) {
+        if let Stage::Enrolled(enrolled) = self.stage {
+            enrolled.forward.abort();
+            enrolled.admin.close().await;
         }
     }
 

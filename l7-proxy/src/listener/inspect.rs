@@ -137,7 +137,7 @@ async fn read_more(stream: &TcpStream, bytes: &mut BytesMut, drain: &Drain) -> R
             *bytes = BytesMut::new();
             tokio::select! {
                 readable = stream.readable() => readable.map_err(|_| Uninspected::Closed)?,
-                () = drain.started() => return Err(Uninspected::Closed),
+                () = drain.leaving() => return Err(Uninspected::Closed),
             }
         } else {
             stream.readable().await.map_err(|_| Uninspected::Closed)?;

@@ -25,7 +25,7 @@ use crate::proxy::{PodListeners, ProxyConfig, ProxyError};
 use crate::stats::{PodCounters, PodStats};
 use crate::tcp::BufferPool;
 
-use self::pod_task::{Mail, PodTask};
+use self::pod_task::{Farewell, Mail, PodTask};
 
 /// The traffic threads. Dropping them ends the threads, and whatever connections they still have.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub(crate) struct PodHandle {
     listeners: PodListeners,
     /// The worker that accepts.
     acceptor: usize,
+    /// It does.
+    accepting: bool,
 }
 
 impl Workers {
@@ -88,7 +90,8 @@ impl Workers {
         Ok(Self { threads, mark: config.mark, loads })
     }
 
-    /// Makes every worker carry the pod; the one at `acceptor` (modulo their number) accepts.
+    /// Makes every worker carry the pod; the one at `acceptor` (modulo their number) accepts, at once or with the first
+    /// [`PodHandle::update`].
     pub(crate) fn enrol(
         &self,
         name: &str,
@@ -96,6 +99,7 @@ impl Workers {
         plan: Arc<ProxyPlan>,
         listeners: PodListeners,
         acceptor: usize,
+        accepting: bool,
     ) -> PodHandle {
         let acceptor = acceptor.checked_rem(self.threads.len()).unwrap_or_default();
         let (mailboxes, mails): (Vec<_>, Vec<_>) =
@@ -110,10 +114,10 @@ impl Workers {
             loads: Arc::clone(&self.loads),
         });
         for (worker, (thread, mail)) in self.threads.iter().zip(mails).enumerate() {
-            let listeners = (worker == acceptor).then(|| listeners.clone());
+            let listeners = (accepting && worker == acceptor).then(|| listeners.clone());
             thread.enrol(Enrolment { pod: Arc::clone(&pod), worker, listeners, mail });
         }
-        PodHandle { pod, listeners, acceptor }
+        PodHandle { pod, listeners, acceptor, accepting }
     }
 }
 
@@ -185,11 +189,22 @@ impl PodShared {
 
 impl PodHandle {
     /// Replaces the plan, and lets the workers bring up to date what they have of the `changed` clusters.
-    pub(crate) fn update(&self, plan: Arc<ProxyPlan>, changed: &Arc<[Arc<str>]>) {
+    pub(crate) fn update(&mut self, plan: Arc<ProxyPlan>, changed: &Arc<[Arc<str>]>) {
         self.pod.plan.store(plan);
+        if !std::mem::replace(&mut self.accepting, true)
+            && let Some(mailbox) = self.pod.mailboxes.get(self.acceptor)
+        {
+            // A closed mailbox is of a task that has finished.
+            let _sent = mailbox.send(Mail::Accept(self.listeners.clone()));
+        }
         if !changed.is_empty() {
             self.tell(|| Mail::PlanChanged(Arc::clone(changed)));
         }
+    }
+
+    /// What it listens on.
+    pub(crate) fn listeners(&self) -> &PodListeners {
+        &self.listeners
     }
 
     /// Adds what all workers counted.
@@ -202,11 +217,20 @@ impl PodHandle {
     /// Closes the listeners and starts the drain. The future ends when every worker has finished.
     pub(crate) fn release(self, deadline: Duration) -> impl Future<Output = ()> + use<> {
         self.close_listeners();
+        self.see_off(Duration::ZERO, deadline)
+    }
+
+    /// Leaves the listeners to whoever has them too, and sees the connections off.
+    pub(crate) fn hand_over(self, parting: Duration, deadline: Duration) -> impl Future<Output = ()> + use<> {
+        self.see_off(parting, deadline)
+    }
+
+    fn see_off(self, parting: Duration, deadline: Duration) -> impl Future<Output = ()> + use<> {
         let mut finished = Vec::new();
         self.tell(|| {
             let (done, drained) = oneshot::channel();
             finished.push(drained);
-            Mail::Drain { deadline, done }
+            Mail::Drain(Farewell { parting, deadline, done })
         });
         async move {
             for drained in finished {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 
 use crate::dialer::Dialer;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
-use crate::pod::{Drain, PodContext};
+use crate::pod::{Drain, Phase, PodContext};
 use crate::proxy::PodListeners;
 use crate::upstream::Upstreams;
 
@@ -33,13 +33,21 @@ pub(super) enum Mail {
     Connection(Accepted<std::net::TcpStream>),
     /// There is a new plan, in which these clusters are not what they were.
     PlanChanged(Arc<[Arc<str>]>),
-    /// Finish: open connections have until `deadline`.
-    Drain {
-        /// From now on.
-        deadline: Duration,
-        /// Told when the last connection has ended.
-        done: oneshot::Sender<()>,
-    },
+    /// Accept from these.
+    Accept(PodListeners),
+    /// Finish.
+    Drain(Farewell),
+}
+
+/// How a pod's connections are seen off.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// For so long, clients are told to go on elsewhere, and what they ask meanwhile is answered.
+    pub(super) parting: Duration,
+    /// After it, open connections have so long to end.
+    pub(super) deadline: Duration,
+    /// Told when the last connection has ended.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// The state of the task. Survives a panic of one of its steps.
@@ -47,7 +55,7 @@ pub(super) struct PodTask {
     shared: Arc<PodShared>,
     worker: usize,
     pod: Rc<PodContext>,
-    start_drain: watch::Sender<bool>,
+    start_drain: watch::Sender<Phase>,
     acceptors: Vec<Acceptor>,
     mail: mpsc::UnboundedReceiver<Mail>,
     connections: JoinSet<()>,
@@ -68,13 +76,7 @@ impl PodTask {
         let Enrolment { pod: shared, worker, listeners, mail } = enrolment;
         let counters = shared.counters.get(worker).cloned().unwrap_or_default();
         let (start_drain, drain) = Drain::new();
-        let acceptors = listeners.iter().flat_map(PodListeners::iter);
-        let acceptors = acceptors.filter_map(|(direction, listener)| {
-            Acceptor::new(listener, direction)
-                .inspect_err(|error| tracing::error!(pod = %shared.name, ?direction, %error, "cannot accept"))
-                .ok()
-        });
-        let acceptors = acceptors.collect();
+        let acceptors = listeners.iter().flat_map(|listeners| accept_from(&shared.name, listeners)).collect();
         let pod = Rc::new(PodContext {
             name: Arc::clone(&shared.name),
             plan: Arc::clone(&shared.plan),
@@ -91,21 +93,21 @@ impl PodTask {
 
     /// Carries the pod until it is released and drained. A panic is counted, said, and survived.
     pub(super) async fn run(mut self) {
-        let mut draining: Option<(Duration, oneshot::Sender<()>)> = None;
+        let mut draining: Option<Farewell> = None;
         while draining.is_none() {
             match AssertUnwindSafe(self.step()).catch_unwind().await {
                 Ok(release) => draining = release,
                 Err(_panic) => self.panicked("the pod's task"),
             }
         }
-        let Some((deadline, done)) = draining else { return };
-        self.drain(Instant::now() + deadline).await;
+        let Some(Farewell { parting, deadline, done }) = draining else { return };
+        self.drain(parting, deadline).await;
         // Nobody may be waiting any more.
         let _told = done.send(());
     }
 
     /// Waits for one event and handles it. `Some` is the order to drain.
-    async fn step(&mut self) -> Option<(Duration, oneshot::Sender<()>)> {
+    async fn step(&mut self) -> Option<Farewell> {
         let event = std::future::poll_fn(|cx| self.poll_event(cx)).await;
         match event {
             Event::Accepted(Ok(accepted)) => self.spread(accepted),
@@ -116,9 +118,15 @@ impl PodTask {
             Event::Mail(Some(Mail::PlanChanged(clusters))) => {
                 self.pod.upstreams.update(&self.pod.plan(), &clusters);
             }
-            Event::Mail(Some(Mail::Drain { deadline, done })) => return Some((deadline, done)),
+            Event::Mail(Some(Mail::Accept(listeners))) => {
+                self.acceptors = accept_from(&self.shared.name, &listeners).collect();
+            }
+            Event::Mail(Some(Mail::Drain(farewell))) => return Some(farewell),
             // The control side dropped the pod without a word: the proxy is gone.
-            Event::Mail(None) => return Some((Duration::ZERO, oneshot::channel().0)),
+            Event::Mail(None) => {
+                let (parting, deadline) = (Duration::ZERO, Duration::ZERO);
+                return Some(Farewell { parting, deadline, done: oneshot::channel().0 });
+            }
         }
         None
     }
@@ -200,10 +208,22 @@ impl PodTask {
         tracing::error!(pod = %self.pod.name, worker = self.worker, "{what} panicked; this is a bug of the proxy");
     }
 
-    /// Lets the connections finish until `deadline`, then cuts the rest.
-    async fn drain(mut self, deadline: Instant) {
+    /// Lets the connections finish, then cuts the rest.
+    async fn drain(mut self, parting: Duration, deadline: Duration) {
         self.acceptors.clear();
-        self.start_drain.send_replace(true);
+        if !parting.is_zero() {
+            self.start_drain.send_replace(Phase::Parting);
+            self.see_off(Instant::now() + parting).await;
+        }
+        self.start_drain.send_replace(Phase::Leaving);
+        if !self.see_off(Instant::now() + deadline).await {
+            tracing::warn!(pod = %self.pod.name, open = self.connections.len(), "drain deadline, connections are cut");
+        }
+        self.connections.shutdown().await;
+    }
+
+    /// Whether the last connection ended before `deadline`.
+    async fn see_off(&mut self, deadline: Instant) -> bool {
         let in_time = timeout_at(deadline, async {
             while !self.connections.is_empty() || !self.mail.is_empty() {
                 match std::future::poll_fn(|cx| self.poll_event(cx)).await {
@@ -215,11 +235,17 @@ impl PodTask {
                 }
             }
         });
-        if in_time.await.is_err() {
-            tracing::warn!(pod = %self.pod.name, open = self.connections.len(), "drain deadline, connections are cut");
-        }
-        self.connections.shutdown().await;
+        in_time.await.is_ok()
     }
+}
+
+/// Registers the listeners with this worker's runtime.
+fn accept_from<'a>(pod: &'a str, listeners: &'a PodListeners) -> impl Iterator<Item = Acceptor> + use<'a> {
+    listeners.iter().filter_map(move |(direction, listener)| {
+        Acceptor::new(listener, direction)
+            .inspect_err(|error| tracing::error!(%pod, ?direction, %error, "cannot accept"))
+            .ok()
+    })
 }
 
 /// Counts an open connection, for the statistics and for spreading, until it is dropped.

@@ -131,7 +131,14 @@ impl HttpClient {
         let (sender, connected) = self.open.as_mut().context("a connection was just made")?;
         let request = request(&self.call)?;
         let start = Instant::now();
-        let response = sender.send(request).await?;
+        let response = match sender.send(request).await {
+            // A GOAWAY was faster: the request was never sent, and belongs on another connection (RFC 9113, 6.8).
+            Err(error) if reusable && error.is_canceled() => {
+                self.open = None;
+                return Box::pin(self.try_send()).await;
+            }
+            sent => sent?,
+        };
         let (head, body) = response.into_parts();
         let body = body.collect().await.context("response body")?.to_bytes();
         let headers = by_name(&head.headers);
@@ -170,11 +177,11 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
-        Ok(match self {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
             Self::Http1(sender) => sender.send_request(request).await,
             Self::Http2(sender) => sender.send_request(request).await,
-        }?)
+        }
     }
 }
 

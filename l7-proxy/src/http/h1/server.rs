@@ -69,7 +69,7 @@ pub(crate) async fn serve(io: PrefixedStream, manager: &ConnectionManager) {
     })));
     let timer = Rc::new(Timer::default());
     let mut head = RequestHead::default();
-    let mut drained = pin!(manager.pod().drain.started());
+    let mut drained = pin!(manager.pod().drain.leaving());
     loop {
         head.clear();
         let persistence = match receive(&downstream, manager, &timer, &mut head, drained.as_mut()).await {
