@@ -36,6 +36,9 @@ pub(super) struct TypeState {
     outstanding: Option<Outstanding>,
     /// Answers that wait for their time.
     due: Vec<Unanswered>,
+    /// State of the world: names that the server may take for delivered and that are not here. Until it hears that they
+    /// are not wanted, it does not send them again.
+    let_go: BTreeSet<Arc<str>>,
     refusals: Refusals,
     status: TypeStatus,
 }
@@ -55,6 +58,7 @@ impl TypeState {
             pending: Pending::default(),
             outstanding: None,
             due: Vec::new(),
+            let_go: BTreeSet::new(),
             refusals: Refusals::default(),
             status: TypeStatus::default(),
         }
@@ -132,10 +136,12 @@ impl TypeState {
                     |names: Vec<Arc<str>>| -> Vec<_> { names.iter().map(ToString::to_string).collect() };
                 delta::change(self.resource_type, &owned(added), &owned(gone))
             }
-            // A refusal that waits says so on its way.
-            Protocol::StateOfTheWorld if !self.due.is_empty() => self.answer_now(),
-            // The answer that is due names what is wanted; before it, the server has no nonce to expect.
-            Protocol::StateOfTheWorld if self.owes_answer() => Vec::new(),
+            // The answer that is due names what is wanted; before it, the server has no nonce to expect. One that waits
+            // goes out now.
+            Protocol::StateOfTheWorld if self.owes_answer() => {
+                self.let_go.extend(gone);
+                self.answer_now()
+            }
             Protocol::StateOfTheWorld => {
                 vec![self.progress.subscribe(self.resource_type, self.wanted_names())]
             }
@@ -149,6 +155,7 @@ impl TypeState {
         self.awaiting.clear();
         self.pending = Pending::default();
         self.due.clear();
+        self.let_go.clear();
         self.refusals.released();
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.responses.clear();
@@ -199,6 +206,9 @@ impl TypeState {
     fn arrive(&mut self, arrived: Arrived, now: Instant, edits: &mut Vec<(Arc<str>, Option<Held>)>) {
         let Arrived { name, version, body, ttl } = arrived;
         if !self.is_wanted(&name) {
+            if self.protocol == Protocol::StateOfTheWorld {
+                self.let_go.insert(name.into());
+            }
             return;
         }
         let known = self.held.get_key_value(name.as_str());
@@ -392,7 +402,16 @@ impl TypeState {
 
     fn answer_now(&mut self) -> Vec<Request> {
         self.refusals.released();
-        std::mem::take(&mut self.due).into_iter().filter_map(|response| self.answer(response)).collect()
+        let due = std::mem::take(&mut self.due);
+        let mut requests: Vec<_> = due.into_iter().filter_map(|response| self.answer(response)).collect();
+        // The answer to the last response is the one that counts at the server. It did not name what has to come again.
+        if !requests.is_empty() && !self.owes_answer() {
+            let let_go = std::mem::take(&mut self.let_go);
+            if let_go.iter().any(|name| self.is_wanted(name)) {
+                requests.push(self.progress.subscribe(self.resource_type, self.wanted_names()));
+            }
+        }
+        requests
     }
 
     fn answer(&mut self, response: Unanswered) -> Option<Request> {
@@ -408,7 +427,8 @@ impl TypeState {
         (!nonce.is_empty()).then(|| match self.protocol {
             Protocol::Delta => delta::answer(self.resource_type, nonce, rejected),
             Protocol::StateOfTheWorld => {
-                let names = self.wanted_names();
+                let mut names = self.wanted_names();
+                names.retain(|name| !self.let_go.contains(name.as_str()));
                 self.progress.answer(self.resource_type, names, version, nonce, rejected)
             }
         })
