@@ -76,7 +76,8 @@ fn least(pod: &Pod, base: u32, count: u32, choices: u8) -> Option<&'static Backe
         }
         let other = draw(base, count)?;
         let load = load(pod, other);
-        if load * u64::from(best.weight) < fewest * u64::from(other.weight) {
+        // As Envoy has it, the connection that is being made counts.
+        if (load + 1) * u64::from(best.weight) < (fewest + 1) * u64::from(other.weight) {
             (best, fewest) = (other, load);
         }
     }
