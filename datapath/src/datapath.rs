@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use orlop_plan::kernel::KernelPlan;
 use orlop_podnet::NetNs;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::counters::WorkloadCounters;
 use crate::drain::{DEFAULT_DRAIN_TIME, Draining};
@@ -60,7 +61,15 @@ pub struct Datapath {
     workloads: BTreeMap<String, Enrolled>,
     free_indices: VecDeque<u32>,
     drain_time: Duration,
+    next_sweep: Instant,
 }
+
+/// How often connections are looked for that were chosen and never made, at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// Where there are many connections, a thousandth of the time goes into looking.
+const SWEEP_SHARE: u32 = 1000;
+/// In nanoseconds: from the choice to the SYN is one system call, which waits for nothing but memory.
+const UNBORN_AFTER: u64 = 2_000_000_000;
 
 impl Datapath {
     /// Checks the node, and makes a new generation of maps. Nothing that runs is changed yet.
@@ -82,6 +91,7 @@ impl Datapath {
             workloads: BTreeMap::new(),
             free_indices,
             drain_time: config.drain_time,
+            next_sweep: Instant::now(),
         })
     }
 
@@ -159,8 +169,7 @@ impl Datapath {
         if let Some(steer) = &mut workload.waiting {
             self.programs.swap(steer, &workload.pins)?;
             workload.waiting = None;
-            let connections = self.tables.maps.connections();
-            workload.draining.adopt(workload.index, &workload.netns, connections, plan, until)?;
+            workload.draining.adopt(workload.index, &workload.netns, &self.tables.maps, plan, until)?;
         }
         Ok(applied)
     }
@@ -168,10 +177,14 @@ impl Datapath {
     /// Closes connections to endpoints that their services lost longer than the drain time ago. To be called about once
     /// a second. Returns how many were closed; an error is that of one workload, and the others were looked at.
     pub fn close_drained(&mut self) -> Result<usize, Error> {
-        let (now, connections) = (Instant::now(), self.tables.maps.connections());
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.tables.maps.forget_unborn(monotonic_nanoseconds().saturating_sub(UNBORN_AFTER))?;
+            self.next_sweep = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
+        }
         let (mut closed, mut failed) = (0, Ok(()));
         for Enrolled { index, netns, draining, .. } in self.workloads.values_mut() {
-            match draining.close_due(*index, netns, connections, now) {
+            match draining.close_due(*index, netns, &self.tables.maps, now) {
                 Ok(of_workload) => closed += of_workload,
                 Err(error) => failed = Err(error),
             }
@@ -294,6 +307,12 @@ impl Datapath {
         let capacity = self.capacities.of(MapName::Workloads);
         Error::MapFull { map: MapName::Workloads, needed: u64::from(capacity) + 1, capacity }
     }
+}
+
+/// The clock of `bpf_ktime_get_coarse_ns`, which is a tick behind at most.
+fn monotonic_nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(0)
 }
 
 /// Which way a listener of the proxy faces.

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use orlop_abi::{ANY, Connection, FrontendKey};
@@ -16,7 +15,8 @@ use orlop_plan::kernel::{Frontend, KernelPlan, OutboundAction};
 use orlop_podnet::NetNs;
 
 use crate::error::Error;
-use crate::sock_diag::{Balanced, SockDiag, backend};
+use crate::maps::Maps;
+use crate::sock_diag::{Connected, SockDiag};
 
 /// What one workload's frontends have lost, and until when it may still be talked to.
 #[derive(Debug, Default)]
@@ -58,16 +58,13 @@ impl Draining {
         &mut self,
         workload: u32,
         netns: &NetNs,
-        connections: BorrowedFd<'_>,
+        maps: &Maps,
         plan: &KernelPlan,
         until: Instant,
     ) -> Result<(), Error> {
-        for socket in balanced(netns, connections)? {
-            let Connection { frontend, state, .. } = socket.connection;
-            if state == orlop_abi::connection::NONE || frontend.workload != workload {
-                continue;
-            }
-            let (frontend, address) = (frontend_of(frontend), backend(&socket.connection));
+        for socket in in_namespace(netns, SockDiag::connected)? {
+            let Some(frontend) = made_through(maps, workload, &socket)? else { continue };
+            let address = socket.peer;
             let lost = match plan.frontends.get(&frontend) {
                 Some(OutboundAction::Balance(set)) => set.addresses().all(|kept| kept != address),
                 Some(OutboundAction::Block) | None => true,
@@ -94,7 +91,7 @@ impl Draining {
         &mut self,
         workload: u32,
         netns: &NetNs,
-        connections: BorrowedFd<'_>,
+        maps: &Maps,
         now: Instant,
     ) -> Result<usize, Error> {
         let due: BTreeSet<_> =
@@ -103,14 +100,20 @@ impl Draining {
             return Ok(0);
         }
         self.until.retain(|key, _| !due.contains(key));
-        let is_due = |connection: &Connection| {
-            connection.state != orlop_abi::connection::NONE
-                && connection.frontend.workload == workload
-                && due.contains(&(frontend_of(connection.frontend), backend(connection)))
-        };
+        let leads_there: BTreeSet<_> = due.iter().map(|(_, address)| *address).collect();
+        let mut sockets = in_namespace(netns, SockDiag::connected)?;
+        sockets.retain(|socket| leads_there.contains(&socket.peer));
+        let mut ended = Vec::new();
+        for socket in sockets {
+            if let Some(frontend) = made_through(maps, workload, &socket)?
+                && due.contains(&(frontend, socket.peer))
+            {
+                ended.push(socket);
+            }
+        }
         let mut closed = 0;
         let outcome = in_namespace(netns, |diag| {
-            for socket in diag.balanced(connections)?.iter().filter(|socket| is_due(&socket.connection)) {
+            for socket in &ended {
                 closed += usize::from(diag.destroy(socket)?);
             }
             Ok(())
@@ -120,8 +123,11 @@ impl Draining {
     }
 }
 
-fn balanced(netns: &NetNs, connections: BorrowedFd<'_>) -> Result<Vec<Balanced>, Error> {
-    in_namespace(netns, |diag| diag.balanced(connections))
+/// The workload's frontend that the connection was made through, if the kernel balanced it.
+fn made_through(maps: &Maps, workload: u32, socket: &Connected) -> Result<Option<Frontend>, Error> {
+    let connection = maps.connection(socket.key)?;
+    let of_workload = |Connection { frontend, .. }: &Connection| frontend.workload == workload;
+    Ok(connection.filter(of_workload).map(|connection| frontend_of(connection.frontend)))
 }
 
 fn in_namespace<T>(netns: &NetNs, work: impl FnOnce(&mut SockDiag) -> io::Result<T>) -> Result<T, Error> {

@@ -166,14 +166,6 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The map of what is known of sockets could not be made.
-    #[error("cannot make the map of connections at {path}")]
-    SocketStorage {
-        /// Where it would be pinned.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// Sockets of the pod's namespace could not be looked at or closed.
     #[error("cannot close connections to removed endpoints in network namespace {path}")]
     SockDiag {

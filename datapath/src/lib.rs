@@ -28,7 +28,6 @@ mod raw;
 mod slices;
 mod slots;
 mod sock_diag;
-mod socket_storage;
 mod workload;
 mod writer;
 

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use orlop_abi::{
-    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS, OpenKey,
-    Workload, listener_slot,
+    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS,
+    OpenKey, SocketKey, Workload, connection, listener_slot,
 };
 use serde::Serialize;
 
@@ -16,7 +16,6 @@ use crate::counters::WorkloadCounters;
 use crate::error::Error;
 use crate::raw::Raw;
 use crate::slices::Slice;
-use crate::socket_storage::CONNECTIONS;
 
 /// How many entries the maps can hold, fixed for the life of the agent.
 ///
@@ -34,13 +33,22 @@ pub struct Capacities {
     pub inbound: u32,
     /// Endpoints and limited clusters that connections are counted for, of all workloads together.
     pub open: u32,
+    /// Connections that the kernel balanced and that are open, of all workloads together.
+    pub connections: u32,
 }
 
 impl Default for Capacities {
     /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports, 131,072 endpoints
-    /// with connections: 15 MiB when empty.
+    /// with connections, 131,072 connections: 17 MiB when empty.
     fn default() -> Self {
-        Self { workloads: 512, frontends: 524_288, backends: 131_072, inbound: 16_384, open: 131_072 }
+        Self {
+            workloads: 512,
+            frontends: 524_288,
+            backends: 131_072,
+            inbound: 16_384,
+            open: 131_072,
+            connections: 131_072,
+        }
     }
 }
 
@@ -58,6 +66,8 @@ pub enum MapName {
     Workloads,
     /// Open connections by workload and endpoint.
     Open,
+    /// How each open connection was balanced.
+    Connections,
     /// The proxy's listening sockets.
     Listeners,
     /// Counters of each workload.
@@ -69,13 +79,14 @@ pub enum MapName {
 }
 
 impl MapName {
-    /// The maps of a generation, and `OPEN`, which outlives them.
-    pub(crate) const ALL: [Self; 7] = [
+    /// The maps of a generation, and those that outlive it.
+    pub(crate) const ALL: [Self; 8] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
         Self::Workloads,
         Self::Open,
+        Self::Connections,
         Self::Listeners,
         Self::Counters,
     ];
@@ -88,11 +99,17 @@ impl MapName {
             Self::Inbound => "INBOUND",
             Self::Workloads => "WORKLOADS",
             Self::Open => "OPEN",
+            Self::Connections => "CONNECTIONS",
             Self::Listeners => "LISTENERS",
             Self::Counters => "COUNTERS",
             Self::Pods => "PODS",
             Self::Steered => "STEERED",
         }
+    }
+
+    /// What is known of open connections goes on when the agent does not.
+    pub(crate) const fn outlives_the_agent(self) -> bool {
+        matches!(self, Self::Open | Self::Connections)
     }
 }
 
@@ -111,6 +128,7 @@ impl Capacities {
             MapName::Inbound => self.inbound.max(1),
             MapName::Workloads | MapName::Counters => workloads,
             MapName::Open => self.open.max(1),
+            MapName::Connections => self.connections.max(1),
             MapName::Listeners => workloads * 4,
             // One value each, whatever the node's size.
             MapName::Pods | MapName::Steered => 1,
@@ -136,7 +154,7 @@ pub(crate) struct Maps {
     inbound: HashMap<MapData, Raw<InboundKey>, Raw<InboundValue>>,
     workloads: Array<MapData, Raw<Workload>>,
     open: HashMap<MapData, Raw<OpenKey>, u64>,
-    connections: MapData,
+    connections: HashMap<MapData, SocketKey, Raw<Connection>>,
     listeners: SockMap<MapData>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
 }
@@ -150,7 +168,7 @@ impl Maps {
             inbound: take(ebpf, MapName::Inbound)?,
             workloads: take(ebpf, MapName::Workloads)?,
             open: take(ebpf, MapName::Open)?,
-            connections: socket_storage(ebpf)?,
+            connections: take(ebpf, MapName::Connections)?,
             listeners: take(ebpf, MapName::Listeners)?,
             counters: take(ebpf, MapName::Counters)?,
         })
@@ -203,9 +221,36 @@ impl Maps {
         }
     }
 
-    /// The map of what is known of sockets.
-    pub(crate) fn connections(&self) -> BorrowedFd<'_> {
-        self.connections.fd().as_fd()
+    /// How the socket was balanced, if it was.
+    pub(crate) fn connection(&self, socket: SocketKey) -> Result<Option<Connection>, Error> {
+        match self.connections.get(&socket, 0) {
+            Ok(Raw(connection)) => Ok(Some(connection)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(in_map(MapName::Connections)(error)),
+        }
+    }
+
+    /// Forgets connections whose connect failed before there was a SYN: chosen before `limit`, in nanoseconds of
+    /// `CLOCK_MONOTONIC`, and not open yet. No event tells of their end.
+    pub(crate) fn forget_unborn(&mut self, limit: u64) -> Result<(), Error> {
+        self.forget_connections(|found| found.state == connection::CHOSEN && found.since < limit)
+    }
+
+    fn forget_connections(&mut self, which: impl Fn(&Connection) -> bool) -> Result<(), Error> {
+        let found = self.connections.iter().filter_map(Result::ok).filter(|(_, Raw(value))| which(value));
+        let keys: Vec<_> = found.map(|(key, _)| key).collect();
+        for key in keys {
+            match self.connections.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(in_map(MapName::Connections)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Connections that are known.
+    pub(crate) fn connection_entries(&self) -> u32 {
+        u32::try_from(self.connections.keys().flatten().count()).unwrap_or(u32::MAX)
     }
 
     /// Open connections of a workload, by endpoint.
@@ -220,8 +265,9 @@ impl Maps {
         Ok(open)
     }
 
-    /// Forgets the counts of a workload that is no more.
+    /// Forgets the connections of a workload that is no more.
     pub(crate) fn forget_open(&mut self, workload: u32) -> Result<(), Error> {
+        self.forget_connections(|found| found.frontend.workload == workload)?;
         let keys: Vec<_> =
             self.open.keys().filter_map(Result::ok).filter(|Raw(key)| key.workload == workload).collect();
         for key in keys {
@@ -256,14 +302,6 @@ impl Maps {
 pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapName) -> Result<M, Error> {
     let missing = || MapError::InvalidName { name: map.name().to_owned() };
     ebpf.take_map(map.name()).ok_or_else(missing).and_then(M::try_from).map_err(in_map(map))
-}
-
-/// aya's own type for it gives no access to the map.
-fn socket_storage(ebpf: &mut Ebpf) -> Result<MapData, Error> {
-    match ebpf.take_map(CONNECTIONS) {
-        Some(Map::SkStorage(map)) => Ok(map),
-        _ => Err(in_map(MapName::Open)(MapError::InvalidName { name: CONNECTIONS.to_owned() })),
-    }
 }
 
 pub(crate) fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {

@@ -3,7 +3,7 @@
 //! ```text
 //! <pin root>/<node>/gen-7/FRONTENDS …                     the maps of the running agent
 //! <pin root>/<node>/PODS-1                                whose each attachment is; of one layout, for all agents
-//! <pin root>/<node>/sockets-3/CONNECTIONS, OPEN           what is known of open connections, for all agents of one ABI
+//! <pin root>/<node>/sockets-4/CONNECTIONS, OPEN           what is known of open connections, for all agents of one ABI
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
 //! <pin root>/<node>/links/<workload>/index                symbolic link: the workload's index
 //! <pin root>/<node>/links/<workload>/netns                symbolic link: where the workload's namespace was
@@ -24,7 +24,6 @@ use rustix::mount::{MountFlags, mount};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::link::PinnedLink;
-use crate::socket_storage::{self, CONNECTIONS};
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u32 = 0xcafe_4a11;
@@ -92,11 +91,6 @@ impl NodePins {
         }
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).map_err(at(&dir))?;
-        let connections = dir.join(CONNECTIONS);
-        if !connections.exists() {
-            socket_storage::create(&connections)
-                .map_err(|source| Error::SocketStorage { path: connections, source })?;
-        }
         Ok(dir)
     }
 

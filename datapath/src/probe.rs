@@ -18,7 +18,6 @@ use crate::hook::{self, Hook};
 use crate::netns;
 use crate::pins;
 use crate::programs::OBJECT;
-use crate::socket_storage::{self, CONNECTIONS};
 
 /// One thing that the datapath needs of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,7 +64,6 @@ pub async fn probe(pin_root: &Path) -> Vec<Feature> {
         required("BPF file system", "programs that outlive the agent", "4.4", bpffs(pin_root)),
         required("cgroup/connect4", "choosing the way out", "4.17", program(ProgramType::CgroupSockAddr)),
         required("sock_ops", "counting open connections", "4.13", program(ProgramType::SockOps)),
-        required("socket storage", "closing and counting connections", "5.2", map(MapType::SkStorage)),
         required("sk_lookup", "steering to the proxy", "5.9", program(ProgramType::SkLookup)),
         required("SOCKMAP", "steering to the proxy", "4.14", map(MapType::SockMap)),
         required(
@@ -80,7 +78,7 @@ pub async fn probe(pin_root: &Path) -> Vec<Feature> {
             "5.8",
             helper(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_setsockopt),
         ),
-        required("orlop.bpf.o", "everything: the kernel verifies the programs", "5.18", object(pin_root)),
+        required("orlop.bpf.o", "everything: the kernel verifies the programs", "5.18", object()),
         required(
             "policy routing",
             "the marked connection's way over loopback",
@@ -184,34 +182,12 @@ fn supported<E: std::error::Error>(result: Result<bool, E>, yes: &str, no: &str)
 }
 
 /// The real thing, with maps of its own and attached to nothing.
-fn object(pin_root: &Path) -> Finding {
-    let sockets = ProbePin::create(pin_root).map_err(|error| chain(&error))?;
-    let mut loader = EbpfLoader::new();
-    loader.map_pin_path(CONNECTIONS, &sockets.0);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| chain(&error))?;
+fn object() -> Finding {
+    let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| chain(&error))?;
     for hook in Hook::ALL {
         hook::load(&mut ebpf, hook).map_err(|error| chain(&error))?;
     }
     Ok(format!("verified, ABI {}", orlop_abi::ABI_VERSION))
-}
-
-/// A map of connections, pinned for as long as the object is loaded.
-struct ProbePin(PathBuf);
-
-impl ProbePin {
-    fn create(pin_root: &Path) -> std::io::Result<Self> {
-        let folder = pin_root.parent().unwrap_or(pin_root);
-        let path = folder.join(format!("orlop-check-{}", rustix::thread::gettid().as_raw_nonzero()));
-        drop(fs::remove_file(&path));
-        socket_storage::create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for ProbePin {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
 }
 
 async fn policy_routing() -> Finding {

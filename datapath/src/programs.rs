@@ -23,7 +23,6 @@ use crate::maps::{Capacities, MapName, Maps, in_map, take};
 use crate::pins::WorkloadPins;
 use crate::program_info::ProgramInfo;
 use crate::raw::Raw;
-use crate::socket_storage::CONNECTIONS;
 
 /// What `cargo xtask build-ebpf` makes of `ebpf/`.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("orlop.bpf.o");
@@ -60,10 +59,9 @@ impl Programs {
         loader.btf(None);
         for map in MapName::ALL {
             loader.map_max_entries(map.name(), capacities.of(map));
-            let folder = if map == MapName::Open { sockets } else { generation };
+            let folder = if map.outlives_the_agent() { sockets } else { generation };
             loader.map_pin_path(map.name(), folder.join(map.name()));
         }
-        loader.map_pin_path(CONNECTIONS, sockets.join(CONNECTIONS));
         loader.map_pin_path(MapName::Pods.name(), pods);
         let mut shared = loader.load(OBJECT)?;
         let maps = Maps::take(&mut shared)?;

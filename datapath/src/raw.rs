@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
 
 use orlop_abi::{
-    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod, Workload,
+    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
+    Workload,
 };
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
@@ -29,3 +30,5 @@ unsafe impl aya::Pod for Raw<Counters> {}
 unsafe impl aya::Pod for Raw<Pod> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<OpenKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<Connection> {}

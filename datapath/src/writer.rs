@@ -158,6 +158,7 @@ impl Tables {
             MapName::Inbound => self.inbound,
             MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
             MapName::Open => self.maps.open_entries(),
+            MapName::Connections => self.maps.connection_entries(),
             MapName::Listeners => workloads * 4,
         };
         let usage = |map| MapUsage { map, capacity: self.capacities.of(map), used: used(map) };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use orlop_datapath::Datapath;
+use orlop_datapath::{Datapath, MapName};
 use orlop_plan::kernel::{BackendSet, Choice, ConnectionLimit, Group, OutboundAction};
 use support::Node;
 use support::plan::{PlanExt, balance, nothing};
@@ -20,6 +20,7 @@ const VIP6: &str = "[fd96::1]:80";
 const A: &str = "10.77.0.2:8080";
 const B: &str = "10.77.0.3:8080";
 const SIX: &str = "[fd77::2]:8080";
+const NO_ROUTE: &str = "198.51.100.1:8080";
 const NOBODY: &str = "10.77.0.4:8080";
 
 fn servers(world: &Pod) -> Process {
@@ -33,6 +34,10 @@ fn servers(world: &Pod) -> Process {
 fn counted(datapath: &Datapath, pod: &Pod) -> BTreeMap<SocketAddr, u64> {
     let open = datapath.open_connections(&pod.name).unwrap();
     open.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn used(datapath: &Datapath, map: MapName) -> u32 {
+    datapath.usage().into_iter().find(|usage| usage.map == map).unwrap().used
 }
 
 /// Waits for the last acknowledgements; what the two see then is the same.
@@ -91,6 +96,28 @@ async fn a_connection_of_multipath_tcp_counts_too() {
     let open = datapath.open_connections(&pod.name).unwrap();
     assert_eq!(open.len(), 1, "it was counted: {open:?}");
     assert_eq!(agree(&datapath, &pod), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_connect_that_fails_before_its_syn_is_forgotten() {
+    let node = Node::new();
+    let (pod, _world) = pod_and_world();
+    pod.ip(&["route", "add", "unreachable", "198.51.100.1/32"]);
+    let mut client = Process::start(&pod);
+    let mut datapath = node.open().await;
+    datapath.enrol(pod.spec()).await.unwrap();
+    datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(NO_ROUTE, 1)]))).unwrap();
+
+    let (error, _) = client.refused(VIP);
+    assert_eq!(error, "HostUnreachable");
+    assert_eq!(used(&datapath, MapName::Connections), 1, "no event tells of its end");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while used(&datapath, MapName::Connections) > 0 {
+        assert!(Instant::now() < deadline, "it is still known");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        datapath.close_drained().unwrap();
+    }
+    assert_eq!(used(&datapath, MapName::Open), 0);
 }
 
 #[tokio::test]

@@ -24,13 +24,17 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
     servers.listen(A, "a");
     let mut client = Process::start(&pod);
     let mut config = node.config();
-    config.capacities = Capacities { workloads: 1, frontends: 2, backends: 2, inbound: 1, open: 2 };
+    config.capacities =
+        Capacities { workloads: 1, frontends: 2, backends: 2, inbound: 1, open: 2, connections: 2 };
     let mut datapath = Datapath::open(config).await.unwrap();
     datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();
     // Connections are counted as they come.
     let usage = |datapath: &Datapath| {
-        let usage = datapath.usage().into_iter().filter(|usage| usage.map != MapName::Open);
+        let usage = datapath
+            .usage()
+            .into_iter()
+            .filter(|usage| !matches!(usage.map, MapName::Open | MapName::Connections));
         usage.collect::<Vec<_>>()
     };
     let before = usage(&datapath);

@@ -5,7 +5,9 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release};
+use aya_ebpf::helpers::{
+    bpf_ktime_get_coarse_ns, bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release,
+};
 use aya_ebpf::programs::SockAddrContext;
 use orlop_abi::{
     ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, connection, listener_slot,
@@ -24,7 +26,7 @@ const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
-const IPPROTO_MPTCP: u32 = 262;
+pub const IPPROTO_MPTCP: u32 = 262;
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
 
@@ -154,6 +156,8 @@ fn balance(pod: &Pod, frontend: FrontendKey, target: &FrontendValue) -> Verdict 
             padding: 0,
             cluster,
             state: connection::CHOSEN,
+            // SAFETY: the helper takes nothing and cannot fail.
+            since: unsafe { bpf_ktime_get_coarse_ns() },
         }),
         Choice::Overflow => {
             count(pod, |c| &mut c.overflowed);

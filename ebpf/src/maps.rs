@@ -5,14 +5,14 @@
 
 use core::cell::UnsafeCell;
 
-use aya_ebpf::bindings::bpf_map_type::{BPF_MAP_TYPE_CGROUP_STORAGE, BPF_MAP_TYPE_SK_STORAGE};
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_cgroup_storage_key, bpf_map_def};
 use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    Workload,
+    SocketKey, Workload,
 };
 
 #[map]
@@ -37,37 +37,12 @@ pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 static PODS: PodStorage = PodStorage::new();
 
+/// How each socket was balanced. Not socket storage, whose two allocations for each connection cost several times as much.
+#[map]
+pub static CONNECTIONS: HashMap<SocketKey, Connection> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 #[map]
 pub static OPEN: HashMap<OpenKey, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-
-/// A map of values that belong to sockets. The kernel wants BTF of such a map, which this object does not carry: the
-/// loader makes it.
-#[repr(transparent)]
-pub struct SkStorage(UnsafeCell<bpf_map_def>);
-
-// SAFETY: the definition is read by the loader alone; the programs pass on the map's address.
-unsafe impl Sync for SkStorage {}
-
-impl SkStorage {
-    /// As helpers take it.
-    #[inline(always)]
-    pub fn as_ptr(&self) -> *mut core::ffi::c_void {
-        self.0.get().cast()
-    }
-}
-
-/// A [`Connection`] for each socket that was balanced.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "maps")]
-pub static CONNECTIONS: SkStorage = SkStorage(UnsafeCell::new(bpf_map_def {
-    type_: BPF_MAP_TYPE_SK_STORAGE,
-    key_size: size_of::<u32>() as u32,
-    value_size: size_of::<Connection>() as u32,
-    max_entries: 0,
-    map_flags: BPF_F_NO_PREALLOC,
-    id: 0,
-    pinning: 0,
-}));
 
 /// Whose the network namespace is: the one map that each `sk_lookup` program has for itself, because nothing else tells
 /// it where it runs.

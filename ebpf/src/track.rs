@@ -1,19 +1,20 @@
 //! What is known of each connection that the kernel balanced, and how many of them are open.
 //!
-//! A connect notes its choice with its socket; the SYN makes it count; the socket's way back to `TCP_CLOSE` ends it,
+//! A connect notes its choice by its socket; the SYN makes it count; the socket's way back to `TCP_CLOSE` ends it,
 //! whatever led there: the last `close`, a reset, a time-out, a failed connect, `AF_UNSPEC`. Forks and duplicated
 //! descriptors share the socket, so they count once.
 
 use core::arch::asm;
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-    BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock,
+    BPF_ANY, BPF_NOEXIST, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
 };
-use aya_ebpf::helpers::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock};
+use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skc_to_mptcp_sock};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
-use orlop_abi::{Connection, NO_CLUSTER, OpenKey, Pod, connection};
+use orlop_abi::{Connection, NO_CLUSTER, OpenKey, Pod, SocketKey, connection};
 
+use crate::connect::IPPROTO_MPTCP;
 use crate::maps::{CONNECTIONS, OPEN, count, pod_of_cgroup};
 
 const TCP_CLOSE: u32 = 7;
@@ -22,32 +23,36 @@ const DONE: u32 = 1;
 
 /// Notes what was chosen for the socket that connects.
 #[inline(always)]
-pub fn chosen(ctx: &SockAddrContext, pod: &Pod, mut connection: Connection) {
-    // SAFETY: the context's socket is null or valid; the verifier checks that it was compared.
-    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
-    if socket.is_null() {
-        return;
-    }
-    match stored(socket, &mut connection, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) {
-        // What was there is not overwritten by the helper.
-        // SAFETY: the value belongs to the socket, which is locked.
-        Some(value) => unsafe { value.write(connection) },
-        None => count(pod, |c| &mut c.untracked),
+pub fn chosen(ctx: &SockAddrContext, pod: &Pod, connection: Connection) {
+    let Some(key) = key(ctx) else { return };
+    if CONNECTIONS.insert(&key, &connection, u64::from(BPF_ANY)).is_err() {
+        count(pod, |c| &mut c.untracked);
     }
 }
 
 /// Forgets what was chosen for the socket: it connects elsewhere now.
 #[inline(always)]
 pub fn forget(ctx: &SockAddrContext) {
-    // SAFETY: as above.
-    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    let Some(key) = key(ctx) else { return };
+    // A look takes no lock, and nearly always there is nothing.
+    if CONNECTIONS.get_ptr(&key).is_some() {
+        let _ = CONNECTIONS.remove(&key);
+    }
+}
+
+/// By what the socket that connects is known. The SYN of Multipath TCP is sent by another socket, the first subflow.
+#[inline(always)]
+fn key(ctx: &SockAddrContext) -> Option<SocketKey> {
+    // SAFETY: the verifier checks the accesses to the context; its socket is null or valid.
+    let (socket, protocol) = unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, (*ctx.sock_addr).protocol) };
     if socket.is_null() {
-        return;
+        return None;
     }
-    if let Some(value) = stored(socket, core::ptr::null_mut(), 0) {
-        // SAFETY: as above.
-        unsafe { (*value).state = connection::NONE };
+    if protocol == IPPROTO_MPTCP {
+        return Some(socket as SocketKey);
     }
+    // SAFETY: the helper takes the context of such a program.
+    Some(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) })
 }
 
 /// `sock_ops` of the pod's sockets.
@@ -65,8 +70,9 @@ pub fn track(ctx: &SockOpsContext) -> u32 {
 #[inline(always)]
 fn opened(ctx: &SockOpsContext) {
     let Some(pod) = pod_of_cgroup() else { return };
-    let Some(value) = of_socket(ctx) else { return };
-    // SAFETY: the value belongs to the socket, which is locked.
+    let key = cookie(ctx);
+    let Some(value) = CONNECTIONS.get_ptr_mut(&key).or_else(|| of_subflow(ctx, pod, key)) else { return };
+    // SAFETY: the value is this socket's, which is locked; only a look from user space can meet the change.
     let connection = unsafe { &mut *value };
     if connection.state != connection::CHOSEN {
         return;
@@ -89,13 +95,14 @@ fn opened(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
-    let Some(value) = of_socket(ctx) else { return };
+    let key = cookie(ctx);
+    let Some(value) = CONNECTIONS.get_ptr(&key) else { return };
     // SAFETY: as above.
-    let connection = unsafe { &mut *value };
+    let connection = unsafe { *value };
+    let _ = CONNECTIONS.remove(&key);
     if connection.state != connection::OPEN {
         return;
     }
-    connection.state = connection::NONE;
     let workload = connection.frontend.workload;
     subtract(&OpenKey::endpoint(workload, connection.address, connection.port));
     if connection.cluster != NO_CLUSTER {
@@ -103,27 +110,33 @@ fn closed(ctx: &SockOpsContext) {
     }
 }
 
-/// What was noted; of a subflow of Multipath TCP with the socket that the application has.
 #[inline(always)]
-fn of_socket(ctx: &SockOpsContext) -> Option<*mut Connection> {
+fn cookie(ctx: &SockOpsContext) -> SocketKey {
+    // SAFETY: the helper takes the context of such a program.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// What was noted for the socket of Multipath TCP whose first subflow this is, and now is the subflow's.
+#[inline(always)]
+fn of_subflow(ctx: &SockOpsContext, pod: &Pod, key: SocketKey) -> Option<*mut Connection> {
     // SAFETY: the context's socket is null or valid; the verifier checks that it was compared.
     let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if socket.is_null() {
         return None;
     }
-    if let Some(value) = stored(socket, core::ptr::null_mut(), 0) {
-        return Some(value);
-    }
     // SAFETY: the helper takes any socket, and returns null for one that is no subflow.
     let whole = unsafe { bpf_skc_to_mptcp_sock(socket.cast()) };
-    if whole.is_null() { None } else { stored(whole.cast(), core::ptr::null_mut(), 0) }
-}
-
-#[inline(always)]
-fn stored(socket: *mut bpf_sock, initial: *mut Connection, flags: u64) -> Option<*mut Connection> {
-    // SAFETY: the map is one of socket storage with values of this type, and the socket is not null.
-    let value = unsafe { bpf_sk_storage_get(CONNECTIONS.as_ptr(), socket.cast(), initial.cast(), flags) };
-    (!value.is_null()).then_some(value.cast())
+    if whole.is_null() {
+        return None;
+    }
+    let whole = whole as SocketKey;
+    // SAFETY: the value is this socket's, which is locked.
+    let connection = unsafe { *CONNECTIONS.get_ptr(&whole)? };
+    let _ = CONNECTIONS.remove(&whole);
+    if CONNECTIONS.insert(&key, &connection, u64::from(BPF_ANY)).is_err() {
+        count(pod, |c| &mut c.untracked);
+    }
+    CONNECTIONS.get_ptr_mut(&key)
 }
 
 #[inline(always)]

@@ -14,12 +14,12 @@ mod maps;
 pub use address::{ANY, Address, Port};
 pub use maps::{
     Backend, ClusterName, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, OpenKey, Pod, Workload, balance_flags, connection, inbound,
-    listener_slot, outbound, workload_flags,
+    MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, OpenKey, Pod, SocketKey, Workload, balance_flags, connection,
+    inbound, listener_slot, outbound, workload_flags,
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.

@@ -202,7 +202,11 @@ impl OpenKey {
     }
 }
 
-/// Value of `CONNECTIONS`, which belongs to a socket: how the kernel balanced it.
+/// Key of `CONNECTIONS`: the socket's cookie (`SO_COOKIE`), by which `sock_diag(7)` names it too. Of a socket of Multipath
+/// TCP, which has sent no SYN yet, its address in the kernel, which no cookie ever reaches.
+pub type SocketKey = u64;
+
+/// Value of `CONNECTIONS`: how the kernel balanced a socket that is connecting or connected.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
@@ -218,12 +222,12 @@ pub struct Connection {
     pub cluster: ClusterName,
     /// One of [`connection`].
     pub state: u32,
+    /// When it was chosen: nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    pub since: u64,
 }
 
 /// [`Connection::state`].
 pub mod connection {
-    /// The socket went elsewhere since.
-    pub const NONE: u32 = 0;
     /// Chosen; no SYN has been sent.
     pub const CHOSEN: u32 = 1;
     /// Counted in `OPEN`.
@@ -336,7 +340,7 @@ const _: () = {
     assert!(size_of::<FrontendValue>() == 16 && align_of::<FrontendValue>() == 8);
     assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
     assert!(size_of::<OpenKey>() == 24 && align_of::<OpenKey>() == 4);
-    assert!(size_of::<Connection>() == 56 && align_of::<Connection>() == 4);
+    assert!(size_of::<Connection>() == 64 && align_of::<Connection>() == 8);
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
