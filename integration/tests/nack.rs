@@ -39,6 +39,91 @@ fn an_unknown_filter_is_rejected_by_name_and_the_last_good_routes_stay() -> Resu
     Ok(())
 }
 
+/// An extension that nobody knows, where it is put, and where the refusal finds it.
+struct Unknown {
+    name: &'static str,
+    apply_to: &'static str,
+    matches: Value,
+    patch: Value,
+    /// Part of the field's path.
+    field: &'static str,
+}
+
+fn unknown_extensions(web: &str) -> [Unknown; 4] {
+    let config = json!({
+        "@type": "type.googleapis.com/udpa.type.v1.TypedStruct",
+        "type_url": "type.googleapis.com/acme.Extension",
+    });
+    let extension = |name: &str| json!({"name": name, "typed_config": config});
+    let outbound = |what: &str, matches: Value| json!({"context": "SIDECAR_OUTBOUND", what: matches});
+    [
+        Unknown {
+            name: "acme.network",
+            apply_to: "NETWORK_FILTER",
+            matches: outbound(
+                "listener",
+                json!({"portNumber": 8080, "filterChain": {"filter": {
+                    "name": "envoy.filters.network.http_connection_manager",
+                }}}),
+            ),
+            patch: json!({"operation": "INSERT_BEFORE", "value": extension("acme.network")}),
+            field: ".filters[0].typed_config",
+        },
+        Unknown {
+            name: "acme.listener",
+            apply_to: "LISTENER_FILTER",
+            matches: outbound("listener", json!({"portNumber": 8080})),
+            patch: json!({"operation": "INSERT_FIRST", "value": extension("acme.listener")}),
+            field: "listener_filters[0].typed_config",
+        },
+        Unknown {
+            name: "acme.route",
+            apply_to: "HTTP_ROUTE",
+            matches: outbound("routeConfiguration", json!({"portNumber": 8080})),
+            patch: json!({"operation": "MERGE", "value": {
+                "typed_per_filter_config": {"acme.route": config},
+            }}),
+            field: "typed_per_filter_config",
+        },
+        Unknown {
+            name: "acme.cluster",
+            apply_to: "CLUSTER",
+            matches: outbound("cluster", json!({"service": web})),
+            patch: json!({"operation": "MERGE", "value": {"filters": [extension("acme.cluster")]}}),
+            // Behind istiod's own filter.
+            field: "filters[1].typed_config",
+        },
+    ]
+}
+
+#[test]
+fn an_unknown_extension_is_rejected_by_name_wherever_it_is_put() -> Result<()> {
+    let mesh = Mesh::start(Service::canary_routing)?;
+    for Unknown { name, apply_to, matches, patch, field } in unknown_extensions(&mesh.web.host()) {
+        let filter = document(&json!({
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": {"name": "acme", "namespace": "default"},
+            "spec": {"configPatches": [{"applyTo": apply_to, "match": matches, "patch": patch}]},
+        }));
+        mesh.istiod.apply("filter.yaml", &filter)?;
+        let status = mesh.agent.wait_for_status(&format!("the rejection of {name}"), |status| {
+            Ok(!status.workload("client")?.rejected.is_empty())
+        })?;
+        let rejected = status.workload("client")?.rejected.join("\n");
+        assert!(rejected.contains(name), "{apply_to}: it names the extension: {rejected}");
+        assert!(rejected.contains(field), "{apply_to}: it names the field: {rejected}");
+        until("istiod to know of the rejection", Duration::from_secs(5), || {
+            Ok(mesh.istiod.log().contains(name).then_some(()))
+        })?;
+        mesh.istiod.delete("filter.yaml")?;
+        mesh.agent.wait_for_status(&format!("the rejection of {name} to be over"), |status| {
+            Ok(status.workload("client")?.rejected.is_empty())
+        })?;
+    }
+    Ok(())
+}
+
 /// The service's listener, as the pod's admin interface dumps it.
 fn listener_dump(mesh: &Mesh) -> Result<Value> {
     let path = "/config_dump?resource=dynamic_listeners&name_regex=0.0.0.0_8080";

@@ -100,7 +100,8 @@ fn an_endpoint_that_does_not_answer_the_connect() {
 fn an_endpoint_that_is_owed_tls_gets_no_plaintext() {
     let pod = Pod::new();
     let backend = says(pod.listen_outside(BACKEND), "hello");
-    let cluster = Cluster { transport_socket: UpstreamTransportSocket::Tls, ..eds("backend") };
+    let cluster =
+        Cluster { transport_socket: UpstreamTransportSocket::Tls(Arc::default()), ..eds("backend") };
     let proxied = served_by(&pod, route_action("backend"), cluster, &[BACKEND]);
     assert_eq!(get(&pod).status(), 503);
     proxied.expect_refused("upstream_tls", 1);

@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orlop_plan::resource::listener::{DownstreamTransportSocket, FilterChain, TransportProtocol};
@@ -137,7 +138,7 @@ fn a_connection_that_no_chain_takes_is_refused() {
 fn a_chain_that_terminates_tls_is_refused_and_never_served_in_plaintext() {
     let pod = Pod::new();
     let mut terminates = tcp_chain("tls").on_transport(TransportProtocol::Tls);
-    terminates.transport_socket = DownstreamTransportSocket::Tls;
+    terminates.transport_socket = DownstreamTransportSocket::Tls(Arc::default());
     let proxied = served(&pod, vec![tcp_chain("raw"), terminates]);
 
     assert!(answer_to(&pod, CLIENT_HELLO).contains("reset"));

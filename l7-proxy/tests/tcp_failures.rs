@@ -106,7 +106,8 @@ fn the_connection_beyond_max_connections() {
 #[test]
 fn a_hop_that_owes_tls_gets_no_plaintext() {
     let pod = Pod::new();
-    let cluster = Cluster { transport_socket: UpstreamTransportSocket::Tls, ..eds("backend") };
+    let cluster =
+        Cluster { transport_socket: UpstreamTransportSocket::Tls(Arc::default()), ..eds("backend") };
     let proxied = served(&pod, cluster, &[live_endpoint(&pod)]);
 
     assert!(pod.is_reset(VIP));
@@ -125,8 +126,12 @@ fn an_endpoint_whose_metadata_asks_for_tls_gets_no_plaintext_and_its_neighbour_d
         LbEndpoint { about: mode("istio"), ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8081"))) };
     let plain =
         LbEndpoint { about: mode("disabled"), ..endpoint(serve_echo(pod.listen_outside("10.77.0.2:8082"))) };
-    let by_metadata =
-        UpstreamTransportSocket::TlsForEndpointsWith { key: "tlsMode".to_owned(), value: "istio".to_owned() };
+    let by_metadata = UpstreamTransportSocket::TlsForEndpointsWith {
+        key: "tlsMode".to_owned(),
+        value: "istio".to_owned(),
+        context: Arc::default(),
+        others: None,
+    };
     let cluster = Cluster { transport_socket: by_metadata, ..eds("backend") };
     let proxied = served(&pod, cluster, &[strict, plain]);
 

@@ -13,7 +13,7 @@ use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
 use orlop_podnet::NetNs;
 use orlop_xds_client::{
-    Credentials, Delivery, Node, ResourceType, Restored, StreamStatus, Subscriptions, WorkloadNode, names,
+    Credentials, Delivery, Node, ResourceType, Restored, StreamStatus, Subscriptions, WorkloadNode,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -370,8 +370,8 @@ fn subscriptions(outcome: &Outcome) -> Subscriptions {
     Subscriptions {
         endpoints: outcome.endpoints_wanted.clone(),
         routes: outcome.routes_wanted.clone(),
-        secrets: names(outcome.secrets_wanted.iter().map(String::as_str)),
-        extensions: names(outcome.extensions_wanted.iter().map(String::as_str)),
+        secrets: outcome.secrets_wanted.clone(),
+        extensions: outcome.extensions_wanted.clone(),
     }
 }
 

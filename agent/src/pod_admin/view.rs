@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use orlop_datapath::WorkloadCounters;
 use orlop_l7_proxy::stats::PodStats;
 use orlop_plan::compile::Held;
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
+use orlop_plan::resource::extension_config::ExtensionConfig;
 use orlop_plan::resource::listener::Listener;
 use orlop_plan::resource::route::RouteConfiguration;
+use orlop_plan::resource::secret::Secret;
 use orlop_plan::snapshot::{Packed, ResourceType, Snapshot, Store};
 use orlop_xds_client::StreamStatus;
 use tokio::sync::oneshot;
@@ -77,7 +77,7 @@ pub(crate) struct Resources {
     pub(crate) listeners: Vec<StoredResource<Listener>>,
     pub(crate) routes: Vec<StoredResource<RouteConfiguration>>,
     pub(crate) secrets: Vec<StoredResource<Secret>>,
-    pub(crate) extensions: Vec<StoredResource<TypedExtensionConfig>>,
+    pub(crate) extensions: Vec<StoredResource<ExtensionConfig>>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) held: Vec<Held>,
     pub(crate) stream: StreamStatus,

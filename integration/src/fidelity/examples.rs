@@ -1,7 +1,12 @@
 //! Resources that are accepted and have every message in them, and values that fit where an empty one does not.
 
+use std::sync::LazyLock;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
 use orlop_proto::ResourceType;
 use serde_json::{Value, json};
+
+use crate::authority::Authority;
 
 /// Types of Istio's own filters, which come as themselves or as `TypedStruct`s.
 pub(super) const ISTIO_TYPES: [&str; 4] = [
@@ -59,9 +64,30 @@ pub(super) fn of_resource(resource_type: ResourceType) -> Vec<Value> {
             vec![listener(manager), bound]
         }
         ResourceType::RouteConfiguration => of_message("envoy.config.route.v3.RouteConfiguration"),
-        ResourceType::NameTable => vec![json!({})],
-        _ => Vec::new(),
+        ResourceType::NameTable | ResourceType::ProxyConfig => vec![json!({})],
+        ResourceType::Secret => vec![
+            json!({ "name": "s", "tls_certificate": certificate() }),
+            json!({ "name": "s", "validation_context": {} }),
+        ],
+        ResourceType::ExtensionConfig => {
+            let cors = typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({}));
+            vec![json!({ "name": "e", "typed_config": cors })]
+        }
     }
+}
+
+/// A certificate, its key and a revocation list in one text, of which everything that reads PEM takes its part.
+static PEM: LazyLock<String> = LazyLock::new(|| {
+    let everything = || {
+        let authority = Authority::new()?;
+        let issued = authority.issue("example")?;
+        anyhow::Ok(issued.certificate + &issued.key + &authority.revocation_list()?)
+    };
+    everything().unwrap_or_default()
+});
+
+fn certificate() -> Value {
+    json!({ "certificate_chain": { "filename": "chain" }, "private_key": { "filename": "key" } })
 }
 
 fn address() -> Value {
@@ -105,6 +131,17 @@ fn one_of_message(name: &str) -> Value {
         "config.core.v3.Address" => address(),
         "config.core.v3.SocketAddress" => json!({ "address": "10.0.0.9" }),
         "config.core.v3.CidrRange" => json!({ "address_prefix": "10.0.0.0", "prefix_len": 8 }),
+        "extensions.transport_sockets.tls.v3.TlsCertificate" => certificate(),
+        "extensions.transport_sockets.tls.v3.SdsSecretConfig" => {
+            json!({ "name": "s", "sds_config": { "ads": {} } })
+        }
+        "extensions.transport_sockets.tls.v3.SubjectAltNameMatcher" => {
+            json!({ "san_type": "DNS", "matcher": { "exact": "x" } })
+        }
+        "config.core.v3.ExtensionConfigSource" => json!({
+            "config_source": { "ads": {} },
+            "default_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})),
+        }),
         "config.core.v3.DataSource" => json!({ "inline_string": "text" }),
         "config.core.v3.HeaderValueOption" => json!({ "header": { "key": "x-test", "value": "1" } }),
         "config.core.v3.HeaderValue" => json!({ "key": "x-other", "value": "1" }),
@@ -147,6 +184,31 @@ fn one_of_message(name: &str) -> Value {
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address() } }] }],
         }),
         "config.endpoint.v3.LbEndpoint" => json!({ "endpoint": { "address": address() } }),
+        name if name.starts_with("config.route.") => one_of_route_message(name),
+        "type.v3.FractionalPercent" => json!({ "numerator": 7 }),
+        "type.v3.Int32Range" => json!({ "start": 7, "end": 100 }),
+        "type.matcher.v3.RegexMatcher" => json!({ "regex": "x" }),
+        "type.matcher.v3.RegexMatchAndSubstitute" => {
+            json!({ "pattern": { "regex": "x" }, "substitution": "y" })
+        }
+        "type.matcher.v3.StringMatcher" => json!({ "exact": "x" }),
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => manager(),
+        "extensions.filters.network.http_connection_manager.v3.HttpFilter" => {
+            json!({ "name": "cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})) })
+        }
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy" => json!({ "cluster": "c" }),
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
+            json!({ "clusters": [{ "name": "c", "weight": 1 }] })
+        }
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => {
+            json!({ "name": "d", "weight": 1 })
+        }
+        _ => json!({}),
+    }
+}
+
+fn one_of_route_message(name: &str) -> Value {
+    match name {
         "config.route.v3.RouteConfiguration" => json!({
             "name": "r",
             "virtual_hosts": [{ "name": "v", "domains": ["v"], "routes": [route()] }],
@@ -154,9 +216,7 @@ fn one_of_message(name: &str) -> Value {
         "config.route.v3.VirtualHost" => json!({ "name": "w", "domains": ["w"], "routes": [route()] }),
         "config.route.v3.Route" => route(),
         "config.route.v3.RouteMatch" => json!({ "prefix": "/" }),
-        "config.route.v3.RouteAction" | "extensions.filters.network.tcp_proxy.v3.TcpProxy" => {
-            json!({ "cluster": "c" })
-        }
+        "config.route.v3.RouteAction" => json!({ "cluster": "c" }),
         "config.route.v3.DirectResponseAction" => json!({ "status": 200 }),
         "config.route.v3.WeightedCluster" => json!({ "clusters": [{ "name": "c", "weight": 1 }] }),
         "config.route.v3.WeightedCluster.ClusterWeight" => json!({ "name": "d", "weight": 1 }),
@@ -177,23 +237,6 @@ fn one_of_message(name: &str) -> Value {
                 &json!({}),
             ),
         }),
-        "type.v3.FractionalPercent" => json!({ "numerator": 7 }),
-        "type.v3.Int32Range" => json!({ "start": 7, "end": 100 }),
-        "type.matcher.v3.RegexMatcher" => json!({ "regex": "x" }),
-        "type.matcher.v3.RegexMatchAndSubstitute" => {
-            json!({ "pattern": { "regex": "x" }, "substitution": "y" })
-        }
-        "type.matcher.v3.StringMatcher" => json!({ "exact": "x" }),
-        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => manager(),
-        "extensions.filters.network.http_connection_manager.v3.HttpFilter" => {
-            json!({ "name": "cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})) })
-        }
-        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
-            json!({ "clusters": [{ "name": "c", "weight": 1 }] })
-        }
-        "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => {
-            json!({ "name": "d", "weight": 1 })
-        }
         _ => json!({}),
     }
 }
@@ -201,6 +244,22 @@ fn one_of_message(name: &str) -> Value {
 /// Values of a field that fits few.
 pub(super) fn of_field(field: &str) -> Vec<Value> {
     match field.strip_prefix("envoy.").unwrap_or(field) {
+        "extensions.transport_sockets.tls.v3.TlsCertificate.certificate_chain"
+        | "extensions.transport_sockets.tls.v3.TlsCertificate.private_key"
+        | "extensions.transport_sockets.tls.v3.CertificateValidationContext.trusted_ca" => {
+            vec![json!({ "filename": "other" })]
+        }
+        "extensions.transport_sockets.tls.v3.CertificateValidationContext.crl" => {
+            vec![json!({ "filename": "crl" })]
+        }
+        "config.core.v3.DataSource.inline_string" | "istio.mesh.v1alpha1.ProxyConfig.ca_certificates_pem" => {
+            vec![json!(*PEM)]
+        }
+        "config.core.v3.DataSource.inline_bytes" => vec![json!(BASE64_STANDARD.encode(&*PEM))],
+        "config.core.v3.ConfigSource.api_config_source" => vec![json!({
+            "api_type": "GRPC",
+            "grpc_services": [{ "envoy_grpc": { "cluster_name": "sds-grpc" } }],
+        })],
         "config.core.v3.HeaderValue.value" => vec![json!("%PROTOCOL%")],
         "config.core.v3.SocketAddress.address" => vec![json!("10.0.0.9")],
         "config.core.v3.CidrRange.address_prefix" => vec![json!("11.0.0.0")],
@@ -243,8 +302,9 @@ pub(super) fn of_keys(field: &str) -> Vec<(String, Value)> {
     pairs.into_iter().map(|(key, json)| (key.to_owned(), json)).collect()
 }
 
-/// Where the types of an extension point lie.
-pub(super) fn extension_prefix(field: &str) -> &'static str {
+/// Where the types of an extension point lie. A `TypedExtensionConfig` as a resource is a filter's; as a field of another
+/// message it may be anything.
+pub(super) fn extension_prefix(resource_type: ResourceType, field: &str) -> &'static str {
     match field.strip_prefix("envoy.").unwrap_or(field) {
         "config.core.v3.TransportSocket.typed_config" => "envoy.extensions.transport_sockets.",
         "config.cluster.v3.Filter.typed_config" | "config.listener.v3.Filter.typed_config" => {
@@ -259,7 +319,13 @@ pub(super) fn extension_prefix(field: &str) -> &'static str {
         | "config.route.v3.VirtualHost.typed_per_filter_config"
         | "config.route.v3.Route.typed_per_filter_config"
         | "config.route.v3.WeightedCluster.ClusterWeight.typed_per_filter_config"
+        | "config.core.v3.ExtensionConfigSource.default_config"
         | "extensions.filters.network.http_connection_manager.v3.HttpFilter.typed_config" => {
+            "envoy.extensions.filters.http."
+        }
+        "config.core.v3.TypedExtensionConfig.typed_config"
+            if resource_type == ResourceType::ExtensionConfig =>
+        {
             "envoy.extensions.filters.http."
         }
         "extensions.filters.network.http_connection_manager.v3.RequestIDExtension.typed_config" => {

@@ -20,8 +20,7 @@ is accepted, and the outcome is what stands here.
 - **refused**: a resource that sets it is refused with the path of the field (a NACK); its last good version stays in force.
 
 A field that is in no table belongs to a message that is refused or without effect as a whole, where the message is held.
-A field that this build does not know at all is refused too. Clusters, load assignments, listeners, route configurations
-and the name table are looked into; secrets, extension configurations and the proxy configuration are kept as they come.
+A field that this build does not know at all is refused too. Every kind of resource that a sidecar subscribes to is looked into.
 ";
 
 impl Table {

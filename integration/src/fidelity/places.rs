@@ -50,6 +50,11 @@ pub(super) fn place(message: &str, field: &str) -> &'static str {
             _,
         )
         | ("cluster.v3.Cluster", "transport_socket" | "transport_socket_matches") => VERDICT,
+        (name, _) if name.starts_with("extensions.transport_sockets.tls.") => {
+            "validated; hops with TLS are refused until the node holds identities"
+        }
+        ("core.v3.TypedExtensionConfig" | "core.v3.ExtensionConfigSource", _) => "plan",
+        ("istio.mesh.v1alpha1.ProxyConfig", _) => "validated; the node holds no identities yet",
         (name, _) if name.starts_with("istio.networking.nds.") => "names",
         _ => PROXY,
     }

@@ -24,6 +24,9 @@ impl Table {
             ResourceType::Listener,
             ResourceType::RouteConfiguration,
             ResourceType::NameTable,
+            ResourceType::Secret,
+            ResourceType::ExtensionConfig,
+            ResourceType::ProxyConfig,
         ] {
             let message = descriptors.message(resource_type.type_url()).context("a resource's message")?;
             for json in examples::of_resource(resource_type) {
@@ -132,7 +135,9 @@ impl Probe<'_> {
         let mut incomplete = None;
         let mut refused = None;
         let mut answered = false;
-        for (example, candidate) in candidates(self.descriptors, field).into_iter().enumerate() {
+        for (example, candidate) in
+            candidates(self.descriptors, self.resource_type, field).into_iter().enumerate()
+        {
             let (trial, next, place) = self.try_value(field, &candidate, at, base)?;
             match trial {
                 Trial::Incomplete(ref error) => incomplete = Some(error.clone()),

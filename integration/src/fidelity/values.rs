@@ -1,7 +1,7 @@
 //! Values to try for a field.
 
-use orlop_proto::Descriptors;
 use orlop_proto::prost_reflect::{FieldDescriptor, Kind};
+use orlop_proto::{Descriptors, ResourceType};
 use serde_json::{Value, json};
 
 use super::examples;
@@ -20,8 +20,12 @@ fn plain(json: Value) -> Candidate {
     Candidate { label: String::new(), key: "key".to_owned(), json }
 }
 
-/// Everything that is worth trying for a field.
-pub(super) fn candidates(descriptors: &Descriptors, field: &FieldDescriptor) -> Vec<Candidate> {
+/// Everything that is worth trying for a field of a message in a resource of this type.
+pub(super) fn candidates(
+    descriptors: &Descriptors,
+    resource_type: ResourceType,
+    field: &FieldDescriptor,
+) -> Vec<Candidate> {
     let keyed = examples::of_keys(field.full_name());
     if !keyed.is_empty() {
         let keyed = keyed.into_iter();
@@ -53,7 +57,7 @@ pub(super) fn candidates(descriptors: &Descriptors, field: &FieldDescriptor) -> 
             values.map(|v| Candidate { label: v.name().to_owned(), ..plain(json!(v.name())) }).collect()
         }
         Kind::Message(message) => match message.full_name() {
-            "google.protobuf.Any" => extensions(descriptors, field),
+            "google.protobuf.Any" => extensions(descriptors, resource_type, field),
             "google.protobuf.BoolValue" => flags(),
             "google.protobuf.Duration" => ["7s", "0s"].map(|time| plain(json!(time))).into(),
             "google.protobuf.StringValue" => vec![plain(json!("x"))],
@@ -81,8 +85,12 @@ pub(super) fn is_leaf(message: &str) -> bool {
 }
 
 /// Every type that belongs to an extension point, and Istio's own, which may come as `TypedStruct`s as well.
-fn extensions(descriptors: &Descriptors, field: &FieldDescriptor) -> Vec<Candidate> {
-    let prefix = examples::extension_prefix(field.full_name());
+fn extensions(
+    descriptors: &Descriptors,
+    resource_type: ResourceType,
+    field: &FieldDescriptor,
+) -> Vec<Candidate> {
+    let prefix = examples::extension_prefix(resource_type, field.full_name());
     let pool = descriptors.pool();
     let of_envoy = pool.all_messages().filter(|message| {
         let in_package = message.parent_message().is_none() && message.full_name().starts_with(prefix);

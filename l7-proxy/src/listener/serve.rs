@@ -70,7 +70,7 @@ async fn choose_chain(
     let chain = select_chain(&listener, &facts).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
     match chain.transport_socket {
         DownstreamTransportSocket::RawBuffer => Ok((Arc::clone(chain), findings.prefix)),
-        DownstreamTransportSocket::Tls => Err(Uninspected::Refused(Refusal::DownstreamTls)),
+        DownstreamTransportSocket::Tls(_) => Err(Uninspected::Refused(Refusal::DownstreamTls)),
     }
 }
 

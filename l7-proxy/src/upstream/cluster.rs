@@ -240,8 +240,9 @@ fn choose(balancer: &Balancer<Rc<Host>>, context: &PickContext<'_>) -> Result<Rc
 fn owes_tls(transport_socket: &UpstreamTransportSocket, endpoint: &LbEndpoint) -> bool {
     match transport_socket {
         UpstreamTransportSocket::RawBuffer => false,
-        UpstreamTransportSocket::Tls => true,
-        UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
+        UpstreamTransportSocket::Tls(_)
+        | UpstreamTransportSocket::TlsForEndpointsWith { others: Some(_), .. } => true,
+        UpstreamTransportSocket::TlsForEndpointsWith { key, value, others: None, .. } => {
             endpoint.about.matches_socket(key, value)
         }
     }

@@ -39,8 +39,9 @@ struct Part<'a> {
 pub(super) fn tls_owed(cluster: &Cluster, assignment: &ClusterLoadAssignment) -> TlsOwed {
     let (key, value) = match &cluster.transport_socket {
         UpstreamTransportSocket::RawBuffer => return TlsOwed::Nobody,
-        UpstreamTransportSocket::Tls => return TlsOwed::Everybody,
-        UpstreamTransportSocket::TlsForEndpointsWith { key, value } => (key, value),
+        UpstreamTransportSocket::Tls(_)
+        | UpstreamTransportSocket::TlsForEndpointsWith { others: Some(_), .. } => return TlsOwed::Everybody,
+        UpstreamTransportSocket::TlsForEndpointsWith { key, value, others: None, .. } => (key, value),
     };
     let expects = |endpoint: &LbEndpoint| {
         endpoint.about.transport_socket_match.iter().any(|(k, v)| k == key && v == value)

@@ -72,7 +72,7 @@ pub(super) fn routes<'a>(
 
 /// Where a chain leads. `scope` picks the virtual hosts that count.
 pub(super) fn chain_finding<'a>(served: Served<'a>, at: ChainAt<'a>, scope: Scope<'a>) -> Finding<'a> {
-    if at.chain.transport_socket == DownstreamTransportSocket::Tls {
+    if matches!(at.chain.transport_socket, DownstreamTransportSocket::Tls(_)) {
         return at.asks("transport_socket", "terminates TLS");
     }
     match &at.chain.terminal {

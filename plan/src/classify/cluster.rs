@@ -126,7 +126,7 @@ fn judge(plan: &ClusterPlan, need: Need) -> Judged {
     let name = || Arc::clone(&cluster.name);
     match (&cluster.discovery, load_assignment) {
         (ClusterDiscovery::OriginalDst { .. }, _)
-            if cluster.transport_socket == UpstreamTransportSocket::Tls =>
+            if matches!(cluster.transport_socket, UpstreamTransportSocket::Tls(_)) =>
         {
             judged(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: name() })
         }

@@ -237,6 +237,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         | HttpFilter::Stats
         | HttpFilter::Fault
         | HttpFilter::Cors
+        | HttpFilter::Discovered(_)
         | HttpFilter::Router => None,
     })
 }

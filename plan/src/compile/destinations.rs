@@ -67,7 +67,8 @@ impl Plans {
     ) -> usize {
         let mut dirty = Dirty::default();
         for name in &changes.listeners {
-            for listener in self.refused.update(snapshot, name).into_iter().flatten() {
+            let is_served = self.serving.listeners.contains_key(name);
+            for listener in self.refused.update(snapshot, name, is_served).into_iter().flatten() {
                 dirty.frontends.extend(frontends(&listener));
                 dirty.outbound_elsewhere |= listener.takes_original_dst;
                 dirty.inbound |= listener.takes_original_dst;

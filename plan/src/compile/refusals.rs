@@ -1,12 +1,12 @@
-//! Listeners that were refused and have no older version.
+//! Listeners that were refused, or take a filter that was, and have no older version.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::classify::frontend_ip;
 use crate::kernel::Frontend;
-use crate::resource::listener::TrafficDirection;
-use crate::snapshot::{RefusedListener, ResourceType, Snapshot};
+use crate::resource::listener::{Listener, TrafficDirection};
+use crate::snapshot::{RefusedListener, ResourceType, Snapshot, discovered_filters};
 
 /// What would have been listened to, and why it is not. There are few.
 #[derive(Debug, Clone, Default)]
@@ -20,13 +20,19 @@ struct Refusal {
 
 impl Refusals {
     /// Brings one listener up to date. `None` if nothing changed; otherwise what it listened to before and does now.
-    pub(super) fn update(&mut self, snapshot: &Snapshot, name: &Arc<str>) -> Option<Vec<RefusedListener>> {
-        let rejection = snapshot
-            .rejection(ResourceType::Listener, name)
-            .filter(|_| snapshot.listeners().get(name).is_none());
-        let new = rejection.and_then(|rejection| {
-            Some(Refusal { listener: rejection.listener.clone()?, error: rejection.error.to_string() })
-        });
+    pub(super) fn update(
+        &mut self,
+        snapshot: &Snapshot,
+        name: &Arc<str>,
+        is_served: bool,
+    ) -> Option<Vec<RefusedListener>> {
+        let new = match snapshot.listeners().get(name) {
+            None => snapshot.rejection(ResourceType::Listener, name).and_then(|rejection| {
+                Some(Refusal { listener: rejection.listener.clone()?, error: rejection.error.to_string() })
+            }),
+            Some(_) if is_served => None,
+            Some(listener) => of_filter(snapshot, listener),
+        };
         if self.0.get(name) == new.as_ref() {
             return None;
         }
@@ -60,6 +66,22 @@ impl Refusals {
         let (name, refusal) = refusals.find(|(_, refusal)| takes(&refusal.listener))?;
         Some((name, &refusal.error))
     }
+}
+
+/// A listener that was accepted is refused with a filter that it takes by ECDS: without the filter it is not what it was
+/// meant to be.
+fn of_filter(snapshot: &Snapshot, listener: &Listener) -> Option<Refusal> {
+    let mut missing = discovered_filters(listener)
+        .filter(|filter| filter.default_config.is_none())
+        .filter(|filter| snapshot.extensions().get(&filter.name).is_none());
+    let rejection =
+        missing.find_map(|filter| snapshot.rejection(ResourceType::ExtensionConfig, &filter.name))?;
+    let listener = RefusedListener {
+        addresses: listener.addresses.clone(),
+        takes_original_dst: listener.takes_original_dst(),
+        direction: listener.direction,
+    };
+    Some(Refusal { listener, error: format!("extension configuration {}", rejection.error) })
 }
 
 /// The destinations that a refused listener would have had of its own.

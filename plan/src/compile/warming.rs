@@ -15,7 +15,9 @@ use crate::proxy::ProxyPlan;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::listener::{Listener, TrafficDirection};
 use crate::resource::route::RouteConfiguration;
-use crate::snapshot::{Changes, ResourceType, Snapshot, listener_clusters, rds_names, route_clusters};
+use crate::snapshot::{
+    Changes, ResourceType, Snapshot, discovered_filters, listener_clusters, rds_names, route_clusters,
+};
 
 /// Who names a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,6 +271,15 @@ impl Serving {
 
     /// What a listener that was accepted waits for.
     fn awaited(&self, snapshot: &Snapshot, listener: &Listener, following: &Following) -> Option<Named> {
+        // One that is refused does not come by waiting, but without it the listener is not what it was meant to be.
+        let missing = discovered_filters(listener).find(|filter| {
+            let refused = snapshot.rejection(ResourceType::ExtensionConfig, &filter.name).is_some();
+            let does_without = !filter.waits || (refused && filter.default_config.is_some());
+            !does_without && snapshot.extensions().get(&filter.name).is_none()
+        });
+        if let Some(filter) = missing {
+            return Some((ResourceType::ExtensionConfig, Arc::clone(&filter.name)));
+        }
         let is_there = |name: &Arc<str>| {
             self.proxy.routes.contains_key(name)
                 && !self.kept_routes.contains(name)

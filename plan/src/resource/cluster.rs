@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::ClusterLoadAssignment;
+use super::tls::UpstreamTlsContext;
 
 /// `Cluster`.
 #[derive(Debug)]
@@ -103,19 +104,35 @@ pub enum UpstreamProtocol {
 }
 
 /// The transport socket towards endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum UpstreamTransportSocket {
     /// Plaintext.
     RawBuffer,
     /// TLS to every endpoint.
-    Tls,
-    /// TLS to endpoints whose metadata `envoy.transport_socket_match` holds this pair, plaintext to the rest.
+    Tls(Arc<UpstreamTlsContext>),
+    /// TLS to endpoints whose metadata `envoy.transport_socket_match` holds this pair.
     TlsForEndpointsWith {
         /// Metadata key, `tlsMode`.
         key: String,
         /// Metadata value, `istio`.
         value: String,
+        /// Towards these endpoints.
+        context: Arc<UpstreamTlsContext>,
+        /// Towards the others; `None` is plaintext.
+        others: Option<Arc<UpstreamTlsContext>>,
     },
+}
+
+impl UpstreamTransportSocket {
+    /// Every TLS context that an endpoint may meet.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = &Arc<UpstreamTlsContext>> {
+        let (one, other) = match self {
+            Self::RawBuffer => (None, None),
+            Self::Tls(context) => (Some(context), None),
+            Self::TlsForEndpointsWith { context, others, .. } => (Some(context), others.as_ref()),
+        };
+        one.into_iter().chain(other)
+    }
 }
 
 /// `CircuitBreakers.Thresholds`; `u32::MAX` is "without limit", as istiod writes it.

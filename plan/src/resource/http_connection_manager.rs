@@ -100,8 +100,21 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.grpc_web`
     GrpcWeb,
+    /// Taken by ECDS.
+    Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.
     Router,
+}
+
+/// `config_discovery` of an HTTP filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveredFilter {
+    /// The extension configuration's name: the filter's own.
+    pub name: Arc<str>,
+    /// The listener waits until the configuration has come (not `apply_default_config_without_warming`).
+    pub waits: bool,
+    /// What stands in where the configuration is refused.
+    pub default_config: Option<Box<HttpFilter>>,
 }
 
 /// `server_header_transformation`.

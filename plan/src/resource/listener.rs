@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::http_connection_manager::HttpConnectionManager;
 use super::tcp_proxy::TcpProxy;
+use super::tls::DownstreamTlsContext;
 
 /// `Listener`.
 #[derive(Debug)]
@@ -151,12 +152,12 @@ pub enum TransportProtocol {
 }
 
 /// The transport socket of a filter chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum DownstreamTransportSocket {
     /// Plaintext.
     RawBuffer,
     /// TLS is to be terminated. A connection that is matched to such a chain is refused until the node holds identities.
-    Tls,
+    Tls(Arc<DownstreamTlsContext>),
 }
 
 /// Network filters before the terminal one. Anything else is refused when the listener is validated.

@@ -3,7 +3,7 @@
 use regex::Regex;
 
 /// `StringMatcher` (and the string forms of `HeaderMatcher`, `QueryParameterMatcher`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StringMatcher {
     /// How the value is compared.
     pub pattern: StringPattern,
@@ -24,4 +24,17 @@ pub enum StringPattern {
     Contains(String),
     /// The whole value, RE2 syntax, anchored at both ends (Envoy's `SafeRegex` is a full match).
     Regex(Regex),
+}
+
+impl PartialEq for StringPattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(one), Self::Exact(other))
+            | (Self::Prefix(one), Self::Prefix(other))
+            | (Self::Suffix(one), Self::Suffix(other))
+            | (Self::Contains(one), Self::Contains(other)) => one == other,
+            (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
 }

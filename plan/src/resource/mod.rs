@@ -5,14 +5,18 @@
 
 pub mod cluster;
 pub mod endpoint;
+pub mod extension_config;
 pub mod header;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
+pub mod mesh;
 pub mod name_table;
 pub mod retry;
 pub mod route;
+pub mod secret;
 pub mod tcp_proxy;
+pub mod tls;
 
 mod error;
 

@@ -4,10 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use hashbrown::HashTable;
-use orlop_proto::mesh::ProxyConfig;
 use orlop_shared_map as shared_map;
 
 use super::kind::Kind;
@@ -17,9 +14,12 @@ use crate::compile::Pools;
 use crate::resource::ResourceError;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::extension_config::ExtensionConfig;
 use crate::resource::listener::Listener;
+use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::secret::Secret;
 use crate::validate::{Validated, validated};
 
 /// What all workloads of the node have in common. Holds nothing alive by itself.
@@ -30,7 +30,7 @@ pub struct Interner {
     pub(super) listeners: Pool<Listener>,
     pub(super) routes: Pool<RouteConfiguration>,
     pub(super) secrets: Pool<Secret>,
-    pub(super) extensions: Pool<TypedExtensionConfig>,
+    pub(super) extensions: Pool<ExtensionConfig>,
     pub(super) name_tables: Pool<NameTable>,
     pub(super) proxy_configs: Pool<ProxyConfig>,
     pub(crate) plans: Pools,
@@ -118,7 +118,7 @@ impl<T: Kind> Pool<T> {
         } else {
             let Validated { resource, notes } = validated(T::VALIDATE, bytes)?;
             let notes = if notes.is_empty() { Arc::default() } else { notes.into() };
-            (resource.name(), Arc::new(resource), Packed::new(bytes), notes)
+            (resource.name(), Arc::new(resource), Packed::new(&T::kept(bytes)), notes)
         };
         if self.by_bytes.len() >= self.sweep_at {
             self.by_bytes.retain(|(_, weak)| weak.strong_count() > 0);

@@ -1,17 +1,17 @@
 //! What the kinds of resources have in common, so that they are stored in one way.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
-use orlop_proto::mesh::ProxyConfig;
 
 use super::RefusedListener;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::extension_config::ExtensionConfig;
 use crate::resource::listener::Listener;
+use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::secret::Secret;
 use crate::validate::{self, Validate};
 
 /// A kind of resource.
@@ -21,6 +21,11 @@ pub(super) trait Kind: Sized {
 
     /// What it calls itself.
     fn name(&self) -> Arc<str>;
+
+    /// The bytes that are kept, to be printed and to find an equal resource by.
+    fn kept(bytes: &[u8]) -> Cow<'_, [u8]> {
+        Cow::Borrowed(bytes)
+    }
 
     /// What is known of a listener that does not validate.
     fn refused_listener(_bytes: &[u8]) -> Option<RefusedListener> {
@@ -68,15 +73,20 @@ impl Kind for Secret {
     const VALIDATE: Validate<Self> = validate::secret;
 
     fn name(&self) -> Arc<str> {
-        self.name.as_str().into()
+        Arc::clone(&self.name)
+    }
+
+    /// Nothing secret is kept but in the resource itself.
+    fn kept(bytes: &[u8]) -> Cow<'_, [u8]> {
+        Cow::Owned(validate::without_secrets(bytes))
     }
 }
 
-impl Kind for TypedExtensionConfig {
+impl Kind for ExtensionConfig {
     const VALIDATE: Validate<Self> = validate::extension_config;
 
     fn name(&self) -> Arc<str> {
-        self.name.as_str().into()
+        Arc::clone(&self.name)
     }
 }
 

@@ -18,21 +18,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
-use orlop_proto::mesh::ProxyConfig;
 use orlop_shared_map::{SharedMap, SharedSet};
 
 use crate::index::{self, Naming};
 use crate::resource::ResourceError;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::extension_config::ExtensionConfig;
 use crate::resource::listener::{Listener, TrafficDirection};
+use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::secret::Secret;
 use store::{Changed, Delivered, Refused};
 
-pub(crate) use references::{chains, host_clusters, listener_clusters, rds_names, route_clusters};
+pub(crate) use references::{
+    chains, discovered_filters, host_clusters, listener_clusters, rds_names, route_clusters,
+};
+use references::{cluster_secrets, listener_secrets};
 
 pub use changes::Changes;
 pub use interner::Interner;
@@ -62,9 +65,9 @@ pub struct Outcome {
     /// Route configurations that the accepted listeners name: the RDS subscription.
     pub routes_wanted: Wanted,
     /// Secrets that accepted resources name: the SDS subscription.
-    pub secrets_wanted: BTreeSet<String>,
+    pub secrets_wanted: Wanted,
     /// Filters that accepted listeners name: the ECDS subscription.
-    pub extensions_wanted: BTreeSet<String>,
+    pub extensions_wanted: Wanted,
 }
 
 /// A resource whose newest version was refused.
@@ -97,7 +100,7 @@ pub struct Snapshot {
     listeners: Store<Listener>,
     routes: Store<RouteConfiguration>,
     secrets: Store<Secret>,
-    extensions: Store<TypedExtensionConfig>,
+    extensions: Store<ExtensionConfig>,
     name_table: Store<NameTable>,
     proxy_config: Store<ProxyConfig>,
     rejections: BTreeMap<(ResourceType, String), Rejection>,
@@ -106,7 +109,9 @@ pub struct Snapshot {
     clusters_just_removed: BTreeSet<Arc<str>>,
     endpoints_wanted: Wanted,
     routes_wanted: Wanted,
-    /// Load assignments and route configurations that came before anything named them.
+    secrets_wanted: Wanted,
+    extensions_wanted: Wanted,
+    /// Resources that are asked for by name and came before anything named them.
     strays: BTreeSet<(ResourceType, Arc<str>)>,
     /// Found when it is asked for, and good until the next delivery.
     without_effect: OnceCell<Vec<WithoutEffect>>,
@@ -145,8 +150,10 @@ impl Snapshot {
             ResourceType::Cluster => {
                 let delivered = deliver!(clusters, clusters);
                 self.want_endpoints(interner, &delivered.changed);
+                self.want_secrets(interner, &delivered.changed, "cluster", cluster_secrets);
                 self.note(resource_type, &removals, delivered, &mut outcome);
                 self.forget_unwanted(interner, ResourceType::ClusterLoadAssignment, &mut outcome);
+                self.forget_unwanted(interner, ResourceType::Secret, &mut outcome);
             }
             ResourceType::ClusterLoadAssignment => {
                 let delivered = deliver!(load_assignments, load_assignments);
@@ -155,8 +162,12 @@ impl Snapshot {
             ResourceType::Listener => {
                 let delivered = deliver!(listeners, listeners);
                 self.want_routes(interner, &delivered.changed);
+                self.want_secrets(interner, &delivered.changed, "listener", listener_secrets);
+                self.want_extensions(interner, &delivered.changed);
                 self.note(resource_type, &removals, delivered, &mut outcome);
                 self.forget_unwanted(interner, ResourceType::RouteConfiguration, &mut outcome);
+                self.forget_unwanted(interner, ResourceType::Secret, &mut outcome);
+                self.forget_unwanted(interner, ResourceType::ExtensionConfig, &mut outcome);
             }
             ResourceType::RouteConfiguration => {
                 let delivered = deliver!(routes, routes);
@@ -168,6 +179,11 @@ impl Snapshot {
             }
             ResourceType::ExtensionConfig => {
                 let delivered = deliver!(extensions, extensions);
+                let names = delivered.changed.iter().map(|changed| &changed.name);
+                for name in names.chain(delivered.refused.iter().map(|refused| &refused.name)) {
+                    let listeners = index::members(&self.extensions_wanted, name);
+                    outcome.changes.listeners.extend(listeners.cloned());
+                }
                 self.note(resource_type, &removals, delivered, &mut outcome);
             }
             ResourceType::NameTable => {
@@ -181,6 +197,8 @@ impl Snapshot {
         }
         outcome.endpoints_wanted = self.endpoints_wanted.clone();
         outcome.routes_wanted = self.routes_wanted.clone();
+        outcome.secrets_wanted = self.secrets_wanted.clone();
+        outcome.extensions_wanted = self.extensions_wanted.clone();
         outcome
     }
 
@@ -223,6 +241,8 @@ impl Snapshot {
         match kind {
             ResourceType::ClusterLoadAssignment => Some(&self.endpoints_wanted),
             ResourceType::RouteConfiguration => Some(&self.routes_wanted),
+            ResourceType::Secret => Some(&self.secrets_wanted),
+            ResourceType::ExtensionConfig => Some(&self.extensions_wanted),
             _ => None,
         }
     }
@@ -256,6 +276,43 @@ impl Snapshot {
         index::edit(&mut self.routes_wanted, &mut interner.plans.names, namings);
     }
 
+    /// `kind` keeps the clusters apart from the listeners of the same name.
+    fn want_secrets<T>(
+        &mut self,
+        interner: &mut Interner,
+        changed: &[Changed<T>],
+        kind: &str,
+        secrets: fn(&T) -> Vec<&Arc<str>>,
+    ) {
+        let mut namings = Vec::new();
+        for Changed { name, old, new } in changed {
+            for (resource, names) in [(old, false), (new, true)] {
+                for secret in resource.iter().flat_map(|resource| secrets(resource)) {
+                    if !names {
+                        self.strays.insert((ResourceType::Secret, Arc::clone(secret)));
+                    }
+                    namings.push(Naming::new(secret, format!("{kind} {name}").into(), names));
+                }
+            }
+        }
+        index::edit(&mut self.secrets_wanted, &mut interner.plans.names, namings);
+    }
+
+    fn want_extensions(&mut self, interner: &mut Interner, changed: &[Changed<Listener>]) {
+        let mut namings = Vec::new();
+        for Changed { name, old, new } in changed {
+            for (listener, names) in [(old, false), (new, true)] {
+                for filter in listener.iter().flat_map(|listener| discovered_filters(listener)) {
+                    if !names {
+                        self.strays.insert((ResourceType::ExtensionConfig, Arc::clone(&filter.name)));
+                    }
+                    namings.push(Naming::new(&filter.name, Arc::clone(name), names));
+                }
+            }
+        }
+        index::edit(&mut self.extensions_wanted, &mut interner.plans.names, namings);
+    }
+
     /// What nothing names any more is unsubscribed from and gets stale; it is sent again when it is named again.
     fn forget_unwanted(&mut self, interner: &mut Interner, kind: ResourceType, outcome: &mut Outcome) {
         let (forgotten, others): (BTreeSet<_>, _) =
@@ -273,6 +330,8 @@ impl Snapshot {
             ResourceType::ClusterLoadAssignment => {
                 self.load_assignments.forget(&mut interner.load_assignments, &unwanted);
             }
+            ResourceType::Secret => self.secrets.forget(&mut interner.secrets, &unwanted),
+            ResourceType::ExtensionConfig => self.extensions.forget(&mut interner.extensions, &unwanted),
             _ => self.routes.forget(&mut interner.routes, &unwanted),
         }
         if let Some(changes) = outcome.changes.of(kind) {
@@ -306,7 +365,7 @@ impl Snapshot {
     }
 
     /// Extension configurations by name.
-    pub fn extensions(&self) -> &Store<TypedExtensionConfig> {
+    pub fn extensions(&self) -> &Store<ExtensionConfig> {
         &self.extensions
     }
 

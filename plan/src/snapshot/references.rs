@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::resource::http_connection_manager::RouteSpecifier;
-use crate::resource::listener::{FilterChain, Listener, TerminalFilter};
+use crate::resource::cluster::Cluster;
+use crate::resource::http_connection_manager::{DiscoveredFilter, HttpFilter, RouteSpecifier};
+use crate::resource::listener::{DownstreamTransportSocket, FilterChain, Listener, TerminalFilter};
 use crate::resource::route::{Action, ClusterSpecifier, RouteConfiguration, VirtualHost};
 use crate::resource::tcp_proxy::TcpClusterSpecifier;
 
@@ -21,6 +22,32 @@ pub(crate) fn rds_names(listener: &Listener) -> impl Iterator<Item = &Arc<str>> 
         },
         TerminalFilter::TcpProxy(_) => None,
     })
+}
+
+/// The filters that a listener takes through ECDS.
+pub(crate) fn discovered_filters(listener: &Listener) -> impl Iterator<Item = &DiscoveredFilter> {
+    let filters = chains(listener).flat_map(|chain| match &chain.terminal {
+        TerminalFilter::HttpConnectionManager(manager) => manager.http_filters.as_slice(),
+        TerminalFilter::TcpProxy(_) => &[],
+    });
+    filters.filter_map(|filter| match filter {
+        HttpFilter::Discovered(filter) => Some(filter),
+        _ => None,
+    })
+}
+
+/// The secrets that a listener takes through SDS from the control plane.
+pub(super) fn listener_secrets(listener: &Listener) -> Vec<&Arc<str>> {
+    let contexts = chains(listener).filter_map(|chain| match &chain.transport_socket {
+        DownstreamTransportSocket::Tls(context) => Some(context),
+        DownstreamTransportSocket::RawBuffer => None,
+    });
+    contexts.flat_map(|context| context.common.secrets()).collect()
+}
+
+/// The secrets that a cluster takes through SDS from the control plane.
+pub(super) fn cluster_secrets(cluster: &Cluster) -> Vec<&Arc<str>> {
+    cluster.transport_socket.contexts().flat_map(|context| context.common.secrets()).collect()
 }
 
 /// The clusters that a listener names by itself, not through RDS.

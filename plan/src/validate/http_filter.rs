@@ -1,5 +1,6 @@
 //! HTTP filters.
 
+use envoy_types::pb::envoy::config::core::v3::ExtensionConfigSource;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
@@ -8,6 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter as Proto, http_filter,
 };
+use envoy_types::pb::google::protobuf::Any;
 use orlop_proto::alpn::FilterConfig as Alpn;
 use orlop_proto::peer_metadata::Config as PeerMetadata;
 use orlop_proto::stats::PluginConfig;
@@ -16,7 +18,8 @@ use prost::Name;
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::network_filter::stats;
-use crate::resource::http_connection_manager::HttpFilter;
+use super::scalar::expect_own_source;
+use crate::resource::http_connection_manager::{DiscoveredFilter, HttpFilter};
 
 /// The filters in order; the router must be the last.
 pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFilter>> {
@@ -39,12 +42,41 @@ fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
     let at_config = at.field("typed_config");
     let extension = match config_type {
         Some(http_filter::ConfigType::TypedConfig(any)) => Extension::open(any, &at_config)?,
-        Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
-            return at.field("config_discovery").refuse(format!("of filter {name:?} is not supported"));
+        Some(http_filter::ConfigType::ConfigDiscovery(source)) => {
+            return discovered(source, &name, &at.field("config_discovery")).map(Some);
         }
         None => return at_config.refuse(format!("of filter {name:?} is required")),
     };
     known(&extension, &name, &at_config).map(Some)
+}
+
+fn discovered(value: ExtensionConfigSource, name: &str, at: &At<'_>) -> Option<HttpFilter> {
+    let ExtensionConfigSource {
+        config_source,
+        default_config,
+        apply_default_config_without_warming,
+        type_urls,
+    } = value;
+    no_effect!(at; "is held against what comes, which is refused by its own type"; type_urls);
+    expect_own_source(config_source, &at.field("config_source"));
+    let default_config = match default_config {
+        None => None,
+        Some(any) => Some(Box::new(inert_filter(any, name, &at.field("default_config"))?)),
+    };
+    Some(HttpFilter::Discovered(DiscoveredFilter {
+        name: name.into(),
+        waits: default_config.is_none() || !apply_default_config_without_warming,
+        default_config,
+    }))
+}
+
+/// A filter that stands apart from its manager. One that the classifier has to know is supported in the manager alone.
+pub(super) fn inert_filter(value: Any, name: &str, at: &At<'_>) -> Option<HttpFilter> {
+    let extension = Extension::open(value, at)?;
+    match known(&extension, name, at)? {
+        HttpFilter::Router | HttpFilter::GrpcWeb => extension.refuse("filter by ECDS", name, at),
+        filter => Some(filter),
+    }
 }
 
 fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {

@@ -16,6 +16,7 @@ mod at;
 mod cluster;
 mod decode;
 mod endpoint;
+mod extension_config;
 mod filter_chain;
 mod header;
 mod header_format;
@@ -33,7 +34,9 @@ mod route;
 mod route_action;
 mod route_configuration;
 mod scalar;
+mod secret;
 mod tcp_proxy;
+mod tls;
 mod transport_socket;
 mod unknown_fields;
 mod upstream_http;
@@ -42,15 +45,17 @@ use std::cell::RefCell;
 
 use envoy_types::pb::envoy::config;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
-use orlop_proto::mesh::ProxyConfig;
-use orlop_proto::nds;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
+use orlop_proto::{mesh, nds};
 
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::extension_config::ExtensionConfig;
 use crate::resource::listener::Listener;
+use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::secret::Secret;
 use crate::resource::{FieldNote, ResourceError};
 
 pub(crate) use at::Findings;
@@ -122,18 +127,23 @@ pub(crate) fn route_configuration(
 pub(crate) fn extension_config(
     bytes: &[u8],
     findings: &RefCell<Findings>,
-) -> Result<TypedExtensionConfig, ResourceError> {
+) -> Result<ExtensionConfig, ResourceError> {
     decode::resource(
         bytes,
         findings,
         |proto: &TypedExtensionConfig| proto.name.clone(),
-        |proto, _| Some(proto),
+        extension_config::extension_config,
     )
 }
 
 /// `tls.v3.Secret`
 pub(crate) fn secret(bytes: &[u8], findings: &RefCell<Findings>) -> Result<Secret, ResourceError> {
-    decode::resource(bytes, findings, |proto: &Secret| proto.name.clone(), |proto, _| Some(proto))
+    decode::resource(bytes, findings, |proto: &tls_v3::Secret| proto.name.clone(), secret::secret)
+}
+
+/// A `tls.v3.Secret` that validates, as it may be kept and printed: its keys are gone, that they were there is not.
+pub(crate) fn without_secrets(bytes: &[u8]) -> Vec<u8> {
+    secret::without_keys(bytes)
 }
 
 /// `nds.v1.NameTable`
@@ -143,5 +153,5 @@ pub(crate) fn name_table(bytes: &[u8], findings: &RefCell<Findings>) -> Result<N
 
 /// `mesh.v1alpha1.ProxyConfig`
 pub(crate) fn proxy_config(bytes: &[u8], findings: &RefCell<Findings>) -> Result<ProxyConfig, ResourceError> {
-    decode::resource(bytes, findings, |_: &ProxyConfig| String::new(), |proto, _| Some(proto))
+    decode::resource(bytes, findings, |_: &mesh::ProxyConfig| String::new(), secret::proxy_config)
 }

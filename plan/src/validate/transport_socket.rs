@@ -1,7 +1,9 @@
 //! Transport sockets, towards endpoints and of filter chains.
 //!
 //! TLS is understood, not yet served: a resource with it is accepted, and each hop that would need it is refused where
-//! it is met. What the TLS contexts say is therefore not looked into.
+//! it is met.
+
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
@@ -10,23 +12,26 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     DownstreamTlsContext, UpstreamTlsContext,
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
-use prost::Name;
+use prost::{Message, Name};
 
 use super::at::{At, no_effect};
 use super::decode::Extension;
+use super::tls::{downstream_tls_context, upstream_tls_context};
 use crate::resource::cluster::UpstreamTransportSocket;
 use crate::resource::listener::DownstreamTransportSocket;
 
-enum Kinds {
-    Raw,
-    Tls,
-}
+/// A socket: TLS, or none.
+type Tls<T> = Option<Arc<T>>;
 
-fn kind(value: TransportSocket, tls: &str, at: &At<'_>) -> Option<Kinds> {
+fn socket<M: Message + Name + Default, T>(
+    value: TransportSocket,
+    tls: impl FnOnce(M, &At<'_>) -> Option<T>,
+    at: &At<'_>,
+) -> Option<Tls<T>> {
     let TransportSocket { name, config_type } = value;
     no_effect!(at; "is named in errors alone"; name);
     match config_type {
-        None if name == "envoy.transport_sockets.raw_buffer" => Some(Kinds::Raw),
+        None if name == "envoy.transport_sockets.raw_buffer" => Some(None),
         None => at.refuse(format!("transport socket {name:?} is not supported")),
         Some(transport_socket::ConfigType::TypedConfig(any)) => {
             let at = at.field("typed_config");
@@ -34,11 +39,10 @@ fn kind(value: TransportSocket, tls: &str, at: &At<'_>) -> Option<Kinds> {
             match extension.type_name() {
                 known if known == RawBuffer::full_name() => {
                     let RawBuffer {} = extension.message(&at)?;
-                    Some(Kinds::Raw)
+                    Some(None)
                 }
-                known if known == tls => {
-                    at.no_effect("is not looked into: hops with TLS are refused");
-                    Some(Kinds::Tls)
+                known if known == M::full_name() => {
+                    tls(extension.message(&at)?, &at).map(|context| Some(Arc::new(context)))
                 }
                 _ => extension.refuse("transport socket", &name, &at),
             }
@@ -48,9 +52,9 @@ fn kind(value: TransportSocket, tls: &str, at: &At<'_>) -> Option<Kinds> {
 
 pub(super) fn downstream(value: Option<TransportSocket>, at: &At<'_>) -> Option<DownstreamTransportSocket> {
     let Some(value) = value else { return Some(DownstreamTransportSocket::RawBuffer) };
-    Some(match kind(value, &DownstreamTlsContext::full_name(), at)? {
-        Kinds::Raw => DownstreamTransportSocket::RawBuffer,
-        Kinds::Tls => DownstreamTransportSocket::Tls,
+    Some(match socket::<DownstreamTlsContext, _>(value, downstream_tls_context, at)? {
+        None => DownstreamTransportSocket::RawBuffer,
+        Some(context) => DownstreamTransportSocket::Tls(context),
     })
 }
 
@@ -61,10 +65,12 @@ pub(super) fn upstream(
     matches: Vec<TransportSocketMatch>,
     at: &At<'_>,
 ) -> Option<UpstreamTransportSocket> {
-    let tls = UpstreamTlsContext::full_name();
+    let tls = |value: TransportSocket, at: &At<'_>| {
+        self::socket::<UpstreamTlsContext, _>(value, upstream_tls_context, at)
+    };
     let otherwise = match socket {
-        None => Kinds::Raw,
-        Some(socket) => kind(socket, &tls, &at.field("transport_socket"))?,
+        None => None,
+        Some(socket) => tls(socket, &at.field("transport_socket"))?,
     };
     let at = at.field("transport_socket_matches");
     let mut by_metadata = None;
@@ -74,24 +80,25 @@ pub(super) fn upstream(
         let TransportSocketMatch { name, r#match, transport_socket } = value;
         no_effect!(at; "feeds statistics alone"; name);
         let at_socket = at.field("transport_socket");
-        let kind = kind(at_socket.required(transport_socket)?, &tls, &at_socket)?;
+        let context = tls(at_socket.required(transport_socket)?, &at_socket)?;
         if rest.is_some() {
             return at.refuse("stands behind one that matches every endpoint");
         }
-        match (metadata_pair(r#match.unwrap_or_default(), &at.field("match"))?, kind) {
-            (None, kind) => rest = Some(kind),
-            (Some(pair), Kinds::Tls) if by_metadata.is_none() => by_metadata = Some(pair),
+        match (metadata_pair(r#match.unwrap_or_default(), &at.field("match"))?, context) {
+            (None, context) => rest = Some(context),
+            (Some(pair), Some(context)) if by_metadata.is_none() => by_metadata = Some((pair, context)),
             (Some(_), _) => {
                 return at.refuse("is not supported: only one match by metadata, and that with TLS");
             }
         }
     }
-    match (by_metadata, rest.unwrap_or(otherwise)) {
-        (None, Kinds::Raw) => Some(UpstreamTransportSocket::RawBuffer),
-        // TLS by metadata and TLS otherwise differ in their contexts, which are not told apart yet.
-        (_, Kinds::Tls) => Some(UpstreamTransportSocket::Tls),
-        (Some((key, value)), Kinds::Raw) => Some(UpstreamTransportSocket::TlsForEndpointsWith { key, value }),
-    }
+    Some(match (by_metadata, rest.unwrap_or(otherwise)) {
+        (None, None) => UpstreamTransportSocket::RawBuffer,
+        (None, Some(context)) => UpstreamTransportSocket::Tls(context),
+        (Some(((key, value), context)), others) => {
+            UpstreamTransportSocket::TlsForEndpointsWith { key, value, context, others }
+        }
+    })
 }
 
 fn metadata_pair(value: Struct, at: &At<'_>) -> Option<Option<(String, String)>> {

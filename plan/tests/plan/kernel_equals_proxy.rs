@@ -215,10 +215,10 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
     }
     let Some(chosen) = chosen(plan) else { return Outcome::Other };
     let owed = |endpoint: &&(&PlanEndpoint, f64)| match &plan.cluster.transport_socket {
-        UpstreamTransportSocket::TlsForEndpointsWith { key, value } => {
+        UpstreamTransportSocket::TlsForEndpointsWith { key, value, .. } => {
             endpoint.0.about.transport_socket_match.contains(&(key.clone(), value.clone()))
         }
-        UpstreamTransportSocket::Tls => true,
+        UpstreamTransportSocket::Tls(_) => true,
         UpstreamTransportSocket::RawBuffer => false,
     };
     match chosen.iter().filter(owed).count() {

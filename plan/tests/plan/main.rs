@@ -12,6 +12,7 @@ mod capture;
 mod captured_verdicts;
 mod chain_matching;
 mod chain_properties;
+mod discovered_filters;
 mod header_matching;
 mod incremental;
 mod kernel_equals_proxy;

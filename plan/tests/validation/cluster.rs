@@ -1,10 +1,12 @@
 //! `cluster.v3.Cluster`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use orlop_plan::resource::cluster::{
     CircuitBreakers, ClusterDiscovery, IstioService, LbPolicy, UpstreamProtocol, UpstreamTransportSocket,
 };
+use orlop_plan::resource::tls::UpstreamTlsContext;
 use orlop_plan::snapshot::ResourceType;
 use serde_json::{Value, json};
 
@@ -125,6 +127,11 @@ fn slow_start_is_refused_where_it_is_written() {
     assert_eq!(refusals, ["least_request_lb_config.slow_start_config: is not supported"]);
 }
 
+/// What `tls` says.
+fn with_sni() -> Arc<UpstreamTlsContext> {
+    Arc::new(UpstreamTlsContext { sni: "backend".to_owned(), ..UpstreamTlsContext::default() })
+}
+
 #[test]
 fn tls_for_endpoints_with_a_metadata_value_and_plaintext_for_the_rest() {
     let cluster = cluster(&json!({
@@ -134,14 +141,21 @@ fn tls_for_endpoints_with_a_metadata_value_and_plaintext_for_the_rest() {
         ],
     }));
 
-    let with =
-        UpstreamTransportSocket::TlsForEndpointsWith { key: "tlsMode".to_owned(), value: "istio".to_owned() };
+    let with = UpstreamTransportSocket::TlsForEndpointsWith {
+        key: "tlsMode".to_owned(),
+        value: "istio".to_owned(),
+        context: with_sni(),
+        others: None,
+    };
     assert_eq!(cluster.transport_socket, with);
 }
 
 #[test]
 fn tls_for_all_endpoints() {
-    assert_eq!(cluster(&json!({ "transport_socket": tls() })).transport_socket, UpstreamTransportSocket::Tls);
+    assert_eq!(
+        cluster(&json!({ "transport_socket": tls() })).transport_socket,
+        UpstreamTransportSocket::Tls(with_sni())
+    );
 }
 
 #[test]

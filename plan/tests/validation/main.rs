@@ -11,11 +11,14 @@
 mod bad_input;
 mod cluster;
 mod endpoint;
+mod extension_config;
 mod header;
 mod matcher;
 mod name_table;
 mod notes;
 mod retry;
 mod route;
+mod secret;
 mod support;
+mod tls;
 mod virtual_host;
