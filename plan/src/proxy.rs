@@ -9,6 +9,7 @@ use std::sync::Arc;
 use orlop_shared_map::SharedMap;
 
 use crate::classify::Landings;
+use crate::kernel::Frontend;
 use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
@@ -40,6 +41,14 @@ pub struct OutboundListeners {
 }
 
 impl OutboundListeners {
+    /// The listener that has a destination as its own.
+    pub(crate) fn own(&self, Frontend { addr, port }: Frontend) -> Option<&Arc<Listener>> {
+        match addr {
+            Some(addr) => self.exact.get(&(addr, port)),
+            None => self.by_port.get(&port),
+        }
+    }
+
     /// The listener that takes a connection to `addr:port`.
     pub fn select(&self, addr: IpAddr, port: u16) -> Option<&Arc<Listener>> {
         self.exact.get(&(addr, port)).or_else(|| self.by_port.get(&port)).or(self.default.as_ref())

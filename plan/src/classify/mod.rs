@@ -76,7 +76,7 @@ impl<'a> Scope<'a> {
 impl<'a> Served<'a> {
     /// What the kernel does with connections to a destination; `None` where it has no entry of its own.
     pub(crate) fn outbound(self, frontend: Frontend) -> Option<OutboundAction> {
-        if self.refused.outbound(frontend).is_some() {
+        if self.refusal(Destination::Outbound(frontend)).is_some() {
             return Some(OutboundAction::Block);
         }
         Some(outbound::action(&outbound::taken(self, frontend)?.finding(self)))
@@ -118,7 +118,7 @@ impl<'a> Served<'a> {
     pub(crate) fn verdict(self, destination: Destination) -> Option<Verdict> {
         let finding = self.finding(destination)?;
         let taken = match destination {
-            Destination::Outbound(frontend) if self.refused.outbound(frontend).is_none() => {
+            Destination::Outbound(frontend) if self.refusal(destination).is_none() => {
                 outbound::taken(self, frontend)
             }
             _ => None,
@@ -133,13 +133,7 @@ impl<'a> Served<'a> {
     }
 
     fn finding(self, destination: Destination) -> Option<Finding<'a>> {
-        let refused = match destination {
-            Destination::Outbound(frontend) => self.refused.outbound(frontend),
-            Destination::OutboundElsewhere => self.refused.outbound_elsewhere(),
-            Destination::Inbound(_) => None,
-            Destination::InboundElsewhere => self.refused.inbound_elsewhere(),
-        };
-        if let Some((name, error)) = refused {
+        if let Some((name, error)) = self.refusal(destination) {
             return Some(Finding::new(Path::Blocked, move || Reason {
                 resource: format!("listener `{name}`"),
                 field: FieldPath::root(),
@@ -154,6 +148,21 @@ impl<'a> Served<'a> {
             }),
             Destination::Inbound(port) => Some(inbound::finding(self, Some(port))),
             Destination::InboundElsewhere => Some(inbound::finding(self, None)),
+        }
+    }
+
+    /// Name and refusal of the listener that would have taken connections to a destination, where no other one has the
+    /// destination as its own.
+    fn refusal(self, destination: Destination) -> Option<(&'a str, &'a str)> {
+        let ProxyPlan { outbound, inbound, .. } = self.proxy;
+        match destination {
+            Destination::Outbound(frontend) if outbound.own(frontend).is_some() => None,
+            Destination::Outbound(frontend) => self.refused.outbound(frontend),
+            Destination::OutboundElsewhere if outbound.default.is_some() => None,
+            Destination::OutboundElsewhere => self.refused.outbound_elsewhere(),
+            Destination::Inbound(_) => None,
+            Destination::InboundElsewhere if inbound.is_some() => None,
+            Destination::InboundElsewhere => self.refused.inbound_elsewhere(),
         }
     }
 }

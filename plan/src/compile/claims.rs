@@ -1,11 +1,12 @@
-//! Which listener has which address, where several may ask for the same: the last by name, so that the same listeners
-//! always make the same plan.
+//! Which listener has which address, where several may ask for the same, as an older version that is still served and the
+//! one that was given its address may: the last by name, so that the same listeners always make the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::classify::frontend_ip;
+use crate::kernel::Frontend;
 use crate::proxy::OutboundListeners;
 use crate::resource::listener::{Listener, TrafficDirection};
 
@@ -57,13 +58,11 @@ impl Contested {
     }
 
     fn claim(&mut self, served: &OutboundListeners, claim: Claim, name: &Arc<str>, winners: &mut Winners) {
-        let holder = match winners.get(&claim) {
-            Some(winner) => winner.clone(),
-            None => match claim {
-                (Some(ip), port) => served.exact.get(&(ip, port)),
-                (None, port) => served.by_port.get(&port),
-            }
-            .map(|listener| listener.name.as_str().into()),
+        let holder = if let Some(winner) = winners.get(&claim) {
+            winner.clone()
+        } else {
+            let (addr, port) = claim;
+            served.own(Frontend { addr, port }).map(|listener| listener.name.as_str().into())
         };
         let winner = match holder {
             Some(holder) if holder != *name => {

@@ -1,6 +1,7 @@
 //! What the kinds of resources have in common, so that they are stored in one way.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::RefusedListener;
@@ -25,6 +26,11 @@ pub(super) trait Kind: Sized {
     /// The bytes that are kept, to be printed and to find an equal resource by.
     fn kept(bytes: &[u8]) -> Cow<'_, [u8]> {
         Cow::Borrowed(bytes)
+    }
+
+    /// A listener's, of which no two have the same.
+    fn addresses(&self) -> &[SocketAddr] {
+        &[]
     }
 
     /// What is known of a listener that does not validate.
@@ -54,6 +60,10 @@ impl Kind for Listener {
 
     fn name(&self) -> Arc<str> {
         self.name.as_str().into()
+    }
+
+    fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     fn refused_listener(bytes: &[u8]) -> Option<RefusedListener> {

@@ -4,6 +4,7 @@
 //! ADS stream or a file. Out: an [`Outcome`] for ACK or NACK, and the store that `compile` reads. A resource that does not
 //! validate leaves the last good one in place, and is remembered.
 
+mod addresses;
 mod changes;
 mod interner;
 mod kind;

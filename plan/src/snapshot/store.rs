@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use orlop_proto::Resource;
 use orlop_shared_map::SharedMap;
 
+use super::addresses::Addresses;
 use super::interner::{Interned, Pool};
 use super::kind::Kind;
 use super::packed::Packed;
@@ -97,7 +98,7 @@ impl<T> Store<T> {
     }
 }
 
-/// Takes resources, each judged by itself, and lets go of others.
+/// Takes resources, each judged by itself but for the addresses of listeners, and lets go of others.
 pub(super) fn deliver<T: Kind>(
     store: &mut Store<T>,
     pool: &mut Pool<T>,
@@ -110,8 +111,22 @@ pub(super) fn deliver<T: Kind>(
         Delivered { changed: Vec::new(), accepted: Vec::new(), refused: Vec::new(), validated: 0 };
     let before = store.0.clone();
     let mut edits: Vec<_> = removals.iter().map(|name| (Arc::clone(name), None)).collect();
+    let mut addresses = None;
     for resource in upserts {
-        match accept(pool, kind, resource, at) {
+        let accepted = accept(pool, kind, resource, at).and_then(|interned| {
+            let name = &interned.stored.name;
+            let old = before.get(name).map_or(&[][..], |stored| stored.resource.addresses());
+            let new = interned.stored.resource.addresses();
+            if old != new {
+                let addresses = addresses.get_or_insert_with(|| {
+                    let staying = before.iter().filter(|(name, _)| !removals.contains(name));
+                    Addresses::of(staying.map(|(name, stored)| (name, stored.resource.addresses())))
+                });
+                addresses.change(name, old, new)?;
+            }
+            Ok(interned)
+        });
+        match accepted {
             Ok(Interned { stored, validated }) => {
                 delivered.accepted.push(Arc::clone(&stored.name));
                 delivered.validated += usize::from(validated);

@@ -13,6 +13,7 @@ mod captured_verdicts;
 mod chain_matching;
 mod chain_properties;
 mod discovered_filters;
+mod duplicate_addresses;
 mod header_matching;
 mod incremental;
 mod kernel_equals_proxy;
