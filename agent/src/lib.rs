@@ -5,6 +5,7 @@
 //! `cli` asks them; `takeover` hands everything to the agent that comes next; `pod_admin` answers inside each pod what Istio's tools ask of a sidecar.
 
 pub mod admin;
+pub mod annotations;
 pub mod cli;
 pub mod config;
 pub mod last_good;

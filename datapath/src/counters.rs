@@ -32,6 +32,14 @@ pub struct WorkloadCounters {
     pub inbound_dropped: u64,
     /// Arrivals refused because the proxy is not there, or has no listener of the family.
     pub inbound_failed_fast: u64,
+    /// DNS to the node: connects, and datagrams of sockets that are not connected.
+    pub dns_captured: u64,
+    /// DNS that went directly because the node does not answer it.
+    pub dns_direct: u64,
+    /// Connects and DNS that annotations keep from being taken.
+    pub excluded: u64,
+    /// Arrivals that annotations keep from being taken.
+    pub inbound_excluded: u64,
 }
 
 impl WorkloadCounters {
@@ -48,5 +56,9 @@ impl WorkloadCounters {
         self.inbound_proxied += cpu.inbound_proxied;
         self.inbound_dropped += cpu.inbound_dropped;
         self.inbound_failed_fast += cpu.inbound_failed_fast;
+        self.dns_captured += cpu.dns_captured;
+        self.dns_direct += cpu.dns_direct;
+        self.excluded += cpu.excluded;
+        self.inbound_excluded += cpu.inbound_excluded;
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
+use orlop_abi::workload_flags;
 use orlop_plan::kernel::KernelPlan;
 use orlop_podnet::NetNs;
 use rustix::time::{ClockId, clock_gettime};
@@ -16,8 +17,10 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::counters::WorkloadCounters;
 use crate::drain::{DEFAULT_DRAIN_TIME, Draining};
 use crate::error::Error;
+use crate::exclusions;
 use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
+use crate::listener::ListenerRole;
 use crate::maps::{Capacities, MapName, MapUsage};
 use crate::netns;
 use crate::pins::{NodePins, Record, WorkloadPins};
@@ -119,15 +122,24 @@ impl Datapath {
         };
         let cgroup_id = cgroup.metadata().map_err(|source| spec.cgroup_error(source))?.ino();
         let targets = Targets { cgroup: cgroup.as_fd(), cgroup_id, netns: spec.netns.file().as_fd() };
+        // Before anything is attached that would ask for them.
+        if let Err(error) = self.tables.exclude(index, &spec.exclusions) {
+            if adopted.is_none() {
+                self.free_indices.push_front(index);
+            }
+            return Err(error);
+        }
         match self.set_up(index, &spec.netns, addresses, targets, &pins).await {
             Ok(waiting) => {
-                let WorkloadSpec { name, netns, fail_open, .. } = spec;
+                let WorkloadSpec { name, netns, fail_open, exclusions, .. } = spec;
                 let (written, draining) = (Written::default(), Draining::default());
-                let enrolled = Enrolled { index, netns, fail_open, pins, written, draining, waiting };
+                let enrolled =
+                    Enrolled { index, netns, fail_open, exclusions, pins, written, draining, waiting };
                 self.workloads.insert(name, enrolled);
                 Ok(())
             }
             Err(error) => {
+                self.tables.include(index, &spec.exclusions)?;
                 if adopted.is_none() {
                     match self.undo(&pins).await {
                         Ok(()) => self.free_indices.push_front(index),
@@ -141,19 +153,19 @@ impl Datapath {
         }
     }
 
-    /// Gives the workload a listener of the proxy, in its place of direction and family. The socket must have been
-    /// made inside the pod's namespace. The kernel forgets it when it is closed.
+    /// Gives the workload a socket to steer to, in its place of role and family. The socket must have been made inside the
+    /// pod's namespace. The kernel forgets it when it is closed.
     pub fn set_listener(
         &mut self,
         name: &str,
-        direction: Direction,
+        role: ListenerRole,
         listener: &impl AsFd,
     ) -> Result<(), Error> {
         let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let failed = |source| Error::Listener { workload: name.to_owned(), source };
         let address = rustix::net::getsockname(listener).map_err(|errno| failed(errno.into()))?;
         let address = SocketAddr::try_from(address).map_err(|errno| failed(errno.into()))?;
-        self.tables.maps.set_listener(workload.index, direction == Direction::Inbound, address.ip(), listener)
+        self.tables.maps.set_listener(workload.index, role, address.ip(), listener)
     }
 
     /// Makes the kernel follow `plan`: writes what differs from the last one, nothing if nothing does.
@@ -162,8 +174,12 @@ impl Datapath {
     pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
         let workload = self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let until = Instant::now() + self.drain_time;
-        let Enrolled { index, written, draining, fail_open, .. } = workload;
-        let applied = self.tables.apply(*index, written, plan, *fail_open, |frontend, before, after| {
+        let Enrolled { index, written, draining, fail_open, exclusions, .. } = workload;
+        let mut flags = exclusions::flags(exclusions);
+        if *fail_open {
+            flags |= workload_flags::FAIL_OPEN;
+        }
+        let applied = self.tables.apply(*index, written, plan, flags, |frontend, before, after| {
             draining.changed(frontend, before, after, until);
         })?;
         if let Some(steer) = &mut workload.waiting {
@@ -205,6 +221,7 @@ impl Datapath {
             self.workloads.remove(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         self.programs.detach(&workload.pins)?;
         self.tables.clear(workload.index, &mut workload.written)?;
+        self.tables.include(workload.index, &workload.exclusions)?;
         self.free_indices.push_back(workload.index);
         restore(&workload.netns, &workload.pins).await
     }
@@ -313,15 +330,6 @@ impl Datapath {
 fn monotonic_nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(0)
-}
-
-/// Which way a listener of the proxy faces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// It takes the connections that the workload makes.
-    Outbound,
-    /// It takes the connections that are made to the workload.
-    Inbound,
 }
 
 /// The namespace that the pins speak of, if it is still there under its path.

@@ -20,16 +20,22 @@ pub enum Hook {
     Connect6,
     /// `sock_ops`.
     Track,
+    /// `cgroup/sendmsg4`.
+    Sendmsg4,
+    /// `cgroup/sendmsg6`.
+    Sendmsg6,
     /// `sk_lookup`.
     Steer,
 }
 
 impl Hook {
     /// In the order of attaching: what is marked at connect must find the new `steer`, what is chosen be counted.
-    pub(crate) const ALL: [Self; 4] = [Self::Steer, Self::Track, Self::Connect4, Self::Connect6];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Steer, Self::Track, Self::Connect4, Self::Connect6, Self::Sendmsg4, Self::Sendmsg6];
 
     /// Those of cgroups.
-    pub(crate) const CGROUP: [Self; 3] = [Self::Track, Self::Connect4, Self::Connect6];
+    pub(crate) const CGROUP: [Self; 5] =
+        [Self::Track, Self::Connect4, Self::Connect6, Self::Sendmsg4, Self::Sendmsg6];
 
     /// `enum bpf_attach_type`, for a program of cgroups.
     pub(crate) const fn attach_type(self) -> Option<u32> {
@@ -37,6 +43,8 @@ impl Hook {
             Self::Connect4 => Some(10),
             Self::Connect6 => Some(11),
             Self::Track => Some(3),
+            Self::Sendmsg4 => Some(14),
+            Self::Sendmsg6 => Some(15),
             Self::Steer => None,
         }
     }
@@ -47,6 +55,8 @@ impl Hook {
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
             Self::Track => "track",
+            Self::Sendmsg4 => "sendmsg4",
+            Self::Sendmsg6 => "sendmsg6",
             Self::Steer => "steer",
         }
     }

@@ -5,15 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, MAX_WORKLOADS,
-    OpenKey, SocketKey, Workload, connection, listener_slot,
+    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
+    LISTENERS_PER_WORKLOAD, MAX_WORKLOADS, OpenKey, PortKey, RangeKey, SocketKey, Workload, connection,
+    listener_slot,
 };
 use serde::Serialize;
 
 use crate::counters::WorkloadCounters;
 use crate::error::Error;
+use crate::listener::ListenerRole;
 use crate::raw::Raw;
 use crate::slices::Slice;
 
@@ -35,6 +38,8 @@ pub struct Capacities {
     pub open: u32,
     /// Connections that the kernel balanced and that are open, of all workloads together.
     pub connections: u32,
+    /// Ports, and as many address ranges, that the annotations of all workloads together speak of.
+    pub exclusions: u32,
 }
 
 impl Default for Capacities {
@@ -48,6 +53,7 @@ impl Default for Capacities {
             inbound: 16_384,
             open: 131_072,
             connections: 131_072,
+            exclusions: 16_384,
         }
     }
 }
@@ -68,8 +74,12 @@ pub enum MapName {
     Open,
     /// How each open connection was balanced.
     Connections,
-    /// The proxy's listening sockets.
+    /// The agent's sockets in pods.
     Listeners,
+    /// (workload, port) to what annotations say of it.
+    Ports,
+    /// (workload, address range) to what annotations say of it.
+    Ranges,
     /// Counters of each workload.
     Counters,
     /// Whose a cgroup is.
@@ -80,7 +90,7 @@ pub enum MapName {
 
 impl MapName {
     /// The maps of a generation, and those that outlive it.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
@@ -88,6 +98,8 @@ impl MapName {
         Self::Open,
         Self::Connections,
         Self::Listeners,
+        Self::Ports,
+        Self::Ranges,
         Self::Counters,
     ];
 
@@ -101,6 +113,8 @@ impl MapName {
             Self::Open => "OPEN",
             Self::Connections => "CONNECTIONS",
             Self::Listeners => "LISTENERS",
+            Self::Ports => "PORTS",
+            Self::Ranges => "RANGES",
             Self::Counters => "COUNTERS",
             Self::Pods => "PODS",
             Self::Steered => "STEERED",
@@ -126,10 +140,11 @@ impl Capacities {
             MapName::Frontends => self.frontends.max(1),
             MapName::Backends => self.backends.max(1),
             MapName::Inbound => self.inbound.max(1),
+            MapName::Ports | MapName::Ranges => self.exclusions.max(1),
             MapName::Workloads | MapName::Counters => workloads,
             MapName::Open => self.open.max(1),
             MapName::Connections => self.connections.max(1),
-            MapName::Listeners => workloads * 4,
+            MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
             // One value each, whatever the node's size.
             MapName::Pods | MapName::Steered => 1,
         }
@@ -156,6 +171,8 @@ pub(crate) struct Maps {
     open: HashMap<MapData, Raw<OpenKey>, u64>,
     connections: HashMap<MapData, SocketKey, Raw<Connection>>,
     listeners: SockMap<MapData>,
+    ports: HashMap<MapData, Raw<PortKey>, u32>,
+    ranges: LpmTrie<MapData, Raw<RangeKey>, u32>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
 }
 
@@ -170,6 +187,8 @@ impl Maps {
             open: take(ebpf, MapName::Open)?,
             connections: take(ebpf, MapName::Connections)?,
             listeners: take(ebpf, MapName::Listeners)?,
+            ports: take(ebpf, MapName::Ports)?,
+            ranges: take(ebpf, MapName::Ranges)?,
             counters: take(ebpf, MapName::Counters)?,
         })
     }
@@ -205,17 +224,17 @@ impl Maps {
     pub(crate) fn set_listener(
         &mut self,
         workload: u32,
-        inbound: bool,
+        role: ListenerRole,
         address: IpAddr,
         listener: &impl AsFd,
     ) -> Result<(), Error> {
-        let slot = listener_slot(workload, inbound, address.is_ipv6());
+        let slot = listener_slot(workload, role.code(), address.is_ipv6());
         self.listeners.set(slot, &listener.as_fd().as_raw_fd(), 0).map_err(in_map(MapName::Listeners))
     }
 
     /// Empties the workload's slots, whether or not they hold something.
     pub(crate) fn clear_listeners(&mut self, workload: u32) {
-        for slot in (workload * 4)..(workload * 4 + 4) {
+        for slot in listener_slot(workload, 0, false)..listener_slot(workload + 1, 0, false) {
             // The only failure is that the slot is empty.
             drop(self.listeners.clear_index(&slot));
         }
@@ -282,6 +301,22 @@ impl Maps {
     /// Endpoints and clusters that are counted for.
     pub(crate) fn open_entries(&self) -> u32 {
         u32::try_from(self.open.keys().flatten().count()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn set_port(&mut self, key: PortKey, said: u32) -> Result<(), Error> {
+        self.ports.insert(Raw(key), said, 0).map_err(in_map(MapName::Ports))
+    }
+
+    pub(crate) fn remove_port(&mut self, key: PortKey) -> Result<(), Error> {
+        self.ports.remove(&Raw(key)).map_err(in_map(MapName::Ports))
+    }
+
+    pub(crate) fn set_range(&mut self, bits: u32, key: RangeKey, said: u32) -> Result<(), Error> {
+        self.ranges.insert(&Key::new(bits, Raw(key)), said, 0).map_err(in_map(MapName::Ranges))
+    }
+
+    pub(crate) fn remove_range(&mut self, bits: u32, key: RangeKey) -> Result<(), Error> {
+        self.ranges.remove(&Key::new(bits, Raw(key))).map_err(in_map(MapName::Ranges))
     }
 
     pub(crate) fn counters(&self, workload: u32) -> Result<WorkloadCounters, Error> {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! ip rule add fwmark 0x6f72 lookup 28530
+//! ip rule add from 127.111.114.53 lookup 28530
 //! ip route add local default dev lo src <pod address> table 28530
 //! sysctl net.ipv4.tcp_fwmark_accept=1
 //! ```
@@ -10,7 +11,7 @@
 //! The route's `src` keeps the pod's address on a connection: without it the kernel would take the destination, which
 //! is local by this very route. The sysctl gives the mark of a SYN to the accepted socket, so the application's answers
 //! to a client's address that the proxy borrowed stay on loopback; it holds for IPv6 as well
-//! (Documentation/networking/ip-sysctl.rst).
+//! (Documentation/networking/ip-sysctl.rst). The second rule is for questions to a resolver, see `ebpf/src/dns.rs`.
 
 use std::fs;
 use std::future::Future;
@@ -19,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
-use orlop_abi::{MARK, ROUTE_TABLE};
+use orlop_abi::{DNS_SOURCE_V4, DNS_SOURCE_V6, MARK, ROUTE_TABLE};
 use orlop_podnet::NetNs;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
@@ -39,10 +40,11 @@ pub(crate) const SYSCTL_PATH: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
 pub(crate) async fn add_routes(netns: &NetNs, addresses: PodAddresses) -> Result<(), Error> {
     with_netlink(netns, |handle| async move {
         for address in addresses.iter() {
-            let rule = rule(address);
-            let mut request = handle.rule().add();
-            *request.message_mut() = rule;
-            accept(&[libc::EEXIST], request.execute().await).map_err(|e| ("add a rule", e))?;
+            for rule in rules(address) {
+                let mut request = handle.rule().add();
+                *request.message_mut() = rule;
+                accept(&[libc::EEXIST], request.execute().await).map_err(|e| ("add a rule", e))?;
+            }
             let route = route(address, true);
             handle.route().add(route).replace().execute().await.map_err(|e| ("add a route", e))?;
         }
@@ -57,8 +59,10 @@ pub(crate) async fn remove_routes(netns: &NetNs) -> Result<(), Error> {
     let absent = [libc::ENOENT, libc::ESRCH, libc::EAFNOSUPPORT];
     with_netlink(netns, |handle| async move {
         for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-            let deleted = handle.rule().del(rule(address)).execute().await;
-            accept(&absent, deleted).map_err(|e| ("remove a rule", e))?;
+            for rule in rules(address) {
+                let deleted = handle.rule().del(rule).execute().await;
+                accept(&absent, deleted).map_err(|e| ("remove a rule", e))?;
+            }
             let deleted = handle.route().del(route(address, false)).execute().await;
             accept(&absent, deleted).map_err(|e| ("remove a route", e))?;
         }
@@ -97,16 +101,23 @@ where
     outcome.map_err(|(doing, source)| Error::Netlink { doing, path: netns.path().to_owned(), source })
 }
 
-fn rule(address: IpAddr) -> RuleMessage {
-    let mut rule = RuleMessage::default();
-    rule.header.family = family(address);
-    rule.header.action = RuleAction::ToTable;
-    rule.attributes = vec![
-        RuleAttribute::FwMark(MARK),
-        RuleAttribute::Table(ROUTE_TABLE),
-        RuleAttribute::Priority(RULE_PRIORITY),
-    ];
-    rule
+/// The rules of the address's family.
+fn rules(address: IpAddr) -> [RuleMessage; 2] {
+    let (source, bits) = match address {
+        IpAddr::V4(_) => (IpAddr::V4(DNS_SOURCE_V4), 32),
+        IpAddr::V6(_) => (IpAddr::V6(DNS_SOURCE_V6), 128),
+    };
+    [(RuleAttribute::FwMark(MARK), 0), (RuleAttribute::Source(source), bits)].map(
+        |(selector, source_bits)| {
+            let mut rule = RuleMessage::default();
+            rule.header.family = family(address);
+            rule.header.src_len = source_bits;
+            rule.header.action = RuleAction::ToTable;
+            rule.attributes =
+                vec![selector, RuleAttribute::Table(ROUTE_TABLE), RuleAttribute::Priority(RULE_PRIORITY)];
+            rule
+        },
+    )
 }
 
 fn route(address: IpAddr, with_source: bool) -> RouteMessage {

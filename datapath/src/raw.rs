@@ -3,7 +3,7 @@
 
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    Workload,
+    PortKey, RangeKey, Workload,
 };
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
@@ -22,6 +22,10 @@ unsafe impl aya::Pod for Raw<Backend> {}
 unsafe impl aya::Pod for Raw<InboundKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<InboundValue> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<PortKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<RangeKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Workload> {}
 // SAFETY: as above.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use aya::Ebpf;
 use orlop_abi::{Address, Pod};
+use orlop_plan::exclusion::Exclusions;
 use orlop_podnet::NetNs;
 use rustix::fs::fstatfs;
 
@@ -38,6 +39,8 @@ pub struct WorkloadSpec {
     pub addresses: Vec<IpAddr>,
     /// Whether connections that need the proxy go directly while the proxy is not there.
     pub fail_open: bool,
+    /// What is not to be taken at all, the same for as long as the workload is enrolled.
+    pub exclusions: Exclusions,
 }
 
 /// An IP version.
@@ -102,6 +105,7 @@ pub(crate) struct Enrolled {
     pub(crate) index: u32,
     pub(crate) netns: Arc<NetNs>,
     pub(crate) fail_open: bool,
+    pub(crate) exclusions: Exclusions,
     pub(crate) pins: WorkloadPins,
     pub(crate) written: Written,
     pub(crate) draining: Draining,
@@ -160,7 +164,9 @@ pub(crate) fn links_match(pins: &WorkloadPins, cgroup: &File, netns: &NetNs) -> 
     let Some(netns) = netns_inode(netns) else { return false };
     Hook::ALL.into_iter().filter(|hook| pins.hook(*hook).exists()).all(|hook| {
         let expected = match hook {
-            Hook::Connect4 | Hook::Connect6 | Hook::Track => LinkTarget::Cgroup(cgroup),
+            Hook::Connect4 | Hook::Connect6 | Hook::Track | Hook::Sendmsg4 | Hook::Sendmsg6 => {
+                LinkTarget::Cgroup(cgroup)
+            }
             Hook::Steer => LinkTarget::Netns(netns),
         };
         PinnedLink::open(&pins.hook(hook))

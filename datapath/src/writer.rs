@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orlop_abi::{
-    ANY, Address, FrontendKey, FrontendValue, InboundKey, Port, Workload, inbound, outbound, workload_flags,
+    ANY, Address, FrontendKey, FrontendValue, InboundKey, LISTENERS_PER_WORKLOAD, Port, Workload, inbound,
+    outbound, workload_flags,
 };
+use orlop_plan::exclusion::Exclusions;
 use orlop_plan::kernel::{BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
 use orlop_shared_map::{Change, Pool, SharedMap};
 
 use crate::error::Error;
+use crate::exclusions::ExclusionTables;
 use crate::maps::{Capacities, MapName, MapUsage, Maps};
 use crate::slices::{Acquired, Slice, Slices};
 use crate::slots::{self, Layout};
@@ -44,6 +47,7 @@ pub(crate) struct Tables {
     pub(crate) maps: Maps,
     capacities: Capacities,
     slices: Slices,
+    exclusions: ExclusionTables,
     frontends: u32,
     inbound: u32,
 }
@@ -51,7 +55,8 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) fn new(maps: Maps, capacities: Capacities) -> Self {
         let slices = Slices::new(capacities.of(MapName::Backends));
-        Self { maps, capacities, slices, frontends: 0, inbound: 0 }
+        let exclusions = ExclusionTables::default();
+        Self { maps, capacities, slices, exclusions, frontends: 0, inbound: 0 }
     }
 
     /// Makes the maps hold `plan` for the workload, and tells `changed` of each frontend what it was and is. An error before the first write leaves them as they were.
@@ -60,7 +65,7 @@ impl Tables {
         workload: u32,
         written: &mut Written,
         plan: &KernelPlan,
-        fail_open: bool,
+        flags: u8,
         mut changed: impl FnMut(Frontend, Option<&OutboundAction>, Option<&OutboundAction>),
     ) -> Result<Applied, Error> {
         let frontends = written.frontends.diff(&plan.frontends);
@@ -73,7 +78,7 @@ impl Tables {
                 Change::Removed(..) => count - 1,
             },
         );
-        let defaults = defaults(plan, fail_open, any_address > 0)?;
+        let defaults = defaults(plan, flags, any_address > 0)?;
         check_room(&frontends, self.frontends, self.capacities, MapName::Frontends)?;
         check_room(&inbound, self.inbound, self.capacities, MapName::Inbound)?;
         let entries = self.prepare(workload, &frontends)?;
@@ -147,8 +152,19 @@ impl Tables {
     /// Removes everything that the maps hold for the workload, so that its index can be used again.
     pub(crate) fn clear(&mut self, workload: u32, written: &mut Written) -> Result<(), Error> {
         self.maps.clear_listeners(workload);
-        self.apply(workload, written, &KernelPlan::default(), false, |_, _, _| {})?;
+        self.apply(workload, written, &KernelPlan::default(), 0, |_, _, _| {})?;
         self.maps.forget_open(workload)
+    }
+
+    /// Writes what annotations keep from being taken.
+    pub(crate) fn exclude(&mut self, workload: u32, exclusions: &Exclusions) -> Result<(), Error> {
+        let capacity = self.capacities.of(MapName::Ports);
+        self.exclusions.write(&mut self.maps, capacity, workload, exclusions)
+    }
+
+    /// Removes that again.
+    pub(crate) fn include(&mut self, workload: u32, exclusions: &Exclusions) -> Result<(), Error> {
+        self.exclusions.clear(&mut self.maps, workload, exclusions)
     }
 
     pub(crate) fn usage(&self, workloads: u32) -> Vec<MapUsage> {
@@ -159,7 +175,9 @@ impl Tables {
             MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
             MapName::Open => self.maps.open_entries(),
             MapName::Connections => self.maps.connection_entries(),
-            MapName::Listeners => workloads * 4,
+            MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
+            MapName::Ports => self.exclusions.ports(),
+            MapName::Ranges => self.exclusions.ranges(),
         };
         let usage = |map| MapUsage { map, capacity: self.capacities.of(map), used: used(map) };
         MapName::ALL.into_iter().map(usage).collect()
@@ -341,17 +359,13 @@ fn inbound_action(action: InboundAction) -> u8 {
     }
 }
 
-fn defaults(plan: &KernelPlan, fail_open: bool, any_address: bool) -> Result<Workload, Error> {
+fn defaults(plan: &KernelPlan, mut flags: u8, any_address: bool) -> Result<Workload, Error> {
     let outbound = match &plan.default_outbound {
         OutboundAction::Proxy => outbound::PROXY,
         OutboundAction::Passthrough => outbound::PASSTHROUGH,
         OutboundAction::Block => outbound::BLOCK,
         OutboundAction::Balance(_) => return Err(Error::BalancedDefault),
     };
-    let mut flags = 0;
-    if fail_open {
-        flags |= workload_flags::FAIL_OPEN;
-    }
     if any_address {
         flags |= workload_flags::ANY_ADDRESS;
     }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use orlop_datapath::{Datapath, Direction};
+use orlop_datapath::{Datapath, ListenerRole};
 use orlop_plan::kernel::OutboundAction;
 use support::Node;
 use support::plan::{PlanExt, balance, nothing};
@@ -66,7 +66,7 @@ async fn without_a_proxy_the_connect_is_refused_at_once() {
     let mut client = Process::start(&pod);
     let mut datapath = proxied(&node, &pod).await;
     let listener = listen(&pod, "127.0.0.1:15001");
-    datapath.set_listener(&pod.name, Direction::Outbound, &listener).unwrap();
+    datapath.set_listener(&pod.name, ListenerRole::Outbound, &listener).unwrap();
     drop(listener);
 
     let (error, after) = client.refused(VIP);
@@ -94,7 +94,7 @@ async fn a_proxy_without_an_ipv6_listener_refuses_ipv6_and_says_so() {
     let mut client = Process::start(&pod);
     let mut datapath = proxied(&node, &pod).await;
     let listener = listen(&pod, "127.0.0.1:15001");
-    datapath.set_listener(&pod.name, Direction::Outbound, &listener).unwrap();
+    datapath.set_listener(&pod.name, ListenerRole::Outbound, &listener).unwrap();
 
     assert_eq!(client.refused(VIP6).0, "ConnectionRefused");
     assert_eq!(datapath.counters(&pod.name).unwrap().failed_fast, 1);

@@ -24,8 +24,15 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
     servers.listen(A, "a");
     let mut client = Process::start(&pod);
     let mut config = node.config();
-    config.capacities =
-        Capacities { workloads: 1, frontends: 2, backends: 2, inbound: 1, open: 2, connections: 2 };
+    config.capacities = Capacities {
+        workloads: 1,
+        frontends: 2,
+        backends: 2,
+        inbound: 1,
+        open: 2,
+        connections: 2,
+        exclusions: 1,
+    };
     let mut datapath = Datapath::open(config).await.unwrap();
     datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();

@@ -10,22 +10,25 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::SockAddrContext;
 use orlop_abi::{
-    ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, connection, listener_slot,
-    outbound, workload_flags,
+    ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, connection, listener,
+    listener_slot, outbound, workload_flags,
 };
 
 use crate::balance::{Choice, choose};
 use crate::maps::{FRONTENDS, LISTENERS, WORKLOADS, count, pod_of_cgroup};
 use crate::track::{chosen, forget};
+use crate::{dns, exclusion};
 
 /// What a hook returns: let the connect go on.
-const PROCEED: i32 = 1;
+pub const PROCEED: i32 = 1;
 /// What a hook returns: fail the connect, with the error that `bpf_set_retval` was given.
 const REFUSE: i32 = 0;
 
 const ECONNREFUSED: i32 = 111;
 const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 pub const IPPROTO_MPTCP: u32 = 262;
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
@@ -46,13 +49,14 @@ enum Verdict {
 #[inline(always)]
 pub fn connect4(ctx: &SockAddrContext) -> i32 {
     let addr = ctx.sock_addr;
-    if !is_tcp(addr) {
+    let transport = transport(addr);
+    if transport == Transport::Other {
         return PROCEED;
     }
     let Some(pod) = pod_of_cgroup() else { return PROCEED };
     // SAFETY: `addr` is the program's context; the verifier checks every access to it.
     let (ip, port) = unsafe { ((*addr).user_ip4, (*addr).user_port) };
-    match decide(ctx, pod, Address::from_ip4_word(ip), Port(port as u16)) {
+    match decide(ctx, pod, transport, Address::from_ip4_word(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(connection) => {
             let Some(ip) = connection.address.ip4_word() else {
@@ -76,7 +80,8 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub fn connect6(ctx: &SockAddrContext) -> i32 {
     let addr = ctx.sock_addr;
-    if !is_tcp(addr) {
+    let transport = transport(addr);
+    if transport == Transport::Other {
         return PROCEED;
     }
     let Some(pod) = pod_of_cgroup() else { return PROCEED };
@@ -85,7 +90,7 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
         let ip = &(*addr).user_ip6;
         ([ip[0], ip[1], ip[2], ip[3]], (*addr).user_port)
     };
-    match decide(ctx, pod, Address(ip), Port(port as u16)) {
+    match decide(ctx, pod, transport, Address(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(connection) => {
             count(pod, |c| &mut c.kernel_balanced);
@@ -105,18 +110,48 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
     }
 }
 
-/// TCP, also as the application's view of MPTCP; never UDP or SCTP.
-#[inline(always)]
-fn is_tcp(addr: *mut bpf_sock_addr) -> bool {
-    // SAFETY: `addr` is the program's context; the verifier checks every access to it.
-    let (kind, protocol) = unsafe { ((*addr).type_, (*addr).protocol) };
-    kind == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+/// What the socket speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    /// Also the application's view of MPTCP.
+    Tcp,
+    Udp,
+    /// SCTP, raw sockets.
+    Other,
 }
 
 #[inline(always)]
-fn decide(ctx: &SockAddrContext, pod: &Pod, address: Address, port: Port) -> Verdict {
-    // What stays inside the pod is none of the mesh's business, as with Istio's own redirection rules.
-    if address.is_loopback() || address.is_link_local_v6() || pod.has(address) {
+fn transport(addr: *mut bpf_sock_addr) -> Transport {
+    // SAFETY: `addr` is the program's context; the verifier checks every access to it.
+    match unsafe { ((*addr).type_, (*addr).protocol) } {
+        (SOCK_STREAM, IPPROTO_TCP | IPPROTO_MPTCP) => Transport::Tcp,
+        (SOCK_DGRAM, IPPROTO_UDP) => Transport::Udp,
+        _ => Transport::Other,
+    }
+}
+
+/// What stays inside the pod is none of the mesh's business, as with Istio's own redirection rules.
+#[inline(always)]
+pub fn stays_inside(pod: &Pod, address: Address) -> bool {
+    address.is_loopback() || address.is_link_local_v6() || pod.has(address)
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, pod: &Pod, transport: Transport, address: Address, port: Port) -> Verdict {
+    if stays_inside(pod, address) {
+        unmark(ctx);
+        forget(ctx);
+        return Verdict::Leave;
+    }
+    if port == dns::PORT && !exclusion::dns(pod) {
+        let listener = if transport == Transport::Udp { listener::DNS_UDP } else { listener::DNS_TCP };
+        if dns::answers(ctx, pod, listener, address.ip4_word().is_none()) {
+            set_mark(ctx, MARK);
+            forget(ctx);
+            return Verdict::Leave;
+        }
+    }
+    if transport == Transport::Udp || exclusion::outbound(pod, address, port) {
         unmark(ctx);
         forget(ctx);
         return Verdict::Leave;
@@ -228,7 +263,7 @@ fn lookup(key: &FrontendKey) -> Found {
 /// Marks the socket if the proxy listens: a marked SYN without a listener would be a black hole.
 #[inline(always)]
 fn to_proxy(ctx: &SockAddrContext, pod: &Pod, ipv6: bool) -> Verdict {
-    if proxy_listens(listener_slot(pod.workload, false, ipv6)) {
+    if is_there(listener_slot(pod.workload, listener::OUTBOUND, ipv6)) {
         set_mark(ctx, MARK);
         count(pod, |c| &mut c.proxied);
         return Verdict::Leave;
@@ -247,7 +282,7 @@ fn to_proxy(ctx: &SockAddrContext, pod: &Pod, ipv6: bool) -> Verdict {
 /// Whether the slot holds a socket. The map's own entry and not a socket lookup, which anything in the pod that binds
 /// the proxy's port would answer. The kernel empties the slot when the listener is closed.
 #[inline(always)]
-fn proxy_listens(slot: u32) -> bool {
+pub fn is_there(slot: u32) -> bool {
     let map = core::ptr::from_ref(&LISTENERS).cast_mut().cast();
     // SAFETY: the map's key is a `u32`; on a SOCKMAP the result is a referenced socket or null.
     let socket = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(&slot).cast()) };
@@ -259,9 +294,9 @@ fn proxy_listens(slot: u32) -> bool {
     true
 }
 
-/// Takes the mark from a socket that was sent to the proxy before and is now connected elsewhere.
+/// Takes the mark from a socket that was sent to the proxy before and now goes elsewhere.
 #[inline(always)]
-fn unmark(ctx: &SockAddrContext) {
+pub fn unmark(ctx: &SockAddrContext) {
     // SAFETY: the context's socket is null or valid; the verifier checks that it was compared.
     let marked = unsafe {
         let socket = (*ctx.sock_addr).__bindgen_anon_1.sk;

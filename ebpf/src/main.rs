@@ -1,8 +1,9 @@
 //! The kernel programs. They hold no policy: `plan` decides, `datapath` writes the decision into the maps, and these
-//! look it up. No program does anything for a packet; they run when a connection is made or ends.
+//! look it up. No program does anything for a packet of TCP; they run when a connection is made or ends.
 //!
 //! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`] and [`balance`].
 //! - `track` on the pod's cgroup counts the open connections among those that were balanced, see [`track`].
+//! - `sendmsg4`, `sendmsg6` on the pod's cgroup carry questions to a resolver to the node, see [`dns`].
 //! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
 //!
 //! The programs of cgroups are loaded once and attached to every pod's cgroup: the kernel keeps whose it is beside each
@@ -14,6 +15,8 @@
 
 mod balance;
 mod connect;
+mod dns;
+mod exclusion;
 mod maps;
 mod steer;
 mod track;
@@ -39,7 +42,20 @@ pub fn track(ctx: SockOpsContext) -> u32 {
     track::track(&ctx)
 }
 
-/// The search for a listener for an arriving SYN.
+/// `sendto(2)` and its like with a destination, on an `AF_INET` socket for UDP; also on an `AF_INET6` socket to an
+/// IPv4-mapped one.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    dns::sendmsg4(&ctx)
+}
+
+/// `sendto(2)` and its like with a destination, on an `AF_INET6` socket for UDP.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    dns::sendmsg6(&ctx)
+}
+
+/// The search for a listener for an arriving SYN, or for a socket for a datagram.
 #[sk_lookup]
 pub fn steer(ctx: SkLookupContext) -> u32 {
     steer::steer(&ctx)

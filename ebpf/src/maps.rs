@@ -9,10 +9,10 @@ use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_cgroup_storage_key, bpf_map_def};
 use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, SockMap};
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    SocketKey, Workload,
+    PortKey, RangeKey, SocketKey, Workload,
 };
 
 #[map]
@@ -29,6 +29,12 @@ pub static WORKLOADS: Array<Workload> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static LISTENERS: SockMap = SockMap::with_max_entries(1, 0);
+
+#[map]
+pub static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static RANGES: LpmTrie<RangeKey, u32> = LpmTrie::with_max_entries(1, 0);
 
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);

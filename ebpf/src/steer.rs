@@ -6,9 +6,10 @@
 
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::programs::SkLookupContext;
-use orlop_abi::{Address, InboundKey, Pod, inbound, listener_slot};
+use orlop_abi::{Address, InboundKey, Pod, inbound, listener, listener_slot};
 
 use crate::maps::{INBOUND, LISTENERS, WORKLOADS, count, pod_of_netns};
+use crate::{dns, exclusion};
 
 /// The kernel goes on with its own lookup, or takes the socket that was assigned.
 const PASS: u32 = 1;
@@ -17,6 +18,8 @@ const DROP: u32 = 0;
 
 const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
+const DNS: u32 = dns::PORT.host_order() as u32;
 /// `lo` is the first interface of every network namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
 /// Without it the kernel would hash the chosen listener's SO_REUSEPORT group again and might take another.
@@ -27,10 +30,13 @@ pub fn steer(ctx: &SkLookupContext) -> u32 {
     let lookup = ctx.lookup;
     // SAFETY: `lookup` is the program's context; the verifier checks every access to it.
     let (protocol, family) = unsafe { ((*lookup).protocol, (*lookup).family) };
-    if protocol != IPPROTO_TCP {
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP {
         return PASS;
     }
     let Some(pod) = pod_of_netns() else { return PASS };
+    if protocol == IPPROTO_UDP {
+        return if family == AF_INET { question::<false>(ctx, pod) } else { question::<true>(ctx, pod) };
+    }
     // Two copies, so that the family is asked for once: every branch is one that the verifier follows both ways, for each
     // pod's program anew.
     if family == AF_INET { steer_family::<false>(ctx, pod) } else { steer_family::<true>(ctx, pod) }
@@ -53,7 +59,11 @@ fn steer_family<const V6: bool>(ctx: &SkLookupContext, pod: &Pod) -> u32 {
     if local.is(pod) || local.stays() {
         return PASS;
     }
-    match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, false, V6), FLAGS) {
+    // SAFETY: the context's field; the verifier checks the access.
+    if unsafe { (*lookup).local_port } == DNS && to_node(ctx, pod, listener::DNS_TCP, V6) {
+        return PASS;
+    }
+    match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, listener::OUTBOUND, V6), FLAGS) {
         Ok(()) => PASS,
         Err(_) => {
             // It was there at connect and went away before the SYN came.
@@ -63,15 +73,45 @@ fn steer_family<const V6: bool>(ctx: &SkLookupContext, pod: &Pod) -> u32 {
     }
 }
 
+/// A datagram: over loopback, to somebody else's port 53, it is a question of the pod. All others are the kernel's.
+#[inline(always)]
+fn question<const V6: bool>(ctx: &SkLookupContext, pod: &Pod) -> u32 {
+    let lookup = ctx.lookup;
+    // SAFETY: the context's fields; the verifier checks every access.
+    let (ifindex, port, local) = unsafe {
+        let local = End::<V6> { ip4: &raw const (*lookup).local_ip4, ip6: &raw const (*lookup).local_ip6 };
+        ((*lookup).ingress_ifindex, (*lookup).local_port, local)
+    };
+    if ifindex != LOOPBACK_IFINDEX || port != DNS || local.is(pod) || local.stays() {
+        return PASS;
+    }
+    // Where the node answered when the socket was connected and does not any more, the sender learns it at once.
+    if to_node(ctx, pod, listener::DNS_UDP, V6) { PASS } else { DROP }
+}
+
+/// Whether the node has a socket for the pod's questions, which takes this one then.
+#[inline(always)]
+fn to_node(ctx: &SkLookupContext, pod: &Pod, listener: u32, ipv6: bool) -> bool {
+    LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, listener, ipv6), FLAGS).is_ok()
+}
+
 #[inline(always)]
 fn arrival(ctx: &SkLookupContext, pod: &Pod, ipv6: bool) -> u32 {
+    // SAFETY: the context's field; the verifier checks the access.
+    if exclusion::inbound(pod, unsafe { (*ctx.lookup).local_port } as u16) {
+        return PASS;
+    }
     match arrival_action(ctx, pod.workload) {
         inbound::DIRECT => {
             count(pod, |c| &mut c.inbound_direct);
             PASS
         }
         inbound::PROXY => {
-            match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, true, ipv6), FLAGS) {
+            match LISTENERS.redirect_sk_lookup(
+                ctx,
+                listener_slot(pod.workload, listener::INBOUND, ipv6),
+                FLAGS,
+            ) {
                 Ok(()) => {
                     count(pod, |c| &mut c.inbound_proxied);
                     PASS

@@ -119,6 +119,21 @@ pub struct WorkloadStatus {
     pub kernel: Option<KernelCounters>,
     /// The proxy's counters, while it is carried.
     pub proxy: Option<ProxyCounters>,
+    /// What became of its questions to resolvers, where the node takes them.
+    pub dns: Option<DnsCounters>,
+}
+
+/// What became of a workload's questions to resolvers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct DnsCounters {
+    /// Answered from the table.
+    pub answered: u64,
+    /// Forwarded to whomever it was sent to.
+    pub forwarded: u64,
+    /// Forwarded without an answer.
+    pub failed: u64,
+    /// Dropped because it is no query.
+    pub malformed: u64,
 }
 
 /// The pushes of a workload.
@@ -179,6 +194,14 @@ pub struct KernelCounters {
     pub inbound_direct: u64,
     /// Arrivals steered to the proxy.
     pub inbound_proxied: u64,
+    /// DNS to the node.
+    pub dns_captured: u64,
+    /// DNS that went directly because the node does not answer it.
+    pub dns_direct: u64,
+    /// Connects and DNS that annotations keep from being taken.
+    pub excluded: u64,
+    /// Arrivals that annotations keep from being taken.
+    pub inbound_excluded: u64,
 }
 
 /// What the proxy has counted for a workload.
@@ -390,6 +413,7 @@ impl Agent {
             "cgroup": pod.cgroup()?,
             "addresses": [pod.ip()],
             "labels": pod.labels(),
+            "annotations": pod.annotations(),
             "credentials": self.credentials.get(pod.name()),
         }))
     }

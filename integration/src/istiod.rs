@@ -107,6 +107,8 @@ impl Istiod {
         command.arg("-monitoring").arg(self.ports.monitoring.to_string());
         // The defaults wait for more edits to come; the tests make one at a time.
         command.env("PILOT_DEBOUNCE_AFTER", "10ms");
+        // The newer way keeps allocated addresses in the status of objects, which a directory of files has no place for.
+        command.env("PILOT_ENABLE_IP_AUTOALLOCATE", "false");
         // `istioctl proxy-status` asks at the port that has no authentication.
         command.env("ENABLE_DEBUG_ENDPOINT_AUTH", "false");
         if self.for_stock_envoy {

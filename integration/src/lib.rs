@@ -8,6 +8,7 @@ pub mod agent;
 pub mod authority;
 pub mod bed;
 pub mod cgroup;
+pub mod dns;
 pub mod envoy;
 pub mod fidelity;
 pub mod fixture;

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::{Bed, BedName};
+use crate::dns::{Answer, Question};
 use crate::process::Process;
 use crate::tools::workspace_binary;
 use crate::traffic::{Http, Load, Tcp};
@@ -21,17 +22,25 @@ pub struct PodSpec<'a> {
     name: &'a str,
     account: String,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl<'a> PodSpec<'a> {
     pub(crate) fn new(bed: &'a Bed, name: &'a str) -> Self {
-        Self { bed, name, account: name.to_owned(), labels: BTreeMap::new() }
+        Self { bed, name, account: name.to_owned(), labels: BTreeMap::new(), annotations: BTreeMap::new() }
     }
 
     /// Adds a label, as istiod matches them.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds an annotation, as `node.yaml` has it.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -53,6 +62,7 @@ impl<'a> PodSpec<'a> {
             name: self.name.to_owned(),
             account: self.account,
             labels: self.labels,
+            annotations: self.annotations,
             address,
             dir: self.bed.dir(),
             bed,
@@ -67,6 +77,7 @@ pub struct Pod {
     name: String,
     account: String,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
     address: Ipv4Addr,
     dir: PathBuf,
     bed: BedName,
@@ -87,6 +98,11 @@ impl Pod {
     /// The labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
+    }
+
+    /// The annotations.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.annotations
     }
 
     /// The pod's address.
@@ -165,9 +181,25 @@ impl Pod {
         self.serve("echo-tcp", port)
     }
 
+    /// Answers DNS at port 53, see [`crate::dns`].
+    pub fn serve_dns(&self) -> Result<()> {
+        self.start_server("resolver", 53, self.helper("resolver")?)
+    }
+
+    /// Asks a resolver from inside the pod.
+    pub fn dns(&self, question: &Question) -> Result<Answer> {
+        let output = self.helper("dns")?.arg(serde_json::to_string(question)?).output()?;
+        ensure!(output.status.success(), "bed-pod dns: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     fn serve(&self, kind: &str, port: u16) -> Result<()> {
         let mut command = self.helper(kind)?;
         command.args(["--name", &self.name, "--port", &port.to_string()]);
+        self.start_server(kind, port, command)
+    }
+
+    fn start_server(&self, kind: &str, port: u16, mut command: Command) -> Result<()> {
         let server = Process::spawn(&format!("{}-{kind}-{port}", self.name), &self.dir, &mut command)?
             .ready_when(|server| Ok(server.log().contains("listening")))?;
         self.servers.borrow_mut().push((port, server));

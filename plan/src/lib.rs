@@ -7,6 +7,7 @@ pub mod balance;
 pub mod chain_match;
 pub mod classify;
 pub mod compile;
+pub mod exclusion;
 pub mod inspect;
 pub mod kernel;
 pub mod proxy;

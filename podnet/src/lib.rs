@@ -9,4 +9,6 @@ mod netns;
 mod socket;
 
 pub use netns::{HomeNs, NetNs, NetNsError, NetNsId};
-pub use socket::{connect_socket, listen, listen_transparent};
+pub use socket::{
+    bind_datagrams, connect_datagrams, connect_socket, listen, listen_transparent, raw_packets,
+};

@@ -1,9 +1,12 @@
 //! The sockets that the agent makes inside a pod's namespace. Call these within [`NetNs::run`](crate::NetNs::run).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// `IPPROTO_RAW`.
+const IPPROTO_RAW: i32 = 255;
 
 /// A listener that accepts connections to addresses that are not local (`IP_TRANSPARENT`), non-blocking. `sk_lookup`
 /// steers connections to it, and the accepted socket's local address is the original destination.
@@ -58,4 +61,31 @@ fn set_transparent(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
         SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
     }
+}
+
+/// A socket for datagrams that are sent to `addr`, or steered to it, non-blocking. An agent that takes over from another
+/// binds the same address beside it.
+pub fn bind_datagrams(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = datagram_socket(addr)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
+
+/// A socket for datagrams to and from `to` alone, with the pod's address and a port that the kernel draws, non-blocking.
+pub fn connect_datagrams(to: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = datagram_socket(to)?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// A socket that sends whole IP packets of the address's family and receives none (raw(7), `IPPROTO_RAW`), non-blocking.
+pub fn raw_packets(family_of: IpAddr) -> io::Result<Socket> {
+    let kind = Type::RAW.nonblocking().cloexec();
+    let domain = Domain::for_address(SocketAddr::new(family_of, 0));
+    Socket::new(domain, kind, Some(Protocol::from(IPPROTO_RAW)))
+}
+
+fn datagram_socket(addr: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))
 }

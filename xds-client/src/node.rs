@@ -43,6 +43,10 @@ pub struct WorkloadNode {
     pub locality: Option<Locality>,
     /// By what it shows a control plane over gRPC who it is.
     pub credentials: Credentials,
+    /// Its DNS is answered from istiod's name table.
+    pub dns_capture: bool,
+    /// Services without an address are to have one, for names of the table that have none otherwise.
+    pub dns_auto_allocate: bool,
 }
 
 /// A workload as the control plane sees it.
@@ -104,6 +108,8 @@ fn metadata(workload: &WorkloadNode) -> Struct {
         ("INTERCEPTION_MODE", "REDIRECT"),
         // HBONE is not spoken yet.
         ("DISABLE_HBONE_SEND", "true"),
+        ("DNS_CAPTURE", if workload.dns_capture { "true" } else { "" }),
+        ("DNS_AUTO_ALLOCATE", if workload.dns_auto_allocate { "true" } else { "" }),
     ];
     let labels = workload.labels.iter().map(|(key, value)| (key.clone(), text(value))).collect();
     let mut fields: BTreeMap<String, Value> = texts

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use orlop_plan::classify::{L7Modes, Mode};
 use serde::Deserialize;
 
+pub use crate::annotations::Annotations;
 pub use control_plane::{ControlPlane, Credentials, Protocol};
 
 /// The whole file.
@@ -28,9 +29,24 @@ pub struct NodeConfig {
     /// When HTTP goes through it, request by request.
     #[serde(default)]
     pub l7: L7,
+    /// What becomes of the workloads' questions to resolvers, where their annotations do not say.
+    #[serde(default)]
+    pub dns: Dns,
     /// Whom the agent carries.
     #[serde(default)]
     pub workloads: Workloads,
+}
+
+/// What becomes of questions to resolvers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dns {
+    /// The node answers for names of the mesh (`ISTIO_META_DNS_CAPTURE`).
+    #[serde(default)]
+    pub capture: bool,
+    /// Services without an address get one (`ISTIO_META_DNS_AUTO_ALLOCATE`).
+    #[serde(default)]
+    pub auto_allocate: bool,
 }
 
 /// Who this node is, as istiod is told.
@@ -215,6 +231,8 @@ pub struct Workload {
     pub credentials: Option<Credentials>,
     /// Instead of [`Proxy::fail_open`], for this one.
     pub fail_open: Option<bool>,
+    /// What its annotations ask of the agent.
+    pub annotations: Annotations,
 }
 
 impl Workload {
@@ -239,6 +257,8 @@ struct RawWorkload {
     labels: BTreeMap<String, String>,
     credentials: Option<Credentials>,
     fail_open: Option<bool>,
+    #[serde(default)]
+    annotations: Annotations,
 }
 
 fn default_name() -> String {
@@ -263,7 +283,7 @@ impl TryFrom<RawWorkload> for Workload {
             return Err(format!("addresses: {address} cannot be a pod's address"));
         }
         let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels, .. } = raw;
-        let (credentials, fail_open) = (raw.credentials, raw.fail_open);
+        let (credentials, fail_open, annotations) = (raw.credentials, raw.fail_open, raw.annotations);
         Ok(Self {
             name,
             namespace,
@@ -274,6 +294,7 @@ impl TryFrom<RawWorkload> for Workload {
             labels,
             credentials,
             fail_open,
+            annotations,
         })
     }
 }

@@ -1,9 +1,12 @@
 //! `orlop explain`: which path a connection of a workload takes, and which field decided.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
-use orlop_plan::classify::{Path, Reason};
+use orlop_plan::classify::{Destination, Path, Reason};
 use orlop_plan::compile::{Explanation, explain as explain_in};
+use orlop_plan::exclusion::Exclusions;
+use orlop_plan::kernel::Frontend;
 use serde::Serialize;
 
 use super::Node;
@@ -47,7 +50,11 @@ fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, Str
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse().ok()?)))
         .ok_or_else(|| format!("{destination:?} is not HOST:PORT"))?;
-    let paths: Vec<_> = explain_in(plans, host, port).into_iter().map(PathTaken::from).collect();
+    let exclusions = &workload.spec.annotations.exclusions;
+    let taken = |explanation: Explanation| {
+        PathTaken::excluded(exclusions, &explanation, host, port).unwrap_or_else(|| explanation.into())
+    };
+    let paths: Vec<_> = explain_in(plans, host, port).into_iter().map(taken).collect();
     let [first, ..] = paths.as_slice() else {
         return Err(format!("the configuration of {id} says nothing of {destination}"));
     };
@@ -96,6 +103,26 @@ impl fmt::Display for PathTaken {
 }
 
 impl PathTaken {
+    /// A destination that annotations keep from being taken, whatever the configuration says of it.
+    fn excluded(exclusions: &Exclusions, explanation: &Explanation, host: &str, port: u16) -> Option<Self> {
+        let asked = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let address = match explanation.destination {
+            Destination::Outbound(Frontend { addr, .. }) => addr.or(asked),
+            _ => asked,
+        };
+        let to = SocketAddr::new(address?, port);
+        let annotation = exclusions.outbound(to)?;
+        Some(Self {
+            destination: Destination::Outbound(Frontend { addr: address, port }).to_string(),
+            path: Path::Passthrough,
+            reason: format!("excluded by annotation {annotation}"),
+            resource: "pod".to_owned(),
+            field: String::new(),
+            mode: None,
+            forgone: Vec::new(),
+        })
+    }
+
     fn because(&self) -> String {
         let field = if self.field.is_empty() { String::new() } else { format!(", {}", self.field) };
         format!("{} ({}{field})", self.reason, self.resource)

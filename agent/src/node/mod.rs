@@ -5,6 +5,7 @@
 //! task, in the order it arrives, so nothing here needs a lock.
 
 mod accepted;
+mod dns;
 mod explain;
 mod hand_over;
 mod pod_view;
@@ -17,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use orlop_datapath::{Datapath, DatapathConfig};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::classify::L7Modes;
@@ -38,6 +40,8 @@ use workload::{Incoming, Workload};
 const DELIVERIES: usize = 64;
 /// How often namespaces and cgroups are looked at.
 const PRESENCE: Duration = Duration::from_secs(1);
+/// The domain of the cluster's services.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 /// How long connections of a released workload may take to end by themselves.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -57,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) config: config::Node,
     pub(crate) datapath: Datapath,
     pub(crate) proxy: Proxy,
+    pub(crate) dns: orlop_dns::Server,
     pub(crate) control: Client,
     pub(crate) interner: Interner,
     pub(crate) last_good: LastGood,
@@ -66,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) fail_open: bool,
     /// What the agent of before has handed over, until it has been told to go.
     pub(crate) inheritance: Option<Inheritance>,
+    /// What becomes of questions to resolvers where a workload does not say.
+    pub(crate) dns_default: config::Dns,
     pub(crate) deliver: mpsc::Sender<Incoming>,
     pub(crate) pod_admins: PodAdmins,
     /// Tells the deliveries of a workload from those of its predecessor under the same name.
@@ -106,12 +113,14 @@ impl Node {
             config: node,
             datapath,
             proxy,
+            dns: orlop_dns::Server::start().context("cannot start the DNS thread")?,
             control,
             interner: Interner::new(),
             last_good,
             l7: config.l7.0.clone(),
             fail_open: config.proxy.fail_open,
             inheritance,
+            dns_default: config.dns,
             deliver,
             pod_admins,
             enrolments: 0,
@@ -287,6 +296,7 @@ fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str
         ("node", old.node != new.node),
         ("controlPlane", old.control_plane != new.control_plane),
         ("proxy", old.proxy != new.proxy),
+        ("dns", old.dns != new.dns),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use orlop_datapath::{MapUsage, WorkloadCounters};
+use orlop_dns::DnsCounters;
 use orlop_l7_proxy::stats::PodStats;
 use orlop_xds_client::StreamStatus;
 use serde::Serialize;
@@ -37,6 +38,8 @@ struct WorkloadStatus {
     problem: Option<String>,
     /// Why there is no admin interface inside the pod.
     admin_problem: Option<String>,
+    /// Why its DNS is not answered though it is asked for.
+    dns_problem: Option<String>,
     /// Accepted resources that wait for others.
     held: Vec<String>,
     /// Resources whose newest version was refused, and why.
@@ -48,6 +51,8 @@ struct WorkloadStatus {
     work: Option<WorkDone>,
     kernel: Option<WorkloadCounters>,
     proxy: Option<PodStats>,
+    /// What became of its questions to resolvers; none where they are left alone.
+    dns: Option<DnsCounters>,
 }
 
 pub(super) fn status(node: &Node, json: bool) -> Answer {
@@ -82,6 +87,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         ready: workload.is_ready(),
         problem: None,
         admin_problem: None,
+        dns_problem: None,
         held: Vec::new(),
         rejected: Vec::new(),
         without_effect: Vec::new(),
@@ -89,12 +95,15 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         work: None,
         kernel: parts.datapath.counters(&key).ok(),
         proxy: parts.proxy.stats(&key),
+        dns: None,
     };
     match &workload.stage {
         Stage::Waiting(reason) => status.problem = Some(reason.clone()),
         Stage::Enrolled(enrolled) => {
             status.problem.clone_from(&enrolled.apply_error);
             status.admin_problem = enrolled.admin_problem();
+            status.dns_problem = enrolled.dns_problem();
+            status.dns = enrolled.dns_counters();
             status.held = enrolled.plans.held().iter().map(ToString::to_string).collect();
             status.rejected = enrolled
                 .snapshot()
@@ -104,6 +113,8 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
                 .collect();
             status.without_effect =
                 enrolled.snapshot().without_effect().iter().map(ToString::to_string).collect();
+            let annotations = workload.spec.annotations.without_effect.iter();
+            status.without_effect.extend(annotations.map(|field| format!("annotation {field}")));
             status.xds = Some(enrolled.xds());
             status.work = Some(enrolled.work);
         }
@@ -183,8 +194,8 @@ impl WorkloadStatus {
             kernel.proxied,
             kernel.blocked,
             kernel.failed_fast + kernel.overflowed + kernel.inbound_failed_fast,
-            kernel.passthrough + kernel.failed_open,
-            kernel.inbound_direct + kernel.inbound_proxied + kernel.inbound_dropped,
+            kernel.passthrough + kernel.failed_open + kernel.excluded,
+            kernel.inbound_direct + kernel.inbound_excluded + kernel.inbound_proxied + kernel.inbound_dropped,
             requests(&["1xx", "2xx", "3xx", "4xx", "5xx"]),
             requests(&["5xx"]),
         );
@@ -198,8 +209,17 @@ impl WorkloadStatus {
         if let Some(problem) = &self.problem {
             say("", problem);
         }
-        if let Some(problem) = &self.admin_problem {
+        for problem in self.admin_problem.iter().chain(&self.dns_problem) {
             say("", problem);
+        }
+        if let Some(DnsCounters { answered, forwarded, failed, malformed }) = self.dns {
+            let direct = self.kernel.unwrap_or_default().dns_direct;
+            say(
+                "dns: ",
+                &format!(
+                    "{answered} answered, {forwarded} forwarded, {failed} failed, {malformed} malformed, {direct} direct"
+                ),
+            );
         }
         for rejected in &self.rejected {
             say("refused: ", rejected);

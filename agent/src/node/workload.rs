@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use orlop_datapath::{Applied, Datapath, Direction, WorkloadSpec};
+use orlop_datapath::{Applied, Datapath, ListenerRole, WorkloadSpec};
+use orlop_dns::DnsCounters;
 use orlop_l7_proxy::{PodListeners, PodNetwork};
 use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::proxy::ProxyPlan;
@@ -20,8 +21,9 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::accepted::Accepted;
+use super::dns::WorkloadDns;
 use super::work::{Work, WorkDone};
-use super::{DRAIN, Parts, cgroup_exists};
+use super::{CLUSTER_DOMAIN, DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
 use crate::pod_admin::PodAdmin;
 
@@ -55,6 +57,7 @@ pub(crate) struct Enrolled {
     status: watch::Receiver<StreamStatus>,
     forward: AbortHandle,
     admin: PodAdmin,
+    dns: WorkloadDns,
     snapshot: Snapshot,
     pub(crate) plans: Plans,
     /// The newest plans are in force.
@@ -80,6 +83,16 @@ impl Enrolled {
     /// Why there is no admin interface inside the pod.
     pub(crate) fn admin_problem(&self) -> Option<String> {
         self.admin.problem()
+    }
+
+    /// Why its DNS is not answered though it is asked for.
+    pub(crate) fn dns_problem(&self) -> Option<String> {
+        self.dns.problem()
+    }
+
+    /// What became of its questions.
+    pub(crate) fn dns_counters(&self) -> Option<DnsCounters> {
+        self.dns.counters()
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -128,6 +141,7 @@ impl Workload {
 
     /// Enrols a workload that waits; releases one whose namespace or cgroup has vanished.
     pub(crate) async fn look_after(&mut self, parts: &mut Parts) {
+        let key = self.key();
         let vanished = match &mut self.stage {
             Stage::Waiting(_) => return self.try_enrol(parts).await,
             Stage::Enrolled(e) if !e.netns.is_current() => {
@@ -136,7 +150,12 @@ impl Workload {
             Stage::Enrolled(_) if !cgroup_exists(&self.spec.cgroup) => {
                 format!("cgroup {} has vanished", self.spec.cgroup.display())
             }
-            Stage::Enrolled(e) => return e.admin.look_after(),
+            Stage::Enrolled(e) => {
+                e.admin.look_after();
+                let Parts { dns, datapath, .. } = parts;
+                e.dns.look_after(dns, e.snapshot.name_table(), &key, datapath);
+                return;
+            }
         };
         self.release(parts, &vanished).await;
     }
@@ -199,6 +218,9 @@ impl Workload {
         .abort_handle();
         let admin =
             PodAdmin::open(&parts.pod_admins, self.spec.id(), parts.enrolments, node, Arc::clone(&netns));
+        let network =
+            orlop_dns::PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
+        let dns = WorkloadDns::open(&parts.dns, self.dns(parts).capture, network, &self.spec.namespace);
         let mut enrolled = Enrolled {
             netns,
             node_id,
@@ -206,6 +228,7 @@ impl Workload {
             status,
             forward,
             admin,
+            dns,
             snapshot,
             plans: Plans::new(self.facts(parts)),
             in_force: false,
@@ -216,6 +239,11 @@ impl Workload {
             enrolled.put_in_force(&key, &self.spec.id(), &changes, Work::default(), parts);
         }
         Ok(enrolled)
+    }
+
+    /// What becomes of its questions to resolvers: as its annotation says, else as the node does.
+    fn dns(&self, parts: &Parts) -> config::Dns {
+        self.spec.annotations.dns.over(parts.dns_default)
     }
 
     fn facts(&self, parts: &Parts) -> WorkloadFacts {
@@ -246,17 +274,18 @@ impl Workload {
             cgroup: self.spec.cgroup.clone(),
             addresses: self.spec.addresses.clone(),
             fail_open,
+            exclusions: self.spec.annotations.exclusions.clone(),
         };
         datapath.enrol(spec).await?;
         let given = [
-            (Direction::Outbound, Some(&listeners.outbound)),
-            (Direction::Inbound, Some(&listeners.inbound)),
-            (Direction::Outbound, listeners.outbound_v6.as_ref()),
-            (Direction::Inbound, listeners.inbound_v6.as_ref()),
+            (ListenerRole::Outbound, Some(&listeners.outbound)),
+            (ListenerRole::Inbound, Some(&listeners.inbound)),
+            (ListenerRole::Outbound, listeners.outbound_v6.as_ref()),
+            (ListenerRole::Inbound, listeners.inbound_v6.as_ref()),
         ]
         .into_iter()
-        .filter_map(|(direction, listener)| Some((direction, listener?)))
-        .try_for_each(|(direction, listener)| datapath.set_listener(key, direction, listener));
+        .filter_map(|(role, listener)| Some((role, listener?)))
+        .try_for_each(|(role, listener)| datapath.set_listener(key, role, listener));
         if given.is_err() {
             datapath.release(key).await?;
         }
@@ -275,7 +304,7 @@ impl Workload {
             cluster_id: parts.config.cluster.clone(),
             network: parts.config.network.clone(),
             trust_domain: parts.config.trust_domain.clone(),
-            domain: "cluster.local".to_owned(),
+            domain: CLUSTER_DOMAIN.to_owned(),
             locality: None,
             credentials: match &spec.credentials {
                 None => Credentials::None,
@@ -284,6 +313,8 @@ impl Workload {
                     Credentials::Certificate { certificate: certificate.clone(), key: key.clone() }
                 }
             },
+            dns_capture: self.dns(parts).capture,
+            dns_auto_allocate: self.dns(parts).auto_allocate,
         }
         .into()
     }
@@ -385,6 +416,7 @@ impl Enrolled {
         mut work: Work,
         parts: &mut Parts,
     ) {
+        self.dns.follow(self.snapshot.name_table(), key, &mut parts.datapath);
         let updated = self.plans.update(&mut parts.interner, &self.snapshot, changes);
         work.reclassified = updated.reclassified;
         if self.plans.ready() {

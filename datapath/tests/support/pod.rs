@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use orlop_datapath::WorkloadSpec;
 use orlop_datapath::probe::cgroup2_mount;
+use orlop_plan::exclusion::Exclusions;
 use orlop_podnet::NetNs;
 
 use super::unique;
@@ -46,6 +47,7 @@ impl Pod {
             cgroup: self.cgroup.clone(),
             addresses: [POD4, POD6].map(|a| a.parse::<IpAddr>().unwrap()).to_vec(),
             fail_open: false,
+            exclusions: Exclusions::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use orlop_datapath::{Datapath, Direction};
+use orlop_datapath::{Datapath, ListenerRole};
 use orlop_podnet::listen_transparent;
 
 use super::pod::Pod;
@@ -11,8 +11,8 @@ use super::process::greet_on;
 /// Greets what is steered to it as `outbound` or `inbound`.
 pub(crate) fn attach_proxy(datapath: &mut Datapath, pod: &Pod) {
     for (direction, greeting, addresses) in [
-        (Direction::Outbound, "outbound", ["127.0.0.1:15001", "[::1]:15001"]),
-        (Direction::Inbound, "inbound", ["127.0.0.1:15006", "[::1]:15006"]),
+        (ListenerRole::Outbound, "outbound", ["127.0.0.1:15001", "[::1]:15001"]),
+        (ListenerRole::Inbound, "inbound", ["127.0.0.1:15006", "[::1]:15006"]),
     ] {
         for address in addresses {
             let listener = listen(pod, address);

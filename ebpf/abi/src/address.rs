@@ -70,7 +70,7 @@ impl From<Address> for IpAddr {
     }
 }
 
-/// A TCP port in network byte order.
+/// A port in network byte order.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port(pub u16);
@@ -81,6 +81,13 @@ impl Port {
     #[must_use]
     pub const fn new(port: u16) -> Self {
         Self(port.to_be())
+    }
+
+    /// In host byte order.
+    #[inline]
+    #[must_use]
+    pub const fn host_order(self) -> u16 {
+        u16::from_be(self.0)
     }
 }
 

@@ -8,18 +8,21 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 mod address;
 mod maps;
 
 pub use address::{ANY, Address, Port};
 pub use maps::{
     Backend, ClusterName, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, OpenKey, Pod, SocketKey, Workload, balance_flags, connection,
-    inbound, listener_slot, outbound, workload_flags,
+    LISTENERS_PER_WORKLOAD, MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, OpenKey, Pod, PortKey, RangeKey,
+    SocketKey, Workload, balance_flags, connection, exclusion, inbound, listener, listener_slot, outbound,
+    workload_flags,
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.
@@ -30,3 +33,10 @@ pub const MARK: u32 = 0x6f72;
 
 /// The routing table that carries marked packets over loopback.
 pub const ROUTE_TABLE: u32 = 28_530;
+
+/// The source that a datagram to a resolver is given to be routed by [`ROUTE_TABLE`], where its socket is not connected: the
+/// kernel has read the socket's mark by then. No host name stands behind it, and no application sees it.
+pub const DNS_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 111, 114, 53);
+
+/// The same for IPv6, which has one loopback address. Nothing else has it as its source and goes to another address.
+pub const DNS_SOURCE_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;

@@ -295,6 +295,52 @@ pub mod workload_flags {
     pub const FAIL_OPEN: u8 = 1;
     /// There are any-address frontends: without the bit, the hook saves itself the second lookup.
     pub const ANY_ADDRESS: u8 = 2;
+    /// There are entries of `PORTS` or `RANGES`, or one of the two bits that follow: without it, the hooks save themselves
+    /// the lookups.
+    pub const EXCLUSIONS: u8 = 4;
+    /// Outbound traffic that no entry speaks of is not taken.
+    pub const ONLY_INCLUDED_OUTBOUND: u8 = 8;
+    /// Inbound traffic that no entry speaks of is not taken.
+    pub const ONLY_INCLUDED_INBOUND: u8 = 16;
+}
+
+/// Key of `PORTS`: what annotations say of a port.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PortKey {
+    /// Whose.
+    pub workload: u32,
+    /// In host byte order.
+    pub port: u16,
+    /// Zero for the ports that the workload connects to, one for its own.
+    pub inbound: u16,
+}
+
+/// The data of a key of `RANGES`: what annotations say of addresses. The prefix that matches is that of the whole.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RangeKey {
+    /// Whose.
+    pub workload: u32,
+    /// Where to.
+    pub address: Address,
+}
+
+impl RangeKey {
+    /// Bits of the data.
+    pub const BITS: u32 = 160;
+    /// Bits before those of an IPv6 address.
+    pub const BITS_BEFORE_IP6: u32 = 32;
+    /// Bits before those of an IPv4 address.
+    pub const BITS_BEFORE_IP4: u32 = 128;
+}
+
+/// Values of `PORTS` and `RANGES`.
+pub mod exclusion {
+    /// Traffic is not taken: it goes on as if there were no mesh.
+    pub const EXCLUDED: u32 = 1;
+    /// It is, although what no entry speaks of may not be.
+    pub const INCLUDED: u32 = 2;
 }
 
 /// Value of `COUNTERS`, one a CPU. What happened to the connections of a workload since it was enrolled.
@@ -325,13 +371,37 @@ pub struct Counters {
     pub inbound_dropped: u64,
     /// Arrivals refused because the proxy is not there, or has no listener of the family.
     pub inbound_failed_fast: u64,
+    /// DNS to the node: connects, and datagrams of sockets that are not connected.
+    pub dns_captured: u64,
+    /// DNS that went directly because the node does not answer it.
+    pub dns_direct: u64,
+    /// Connects and DNS that annotations keep from being taken.
+    pub excluded: u64,
+    /// Arrivals that annotations keep from being taken.
+    pub inbound_excluded: u64,
 }
 
-/// Index into `LISTENERS`, the SOCKMAP of the proxy's listeners: one an enrolled workload, direction and family.
+/// What a socket in `LISTENERS` is for.
+pub mod listener {
+    /// Takes the connections that the workload makes.
+    pub const OUTBOUND: u32 = 0;
+    /// Takes the connections that are made to the workload.
+    pub const INBOUND: u32 = 1;
+    /// Takes the workload's DNS over TCP.
+    pub const DNS_TCP: u32 = 2;
+    /// Takes the workload's DNS over UDP.
+    pub const DNS_UDP: u32 = 3;
+}
+
+/// Slots of `LISTENERS` that a workload has.
+pub const LISTENERS_PER_WORKLOAD: u32 = 8;
+
+/// Index into `LISTENERS`, the SOCKMAP of the agent's sockets in pods: one an enrolled workload, use (of [`listener`]) and
+/// family.
 #[inline]
 #[must_use]
-pub const fn listener_slot(workload: u32, inbound: bool, ipv6: bool) -> u32 {
-    workload * 4 + (inbound as u32) * 2 + ipv6 as u32
+pub const fn listener_slot(workload: u32, listener: u32, ipv6: bool) -> u32 {
+    workload * LISTENERS_PER_WORKLOAD + listener * 2 + ipv6 as u32
 }
 
 const _: () = {
@@ -341,8 +411,10 @@ const _: () = {
     assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
     assert!(size_of::<OpenKey>() == 24 && align_of::<OpenKey>() == 4);
     assert!(size_of::<Connection>() == 64 && align_of::<Connection>() == 8);
+    assert!(size_of::<PortKey>() == 8 && align_of::<PortKey>() == 4);
+    assert!(size_of::<RangeKey>() == 20 && align_of::<RangeKey>() == 4);
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 96 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 128 && align_of::<Counters>() == 8);
 };

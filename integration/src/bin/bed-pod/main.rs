@@ -2,11 +2,13 @@
 //! is told and what it answers are the types of `orlop_integration::traffic`, as JSON.
 
 mod client;
+mod dns;
 mod echo_http;
 mod echo_tcp;
 mod enter;
 mod load;
 mod relay;
+mod resolver;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +41,10 @@ enum Command {
     LoadHttp { call: String },
     /// Make TCP connections until stdin closes and print a report.
     LoadTcp { call: String },
+    /// Answer DNS at port 53, over UDP and TCP.
+    Resolver,
+    /// Ask a resolver and print what came back.
+    Dns { question: String },
     /// Carry connections from a Unix socket, which is reachable from every network namespace, to an address.
     Relay { socket: PathBuf, to: SocketAddr },
 }
@@ -69,6 +75,8 @@ fn main() -> Result<()> {
             Command::Raw { call } => print(&client::raw(&parse(&call)?).await),
             Command::LoadHttp { call } => print(&load::http(parse(&call)?).await),
             Command::LoadTcp { call } => print(&load::tcp(parse(&call)?).await),
+            Command::Resolver => resolver::serve().await,
+            Command::Dns { question } => print(&dns::ask(&serde_json::from_str(&question)?).await),
             Command::Relay { socket, to } => relay::serve(&socket, to).await,
         }
     })
