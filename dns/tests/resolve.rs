@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::str::FromStr;
-
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use orlop_dns::{Carrier, Resolution, resolve};
@@ -14,7 +12,7 @@ use support::names;
 fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(Name::from_str(name).unwrap(), kind));
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     message
 }
 
@@ -49,7 +47,7 @@ fn records(answer: &Message) -> Vec<String> {
     let mut records: Vec<_> = answer
         .answers
         .iter()
-        .map(|r| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), r.data))
+        .map(|r| format!("{} {} {} {}", r.name.to_ascii(), r.ttl, r.record_type(), r.data))
         .collect();
     records.sort_unstable();
     records
@@ -132,7 +130,8 @@ fn the_order_of_addresses_is_another_each_time() {
 #[test]
 fn a_version_of_edns_that_there_is_not_is_refused() {
     let answer = answer(&with_edns(query("productpage.", RecordType::A), 1232, 1));
-    assert_eq!(answer.metadata.response_code, ResponseCode::BADVERS);
+    // The decoder calls the number by its other name.
+    assert_eq!(u16::from(answer.metadata.response_code), u16::from(ResponseCode::BADVERS));
     assert!(answer.answers.is_empty());
 }
 
@@ -141,7 +140,7 @@ fn what_is_not_the_nodes_to_answer_is_forwarded() {
     let mut chaos = query("productpage.", RecordType::A);
     chaos.queries[0].set_query_class(DNSClass::CH);
     let mut two = query("productpage.", RecordType::A);
-    two.add_query(Query::query(Name::from_str("www.google.com.").unwrap(), RecordType::A));
+    two.add_query(Query::query(Name::from_ascii("www.google.com.").unwrap(), RecordType::A));
     let mut update = query("productpage.", RecordType::A);
     update.metadata.op_code = OpCode::Update;
     let mut none = query("productpage.", RecordType::A);

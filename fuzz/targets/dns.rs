@@ -9,7 +9,8 @@ use orlop_dns::{Carrier, Names, Resolution, resolve};
 use orlop_plan::resource::name_table::{KubernetesName, NameInfo, NameTable};
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
-    let many = || (0..=255).map(|last| [10, 0, 0, last].into()).chain([[0, 1, 2, 3, 4, 5, 6, 7].into()]).collect();
+    let many =
+        || (0..=255).map(|last| [10, 0, 0, last].into()).chain([[0, 1, 2, 3, 4, 5, 6, 7].into()]).collect();
     let web = || KubernetesName { shortname: "web".into(), namespace: "shop".into() };
     let hosts = [
         ("web.shop.svc.cluster.local", Some(web())),

@@ -57,6 +57,8 @@ pub struct Node {
     /// The cluster that its credentials are of.
     pub(crate) cluster_id: String,
     pub(crate) credentials: Credentials,
+    /// It has a use for the table of names.
+    pub(crate) names: bool,
     pub(crate) message: core::Node,
 }
 
@@ -88,6 +90,7 @@ impl From<WorkloadNode> for Node {
             name: workload.name,
             cluster_id: workload.cluster_id,
             credentials: workload.credentials,
+            names: workload.dns_capture,
         }
     }
 }

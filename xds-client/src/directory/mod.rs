@@ -51,7 +51,7 @@ impl Directory {
 
     pub(crate) fn open(&self, node: Node, restored: Restored) -> Stream {
         let (consumer, deliveries, status) = Consumer::new();
-        let mut ads = Ads::new(Protocol::Delta, node.message, &self.shared);
+        let mut ads = Ads::new(Protocol::Delta, node.message, node.names, &self.shared);
         ads.restore(restored, Instant::now());
         let task = tokio::spawn(Worker::new(node.name, self.snapshots.clone(), ads, consumer).run());
         Stream::new(deliveries, status, task)

@@ -37,7 +37,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(grpc: Grpc, node: Node, restored: Restored, consumer: Consumer) -> Self {
         let id = node.message.id.clone();
-        let mut ads = Ads::new(grpc.protocol, node.message, &grpc.shared);
+        let mut ads = Ads::new(grpc.protocol, node.message, node.names, &grpc.shared);
         ads.restore(restored, Instant::now());
         Self {
             backoff: Backoff::new(grpc.options.backoff),

@@ -78,6 +78,8 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Ads {
     node: Node,
+    /// The table of names is asked for.
+    names: bool,
     types: PerType<TypeState>,
     /// Requests not yet taken by the transport; empty while disconnected.
     outbox: VecDeque<Request>,
@@ -91,9 +93,11 @@ pub(crate) struct Ads {
 }
 
 impl Ads {
-    pub(crate) fn new(protocol: Protocol, node: Node, shared: &Shared) -> Self {
+    /// `names` asks for the table of names, which a server makes for each workload by itself.
+    pub(crate) fn new(protocol: Protocol, node: Node, names: bool, shared: &Shared) -> Self {
         Self {
             node,
+            names,
             types: PerType::new(|resource_type| TypeState::new(resource_type, protocol, shared.clone())),
             outbox: VecDeque::new(),
             connected: false,
@@ -116,7 +120,9 @@ impl Ads {
     pub(crate) fn connected(&mut self, now: Instant) {
         self.disconnected();
         self.connected = true;
-        for resource_type in ResourceType::ALL {
+        let names = self.names;
+        let asked_for = |resource_type: &ResourceType| names || *resource_type != ResourceType::NameTable;
+        for resource_type in ResourceType::ALL.into_iter().filter(asked_for) {
             let requests = self.state(resource_type).subscribe();
             self.outbox.extend(requests);
         }

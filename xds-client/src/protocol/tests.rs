@@ -24,8 +24,12 @@ struct Session {
 impl Session {
     /// Not connected yet.
     fn new() -> Self {
+        Self::with_names(true)
+    }
+
+    fn with_names(names: bool) -> Self {
         let node = Node { id: "sidecar~1".into(), ..Node::default() };
-        Self { ads: Ads::new(Protocol::Delta, node, &Shared::default()), now: Instant::now() }
+        Self { ads: Ads::new(Protocol::Delta, node, names, &Shared::default()), now: Instant::now() }
     }
 
     /// Connected, with the first requests taken.
@@ -119,6 +123,16 @@ fn a_stream_opens_with_the_node_and_wildcards_and_names_nothing_that_is_not_want
     assert_eq!(requests[0].node.as_ref().map(|node| &*node.id), Some("sidecar~1"));
     assert!(requests[1..].iter().all(|request| request.node.is_none()));
     assert!(requests.iter().all(|request| request.resource_names_subscribe.is_empty()), "as Envoy does");
+}
+
+#[test]
+fn the_table_of_names_is_not_asked_for_without_a_use_for_it() {
+    let mut session = Session::with_names(false);
+
+    let requests = session.reconnect();
+
+    let types: Vec<_> = requests.iter().map(|request| request.type_url.as_str()).collect();
+    assert_eq!(types, [Cluster, Listener, ResourceType::ProxyConfig].map(ResourceType::type_url));
 }
 
 #[test]

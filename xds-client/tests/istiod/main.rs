@@ -47,6 +47,7 @@ fn node(index: u8) -> Node {
         cluster_id: "Kubernetes".into(),
         trust_domain: "cluster.local".into(),
         domain: "cluster.local".into(),
+        dns_capture: true,
         ..WorkloadNode::default()
     })
 }

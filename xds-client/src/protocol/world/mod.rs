@@ -310,7 +310,7 @@ fn body(resource_type: ResourceType, name: &str, value: u8) -> Any {
 
 fn played(protocol: Protocol, events: Vec<Event>) -> (World, Ads) {
     let node = Node { id: "sidecar~1".into(), ..Node::default() };
-    let mut ads = Ads::new(protocol, node, &Shared::default());
+    let mut ads = Ads::new(protocol, node, true, &Shared::default());
     let mut world = World::new(protocol);
     for event in events {
         world.play(&mut ads, event);
