@@ -109,6 +109,8 @@ pub struct WorkloadStatus {
     pub admin_problem: Option<String>,
     /// Resources whose newest version was refused, and why.
     pub rejected: Vec<String>,
+    /// Routes that answer 503 because of what they ask for.
+    pub refused_routes: Vec<String>,
     /// The state of the stream to the control plane.
     #[serde(default)]
     pub xds: Value,

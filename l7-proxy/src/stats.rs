@@ -126,11 +126,14 @@ pub enum Refusal {
     /// The connection was dialled to the proxy's own listener: forwarding it would loop.
     #[error("dialled to the proxy's own listener")]
     OwnListener,
+    /// The request's route asks for what Envoy does and the proxy does not.
+    #[error("the route asks for what is not supported")]
+    UnsupportedRoute,
 }
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::UpstreamTls,
@@ -139,6 +142,7 @@ impl Refusal {
         Self::ListenerFilterTimeout,
         Self::ListenerFilterOverflow,
         Self::OwnListener,
+        Self::UnsupportedRoute,
     ];
 
     /// The name in statistics.
@@ -152,6 +156,7 @@ impl Refusal {
             Self::ListenerFilterTimeout => "listener_filter_timeout",
             Self::ListenerFilterOverflow => "listener_filter_overflow",
             Self::OwnListener => "own_listener",
+            Self::UnsupportedRoute => "unsupported_route",
         }
     }
 }

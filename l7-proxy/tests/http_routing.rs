@@ -17,8 +17,9 @@ use orlop_plan::resource::http_connection_manager::RouteSpecifier;
 use orlop_plan::resource::matcher::{StringMatcher, StringPattern};
 use orlop_plan::resource::route::{
     Action, ClusterSpecifier, Domain, HostRewrite, PathRewrite, RedirectAction, RedirectPath, Route,
-    WeightedCluster, WeightedClusters,
+    VirtualHost, WeightedCluster, WeightedClusters,
 };
+use orlop_plan::resource::{FieldError, FieldPath};
 use support::http::{Backend, Client, says};
 use support::http_plan::{
     direct, http_chain, http_listener, manager, route, route_action, route_configuration, to, virtual_host,
@@ -354,4 +355,35 @@ fn a_connection_whose_listener_was_replaced_ends_with_its_next_response() {
     assert_eq!(client.get("/").header("connection"), Some("close"));
     assert_eq!(client.rest(), "");
     assert_eq!(Client::new(pod.connect(VIP)).get("/").body, "new");
+}
+
+fn unsupported() -> Vec<FieldError> {
+    vec![FieldError { path: FieldPath::root().field("route"), reason: "is not supported".to_owned() }]
+}
+
+#[test]
+fn a_route_that_is_refused_by_itself_answers_503_and_the_others_go_on() {
+    let pod = Pod::new();
+    let refused = route("/refused", Action::Unsupported(unsupported()));
+    let ([one, _], proxied) = served(&pod, vec![refused, route("/", to("one"))]);
+    let mut client = Client::new(pod.connect(VIP));
+
+    let answer = client.get("/refused");
+    assert_eq!((answer.status(), answer.body.as_str()), (503, "the route asks for what is not supported"));
+    assert_eq!(client.get("/").body, "one");
+
+    proxied.expect_refused("unsupported_route", 1);
+    assert_eq!(one.requests().len(), 1);
+}
+
+#[test]
+fn a_virtual_host_that_is_refused_by_itself_answers_503() {
+    let pod = Pod::new();
+    let host = VirtualHost { unsupported: unsupported(), ..virtual_host(vec![route("/", to("one"))]) };
+    let manager = manager(route_configuration(vec![host]));
+    let plan = Plan::new().outbound(VIP, listener(vec![http_chain(manager)]));
+    let proxied = pod.proxied(plan.build());
+
+    assert_eq!(Client::new(pod.connect(VIP)).get("/").status(), 503);
+    proxied.expect_refused("unsupported_route", 1);
 }

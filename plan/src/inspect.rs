@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use orlop_proto::ResourceType;
 
-use crate::resource::{FieldNote, ResourceError};
+use crate::resource::{FieldNote, RefusedRoute, ResourceError};
 use crate::validate;
 
 /// What became of a resource.
@@ -13,6 +13,8 @@ use crate::validate;
 pub struct Inspection {
     /// The typed resource as `Debug` prints it. What it is printed the same for is the same to everything that reads it.
     pub typed: Result<String, ResourceError>,
+    /// Why routes of an accepted resource are refused by themselves.
+    pub refused_routes: Vec<RefusedRoute>,
     /// What is accepted and has no effect yet.
     pub not_yet: Vec<FieldNote>,
     /// What is accepted and has no effect by its nature.
@@ -32,8 +34,8 @@ pub fn inspect(resource_type: ResourceType, bytes: &[u8]) -> Inspection {
         ResourceType::NameTable => print(validate::name_table(bytes, &findings)),
         ResourceType::ProxyConfig => print(validate::proxy_config(bytes, &findings)),
     };
-    let validate::Findings { notes, no_effect, .. } = findings.into_inner();
-    Inspection { typed, not_yet: notes, no_effect: no_effect.unwrap_or_default() }
+    let validate::Findings { notes, no_effect, refused_routes, .. } = findings.into_inner();
+    Inspection { typed, refused_routes, not_yet: notes, no_effect: no_effect.unwrap_or_default() }
 }
 
 fn print<T: Debug>(typed: Result<T, ResourceError>) -> Result<String, ResourceError> {

@@ -44,6 +44,8 @@ struct WorkloadStatus {
     held: Vec<String>,
     /// Resources whose newest version was refused, and why.
     rejected: Vec<String>,
+    /// Routes of accepted resources that answer 503 because of what they ask for.
+    refused_routes: Vec<String>,
     /// Fields that are accepted and have no effect yet, with the number of places.
     without_effect: Vec<String>,
     xds: Option<StreamStatus>,
@@ -90,6 +92,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         dns_problem: None,
         held: Vec::new(),
         rejected: Vec::new(),
+        refused_routes: Vec::new(),
         without_effect: Vec::new(),
         xds: None,
         work: None,
@@ -111,6 +114,10 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
                 .iter()
                 .map(|((kind, _), rejection)| format!("{kind} {}", rejection.error))
                 .collect();
+            let refused_routes = enrolled.snapshot().refused_routes();
+            status.refused_routes =
+                refused_routes.map(|(kind, name, refused)| format!("{kind} {name}: {refused}")).collect();
+            status.refused_routes.sort();
             status.without_effect =
                 enrolled.snapshot().without_effect().iter().map(ToString::to_string).collect();
             let annotations = workload.spec.annotations.without_effect.iter();
@@ -223,6 +230,9 @@ impl WorkloadStatus {
         }
         for rejected in &self.rejected {
             say("refused: ", rejected);
+        }
+        for route in &self.refused_routes {
+            say("refused: ", route);
         }
         for field in &self.without_effect {
             say("accepted without effect: ", field);

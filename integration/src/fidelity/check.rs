@@ -95,7 +95,7 @@ impl Table {
         if met.is_empty() && !silent && !explained && !is_default(field, value) {
             note(&mut seen.unknown);
         }
-        if met.iter().any(|fate| matches!(fate, Fate::Refused(_))) {
+        if met.iter().any(|fate| matches!(fate, Fate::Refused(_) | Fate::RouteRefused)) {
             note(&mut seen.refused);
         }
         if met.iter().any(|fate| matches!(fate, Fate::NotYet(_))) {

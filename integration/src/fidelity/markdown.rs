@@ -17,6 +17,8 @@ is accepted, and the outcome is what stands here.
 - **below**: a message; its fields stand in a table of their own.
 - **not yet**: accepted without the effect that Envoy would give it. `orlop status` lists it for every workload that has it.
 - **no effect**: accepted, and there is nothing that it would change, for the reason given.
+- **route refused**: a route that sets it, or every route of a virtual host that does, answers 503. The resource is accepted,
+  its other routes are served, and `orlop status` lists the route for every workload that has it.
 - **refused**: a resource that sets it is refused with the path of the field (a NACK); its last good version stays in force.
 
 A field that is in no table belongs to a message that is refused or without effect as a whole, where the message is held.
@@ -66,6 +68,7 @@ fn text(message: &str, field: &str, entry: &Entry) -> String {
             Fate::Within => "**below**".to_owned(),
             Fate::NotYet(reason) => format!("**not yet**: {}", escape(reason)),
             Fate::NoEffect(reason) => format!("**no effect**: {}", escape(reason)),
+            Fate::RouteRefused => "**route refused**".to_owned(),
             // The reason repeats the value that was tried.
             Fate::Refused(_) => "**refused**".to_owned(),
         };
@@ -74,7 +77,9 @@ fn text(message: &str, field: &str, entry: &Entry) -> String {
         // One fate of all values needs no list; what is refused is named where it is few.
         let listed = several && !named.is_empty();
         parts.push(match (listed, fate) {
-            (true, Fate::Refused(_)) if named.len() > MANY => format!("any other {what}"),
+            (true, Fate::Refused(_) | Fate::RouteRefused) if named.len() > MANY => {
+                format!("any other {what}")
+            }
             (true, _) => format!("{} {what}", named.join(", ")),
             (false, _) => what,
         });

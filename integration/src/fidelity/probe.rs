@@ -166,7 +166,8 @@ impl Probe<'_> {
             let explained = match trial {
                 Trial::Met(Fate::NotYet(_)) => true,
                 Trial::Met(Fate::Honoured | Fate::Within) | Trial::Silent => base.silence_is_explained,
-                Trial::Met(Fate::NoEffect(_) | Fate::Refused(_)) | Trial::Incomplete(_) => continue,
+                Trial::Met(Fate::NoEffect(_) | Fate::Refused(_) | Fate::RouteRefused)
+                | Trial::Incomplete(_) => continue,
             };
             if let (Some(child), Some((json, typed))) = (child(self.descriptors, field, &candidate), next) {
                 let holder = format!("{}.{}", message.name(), field.name());
@@ -221,7 +222,9 @@ impl Probe<'_> {
                 }
                 other => other,
             };
-            if let Ok(typed) = inspection.typed {
+            if inspection.refused_routes.is_empty()
+                && let Ok(typed) = inspection.typed
+            {
                 return Ok((trial, Some((json, typed)), place));
             }
             // Refused by its own name says more than refused for something within.
@@ -331,7 +334,11 @@ fn judge(inspection: &Inspection, names: &Names, before: &str) -> Trial {
             Trial::Incomplete(error.to_string())
         }
         Ok(typed) => {
-            if let Some(reason) = exactly(&inspection.not_yet) {
+            if inspection.refused_routes.iter().any(|refused| names.have(&refused.error.path.to_string())) {
+                Trial::Met(Fate::RouteRefused)
+            } else if let Some(within) = inspection.refused_routes.first() {
+                Trial::Incomplete(within.to_string())
+            } else if let Some(reason) = exactly(&inspection.not_yet) {
                 Trial::Met(Fate::NotYet(reason))
             } else if let Some(reason) = exactly(&inspection.no_effect) {
                 Trial::Met(Fate::NoEffect(reason))

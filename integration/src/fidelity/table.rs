@@ -13,6 +13,8 @@ pub enum Fate {
     NotYet(String),
     /// It is accepted and has no effect by its nature.
     NoEffect(String),
+    /// A route, or every route of a virtual host, that sets it answers 503, and every workload's status says so.
+    RouteRefused,
     /// Whatever sets it is refused, by this field's path.
     Refused(String),
 }

@@ -23,9 +23,9 @@ use super::local_reply::LocalReply;
 use super::request_headers::{self, X_REQUEST_ID, is_enabled};
 use super::stream::StreamGuard;
 use super::timer::Timer;
-use super::{redirect, router};
+use super::{failure, redirect, router};
 use crate::pod::{ConnectionContext, PodContext};
-use crate::stats::{Direction, HttpCounters, ResponseFlag};
+use crate::stats::{Direction, HttpCounters, Refusal, ResponseFlag};
 use crate::upstream::UpstreamCluster;
 
 /// An answer, ready to be encoded.
@@ -106,6 +106,9 @@ impl ConnectionManager {
             let reply = LocalReply::new(StatusCode::NOT_FOUND);
             return self.local(head, reply, Some(ResponseFlag::NoRouteFound), guard);
         };
+        if !selection.virtual_host.unsupported.is_empty() {
+            return self.unsupported(head, guard);
+        }
         if selection.virtual_host.require_tls {
             return self.local(head, redirect::require_tls(head), None, guard);
         }
@@ -134,7 +137,15 @@ impl ConnectionManager {
                 self.mutate(routes, &selection, head, &mut reply.headers);
                 self.local(head, reply, None, guard)
             }
+            Action::Unsupported(_) => self.unsupported(head, guard),
         }
+    }
+
+    /// The answer where the route or its virtual host asks for what is not done.
+    fn unsupported(&self, head: &RequestHead, guard: StreamGuard) -> Response {
+        self.pod().counters.refuse(Refusal::UnsupportedRoute);
+        let (reply, flag) = failure::unsupported_route();
+        self.local(head, reply, Some(flag), guard)
     }
 
     /// The answer to what is not a request.

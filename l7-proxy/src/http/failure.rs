@@ -24,6 +24,12 @@ pub(crate) fn refused(refusal: Refusal, number: u32) -> (LocalReply, ResponseFla
     (reply, ResponseFlag::UpstreamConnectionFailure)
 }
 
+/// The route asks for what the proxy does not do.
+pub(crate) fn unsupported_route() -> (LocalReply, ResponseFlag) {
+    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, Refusal::UnsupportedRoute.to_string());
+    (reply, ResponseFlag::UpstreamConnectionFailure)
+}
+
 /// The last attempt, number `number`, brought no response.
 pub(crate) fn no_response(failure: Failure, number: u32) -> (LocalReply, ResponseFlag) {
     let reason = match failure {

@@ -91,6 +91,7 @@ pub fn virtual_host(routes: Vec<Route>) -> VirtualHost {
         retry_policy: None,
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        unsupported: Vec::new(),
         headers: HeaderMutations::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! Whether a virtual host, and the connection manager in front of it, ask for anything at L7.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) fn catch_all(virtual_host: &VirtualHost) -> Option<&Arc<str>> {
             ClusterSpecifier::Cluster(name) => Some(name),
             ClusterSpecifier::Weighted(_) | ClusterSpecifier::ClusterHeader(_) => None,
         },
-        Action::Redirect(_) | Action::DirectResponse(_) => None,
+        Action::Redirect(_) | Action::DirectResponse(_) | Action::Unsupported(_) => None,
     }
 }
 
@@ -51,7 +52,7 @@ fn host_ask(virtual_host: &VirtualHost, field: &str, what: &'static str) -> (Fie
 
 fn route_asks(host: &VirtualHost, index: usize, route: &Route, (field, what): Asks) -> (FieldPath, Cause) {
     let cause = Cause::Route { virtual_host: host.name.clone(), route: route.name.clone(), what };
-    (FieldPath::root().field("routes").index(index).field(field), cause)
+    (FieldPath::root().field("routes").index(index).field(&field), cause)
 }
 
 /// What a virtual host asks for beside its routes.
@@ -65,8 +66,12 @@ fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
         // istiod sets it everywhere.
         include_request_attempt_count: _,
         include_attempt_count_in_response,
+        unsupported,
         headers,
     } = virtual_host;
+    if let Some(first) = unsupported.first() {
+        return Some(host_ask(virtual_host, &first.path.to_string(), UNSUPPORTED));
+    }
     let (field, what) = if *require_tls {
         ("require_tls", "redirects plaintext to https")
     } else if !headers.is_empty() {
@@ -81,11 +86,14 @@ fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
     Some(host_ask(virtual_host, field, what))
 }
 
+/// What a route or virtual host does that is refused by itself.
+const UNSUPPORTED: &str = "asks for what is not supported and answers 503";
+
 /// A field of a route, and what it does.
-type Asks = (&'static str, String);
+type Asks = (Cow<'static, str>, String);
 
 fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
-    Err((field, what.into()))
+    Err((field.into(), what.into()))
 }
 
 fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
@@ -100,6 +108,10 @@ fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
         Action::Route(action) => action_cluster(action),
         Action::Redirect(_) => asks("redirect", "redirects"),
         Action::DirectResponse(_) => asks("direct_response", "answers by itself"),
+        Action::Unsupported(fields) => {
+            let first = fields.first().map_or_else(String::new, |field| field.path.to_string());
+            Err((first.into(), UNSUPPORTED.to_owned()))
+        }
     }
 }
 
@@ -115,20 +127,20 @@ fn match_asks(route_match: &RouteMatch) -> Option<Asks> {
         runtime_fraction_per_million,
     } = route_match;
     if let Some(header) = headers.first() {
-        return Some(("match.headers[0]", format!("matches on headers[0] `{}`", header.name)));
+        return Some(("match.headers[0]".into(), format!("matches on headers[0] `{}`", header.name)));
     }
     if let Some(parameter) = query_parameters.first() {
         let what = format!("matches on query_parameters[0] `{}`", parameter.name);
-        return Some(("match.query_parameters[0]", what));
+        return Some(("match.query_parameters[0]".into(), what));
     }
     if !matches!(path, PathMatch::Prefix(prefix) if prefix == "/") {
-        return Some(("match", "matches on the path".to_owned()));
+        return Some(("match".into(), "matches on the path".to_owned()));
     }
     if *grpc {
-        return Some(("match.grpc", "takes gRPC only".to_owned()));
+        return Some(("match.grpc".into(), "takes gRPC only".to_owned()));
     }
     if runtime_fraction_per_million.is_some() {
-        return Some(("match.runtime_fraction", "takes a fraction of requests".to_owned()));
+        return Some(("match.runtime_fraction".into(), "takes a fraction of requests".to_owned()));
     }
     None
 }

@@ -35,6 +35,19 @@ impl FieldPath {
         last.split('[').next().unwrap_or_default()
     }
 
+    /// This path as it is seen from a message above it.
+    #[must_use]
+    pub(crate) fn below(&self, ancestor: &Self) -> Self {
+        let rest = self.0.strip_prefix(&ancestor.0).unwrap_or(&self.0);
+        Self(rest.strip_prefix('.').unwrap_or(rest).to_owned())
+    }
+
+    /// This path, which is seen from a message, from where that message is seen.
+    #[must_use]
+    pub(crate) fn under(&self, ancestor: &Self) -> Self {
+        if self.0.is_empty() { ancestor.clone() } else { ancestor.field(&self.0) }
+    }
+
     /// The path of one value of the map field at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
@@ -79,6 +92,22 @@ impl fmt::Display for FieldNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, reason } = self;
         write!(f, "{path}: {reason}")
+    }
+}
+
+/// A field for which a route of an accepted resource is refused: it answers 503.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRoute {
+    /// Where, and why.
+    pub error: FieldError,
+    /// The route, or the virtual host whose routes are all refused.
+    pub route: String,
+}
+
+impl fmt::Display for RefusedRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, route } = self;
+        write!(f, "{error}; {route} answers 503")
     }
 }
 

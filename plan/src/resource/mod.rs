@@ -20,4 +20,4 @@ pub mod tls;
 
 mod error;
 
-pub use error::{FieldError, FieldNote, FieldPath, ResourceError};
+pub use error::{FieldError, FieldNote, FieldPath, RefusedRoute, ResourceError};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use regex::Regex;
 
+use super::FieldError;
 use super::header::{HeaderMatcher, HeaderMutations};
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
@@ -48,6 +49,8 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response`.
     pub include_attempt_count_in_response: bool,
+    /// Fields for which requests are answered with 503, as seen from here: Envoy would honour them and the proxy does not.
+    pub unsupported: Vec<FieldError>,
     /// Header operations of this level.
     pub headers: HeaderMutations,
 }
@@ -138,6 +141,8 @@ pub enum Action {
     Redirect(RedirectAction),
     /// Answered by the proxy.
     DirectResponse(DirectResponseAction),
+    /// What Envoy would do and the proxy does not: requests are answered with 503. The fields, as seen from the route.
+    Unsupported(Vec<FieldError>),
 }
 
 /// `RouteAction`.

@@ -112,13 +112,14 @@ impl<T: Kind> Pool<T> {
             other_version = Some(stored);
         }
         let is_new = other_version.is_none();
-        let (name, resource, bytes, notes) = if let Some(other) = other_version {
+        let (name, resource, bytes, notes, refused_routes) = if let Some(other) = other_version {
             let (name, resource) = (Arc::clone(&other.name), Arc::clone(&other.resource));
-            (name, resource, other.bytes.clone(), Arc::clone(&other.notes))
+            let refused_routes = Arc::clone(&other.refused_routes);
+            (name, resource, other.bytes.clone(), Arc::clone(&other.notes), refused_routes)
         } else {
-            let Validated { resource, notes } = validated(T::VALIDATE, bytes)?;
-            let notes = if notes.is_empty() { Arc::default() } else { notes.into() };
-            (resource.name(), Arc::new(resource), Packed::new(&T::kept(bytes)), notes)
+            let Validated { resource, notes, refused_routes } = validated(T::VALIDATE, bytes)?;
+            let bytes = Packed::new(&T::kept(bytes));
+            (resource.name(), Arc::new(resource), bytes, shared(notes), shared(refused_routes))
         };
         if self.by_bytes.len() >= self.sweep_at {
             self.by_bytes.retain(|(_, weak)| weak.strong_count() > 0);
@@ -128,7 +129,8 @@ impl<T: Kind> Pool<T> {
             self.version = version.into();
         }
         let version = Arc::clone(&self.version);
-        let stored = Arc::new(Stored { name, resource, bytes, version, last_updated: at, notes });
+        let stored =
+            Arc::new(Stored { name, resource, bytes, version, last_updated: at, notes, refused_routes });
         self.by_bytes.insert_unique(hash, (hash, Arc::downgrade(&stored)), |(hash, _)| *hash);
         Ok(Interned { stored, validated: is_new })
     }
@@ -136,4 +138,9 @@ impl<T: Kind> Pool<T> {
     fn alive(&self) -> usize {
         self.by_bytes.iter().filter(|(_, weak)| weak.strong_count() > 0).count()
     }
+}
+
+/// Hardly ever anything, which then takes no room.
+fn shared<T>(list: Vec<T>) -> Arc<[T]> {
+    if list.is_empty() { Arc::default() } else { list.into() }
 }

@@ -22,7 +22,6 @@ use std::time::SystemTime;
 use orlop_shared_map::{SharedMap, SharedSet};
 
 use crate::index::{self, Naming};
-use crate::resource::ResourceError;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::extension_config::ExtensionConfig;
@@ -31,6 +30,7 @@ use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::resource::secret::Secret;
+use crate::resource::{RefusedRoute, ResourceError};
 use store::{Changed, Delivered, Refused};
 
 pub(crate) use references::{
@@ -388,6 +388,16 @@ impl Snapshot {
     /// Why a resource's newest version was refused.
     pub fn rejection(&self, resource_type: ResourceType, name: &str) -> Option<&Rejection> {
         self.rejections.get(&(resource_type, name.to_owned()))
+    }
+
+    /// Routes of accepted resources that are refused by themselves, in no order, with the resource that each is in.
+    pub fn refused_routes(&self) -> impl Iterator<Item = (ResourceType, &Arc<str>, &RefusedRoute)> {
+        let of_routes = self.routes.iter().map(|(name, stored)| (name, &stored.refused_routes));
+        let of_listeners = self.listeners.iter().map(|(name, stored)| (name, &stored.refused_routes));
+        let kinds = of_routes
+            .map(|found| (ResourceType::RouteConfiguration, found))
+            .chain(of_listeners.map(|found| (ResourceType::Listener, found)));
+        kinds.flat_map(|(kind, (name, routes))| routes.iter().map(move |refused| (kind, name, refused)))
     }
 
     /// Whether a delivery of this type has come at all, be it an empty one.

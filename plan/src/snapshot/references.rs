@@ -74,7 +74,7 @@ pub(crate) fn host_clusters(host: &VirtualHost) -> impl Iterator<Item = &Arc<str
     host.routes.iter().flat_map(|route| {
         let action = match &route.action {
             Action::Route(action) => Some(&action.cluster),
-            Action::Redirect(_) | Action::DirectResponse(_) => None,
+            Action::Redirect(_) | Action::DirectResponse(_) | Action::Unsupported(_) => None,
         };
         let (one, weighted) = match action {
             Some(ClusterSpecifier::Cluster(name)) => (Some(name), &[][..]),

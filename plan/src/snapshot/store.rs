@@ -11,7 +11,7 @@ use super::interner::{Interned, Pool};
 use super::kind::Kind;
 use super::packed::Packed;
 use super::{RefusedListener, ResourceType};
-use crate::resource::{FieldError, FieldNote, FieldPath, ResourceError};
+use crate::resource::{FieldError, FieldNote, FieldPath, RefusedRoute, ResourceError};
 
 /// An accepted resource. Equal ones of several workloads are one.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Stored<T> {
     pub last_updated: SystemTime,
     /// What was accepted and has no effect yet.
     pub notes: Arc<[FieldNote]>,
+    /// Routes that are refused by themselves, and why.
+    pub refused_routes: Arc<[RefusedRoute]>,
 }
 
 /// Resources of one type by name. A clone costs nothing.

@@ -2,23 +2,41 @@
 
 use std::cell::RefCell;
 
-use crate::resource::{FieldError, FieldNote, FieldPath};
+use crate::resource::{FieldError, FieldNote, FieldPath, RefusedRoute};
 
 /// What was found in one resource.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// Why the resource is refused.
-    pub(crate) problems: Vec<FieldError>,
+    problems: Vec<Problem>,
+    /// Why routes of a resource that is accepted are refused by themselves.
+    pub(crate) refused_routes: Vec<RefusedRoute>,
     /// What is accepted and has no effect yet.
     pub(crate) notes: Vec<FieldNote>,
     /// What is accepted and has no effect by its nature; listed only where somebody asks.
     pub(crate) no_effect: Option<Vec<FieldNote>>,
 }
 
+#[derive(Debug)]
+struct Problem {
+    error: FieldError,
+    /// Whether Envoy would honour it.
+    unsupported: bool,
+}
+
 impl Findings {
     /// With what has no effect by its nature, too.
     pub(crate) fn listing_everything() -> Self {
         Self { no_effect: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// Why the resource is refused; nothing where it is not. With it goes whatever would have been refused by itself.
+    pub(crate) fn take_problems(&mut self) -> Vec<FieldError> {
+        let mut all: Vec<_> = self.problems.drain(..).map(|problem| problem.error).collect();
+        if !all.is_empty() {
+            all.extend(self.refused_routes.drain(..).map(|refused| refused.error));
+        }
+        all
     }
 }
 
@@ -46,11 +64,46 @@ impl<'p> At<'p> {
         Self { path: self.path.key(key), findings: self.findings }
     }
 
-    /// Records a problem; `None`, so that a conversion can end with it.
+    /// Records a problem that is one for Envoy as well; `None`, so that a conversion can end with it.
     pub(super) fn refuse<T>(&self, reason: impl Into<String>) -> Option<T> {
-        let problem = FieldError { path: self.path.clone(), reason: reason.into() };
-        self.findings.borrow_mut().problems.push(problem);
+        self.problem(reason.into(), false)
+    }
+
+    /// Records that what Envoy would honour is not.
+    pub(super) fn unsupported<T>(&self, reason: impl Into<String>) -> Option<T> {
+        self.problem(reason.into(), true)
+    }
+
+    fn problem<T>(&self, reason: String, unsupported: bool) -> Option<T> {
+        let error = FieldError { path: self.path.clone(), reason };
+        self.findings.borrow_mut().problems.push(Problem { error, unsupported });
         None
+    }
+
+    /// What `convert` makes of a part of the resource. Where it refuses nothing but what Envoy would honour, that is not
+    /// the resource's problem: it comes back, with paths from here.
+    pub(super) fn apart<T>(&self, convert: impl FnOnce() -> Option<T>) -> Option<Result<T, Vec<FieldError>>> {
+        let before = self.findings.borrow().problems.len();
+        let converted = convert();
+        let problems = &mut self.findings.borrow_mut().problems;
+        let own = problems.get(before..).unwrap_or_default();
+        if own.is_empty() || own.iter().any(|problem| !problem.unsupported) {
+            return converted.map(Ok);
+        }
+        let below = |problem: Problem| FieldError {
+            path: problem.error.path.below(&self.path),
+            reason: problem.error.reason,
+        };
+        Some(Err(problems.drain(before..).map(below).collect()))
+    }
+
+    /// Records that a route is refused by itself, for these fields of it.
+    pub(super) fn refuse_route(&self, fields: &[FieldError], route: &str) {
+        let refused = fields.iter().map(|FieldError { path, reason }| RefusedRoute {
+            error: FieldError { path: path.under(&self.path), reason: reason.clone() },
+            route: route.to_owned(),
+        });
+        self.findings.borrow_mut().refused_routes.extend(refused);
     }
 
     /// Records that what was set here on purpose is accepted and has no effect yet.
@@ -103,7 +156,7 @@ pub(super) fn is_set<T: Default + PartialEq>(value: &T) -> bool {
 macro_rules! refuse_set {
     ($at:expr; $($field:ident),+ $(,)?) => {
         $(if $crate::validate::at::is_set(&$field) {
-            let _: Option<()> = $at.field(stringify!($field)).refuse("is not supported");
+            let _: Option<()> = $at.field(stringify!($field)).unsupported("is not supported");
         })+
     };
 }

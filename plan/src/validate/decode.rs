@@ -26,7 +26,7 @@ pub(super) fn resource<M: Message + Default, T>(
     let at = At::root(findings);
     whole(&message, bytes, &at);
     let converted = convert(message, &at);
-    let fields = std::mem::take(&mut findings.borrow_mut().problems);
+    let fields = findings.borrow_mut().take_problems();
     match converted {
         Some(resource) if fields.is_empty() => Ok(resource),
         _ => Err(ResourceError { name, fields }),
@@ -93,7 +93,8 @@ impl Extension {
 
     /// Refuses an extension that is not known, by name and type.
     pub(super) fn refuse<T>(&self, what: &str, name: &str, at: &At<'_>) -> Option<T> {
-        at.refuse(format!("{what} {name:?} ({}) is not supported", self.type_name()))
+        let reason = format!("{what} {name:?} ({}) is not supported", self.type_name());
+        if self.type_name().starts_with("envoy.") { at.unsupported(reason) } else { at.refuse(reason) }
     }
 
     /// Refuses fields other than `known` ones, where the fields are known to have no effect.

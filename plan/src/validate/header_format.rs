@@ -61,7 +61,7 @@ fn format_operator(operator: &str, at: &At<'_>) -> Option<FormatOperator> {
 fn request_header(operator: &str, at: &At<'_>) -> Option<FormatOperator> {
     let parsed = operator.strip_prefix("REQ(").and_then(|arguments| arguments.split_once(')'));
     let Some((names, length)) = parsed else {
-        return at.refuse(format!("the operator %{operator}% is not supported"));
+        return at.unsupported(format!("the operator %{operator}% is not supported"));
     };
     let max_length = match length.strip_prefix(':') {
         None if length.is_empty() => None,

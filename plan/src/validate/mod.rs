@@ -56,7 +56,7 @@ use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::resource::secret::Secret;
-use crate::resource::{FieldNote, ResourceError};
+use crate::resource::{FieldNote, RefusedRoute, ResourceError};
 
 pub(crate) use at::Findings;
 pub(crate) use listener::refused_listener;
@@ -69,12 +69,15 @@ pub(crate) type Validate<T> = fn(&[u8], &RefCell<Findings>) -> Result<T, Resourc
 pub(crate) struct Validated<T> {
     pub(crate) resource: T,
     pub(crate) notes: Vec<FieldNote>,
+    /// Routes of it that are refused by themselves, and why.
+    pub(crate) refused_routes: Vec<RefusedRoute>,
 }
 
 pub(crate) fn validated<T>(validate: Validate<T>, bytes: &[u8]) -> Result<Validated<T>, ResourceError> {
     let findings = RefCell::default();
     let resource = validate(bytes, &findings)?;
-    Ok(Validated { resource, notes: findings.into_inner().notes })
+    let Findings { notes, refused_routes, .. } = findings.into_inner();
+    Ok(Validated { resource, notes, refused_routes })
 }
 
 /// `cluster.v3.Cluster`

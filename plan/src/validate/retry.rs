@@ -153,7 +153,7 @@ fn previous_priorities(value: RetryPriority, at: &At<'_>) -> Option<bool> {
     let PreviousPrioritiesConfig { update_frequency } = extension.message(&at)?;
     no_effect!(at; "says how often Envoy computes priorities anew"; update_frequency);
     if update_frequency > 1 {
-        return at.field("update_frequency").refuse("above 1 is not supported");
+        return at.field("update_frequency").unsupported("above 1 is not supported");
     }
     at.not_yet("the priorities that were tried are not avoided");
     Some(true)

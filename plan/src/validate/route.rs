@@ -18,6 +18,7 @@ use super::regex::{full_match, substitution};
 use super::route_action::route_action;
 use super::route_configuration::refuse_per_filter_config;
 use super::scalar::{optional_text, per_million, port};
+use crate::resource::header::HeaderMutations;
 use crate::resource::route::{
     Action, DirectResponseAction, PathMatch, QueryParameterMatcher, RedirectAction, RedirectPath, Route,
     RouteMatch,
@@ -44,18 +45,31 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
     no_effect!(at; "has no reader"; metadata);
     no_effect!(at; "is of traces, and none are made"; decorator, tracing);
     no_effect!(at; "feeds statistics alone"; stat_prefix);
-    refuse_set!(at; per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
-    refuse_per_filter_config(typed_per_filter_config, at);
     let at_match = at.field("match");
     let route_match = at_match.required(r#match).and_then(|value| route_match(value, &at_match));
-    let headers = Mutations {
-        request_headers_to_add,
-        request_headers_to_remove,
-        response_headers_to_add,
-        response_headers_to_remove,
-    }
-    .convert(at);
-    let action = at.field("action").required(action).and_then(|action| match action {
+    let served = at.apart(|| {
+        refuse_set!(at; per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
+        refuse_per_filter_config(typed_per_filter_config, at);
+        let headers = Mutations {
+            request_headers_to_add,
+            request_headers_to_remove,
+            response_headers_to_add,
+            response_headers_to_remove,
+        }
+        .convert(at);
+        let action =
+            at.field("action").required(action).and_then(|action| route_action_of(action, max_body, at));
+        Some((action?, headers?))
+    });
+    let (action, headers) = served?.unwrap_or_else(|fields| {
+        at.refuse_route(&fields, &format!("route {name:?}"));
+        (Action::Unsupported(fields), HeaderMutations::default())
+    });
+    Some(Route { name, route_match: route_match?, action, headers })
+}
+
+fn route_action_of(value: oneof::Action, max_body: usize, at: &At<'_>) -> Option<Action> {
+    match value {
         oneof::Action::Route(value) => {
             route_action(value, &at.field("route")).map(|action| Action::Route(Box::new(action)))
         }
@@ -63,10 +77,11 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         oneof::Action::DirectResponse(value) => {
             direct_response(value, max_body, &at.field("direct_response")).map(Action::DirectResponse)
         }
-        oneof::Action::FilterAction(_) => at.field("filter_action").refuse("is not supported"),
-        oneof::Action::NonForwardingAction(_) => at.field("non_forwarding_action").refuse("is not supported"),
-    });
-    Some(Route { name, route_match: route_match?, action: action?, headers: headers? })
+        oneof::Action::FilterAction(_) => at.field("filter_action").unsupported("is not supported"),
+        oneof::Action::NonForwardingAction(_) => {
+            at.field("non_forwarding_action").unsupported("is not supported")
+        }
+    }
 }
 
 fn route_match(value: ProtoMatch, at: &At<'_>) -> Option<RouteMatch> {
@@ -170,7 +185,9 @@ fn redirect(value: ProtoRedirect, at: &At<'_>) -> Option<RedirectAction> {
             substitution(rewrite, &at.field("regex_rewrite"))
                 .map(|(pattern, substitution)| Some(RedirectPath::Regex { pattern, substitution }))
         }
-        Some(PathRewriteSpecifier::PathRewrite(_)) => at.field("path_rewrite").refuse("is not supported"),
+        Some(PathRewriteSpecifier::PathRewrite(_)) => {
+            at.field("path_rewrite").unsupported("is not supported")
+        }
     };
     Some(RedirectAction {
         scheme,
@@ -199,10 +216,10 @@ fn direct_response(value: ProtoDirectResponse, max_body: usize, at: &At<'_>) -> 
                 Some(data_source::Specifier::InlineBytes(bytes)) => Some(bytes),
                 Some(data_source::Specifier::InlineString(text)) => Some(text.into_bytes()),
                 Some(data_source::Specifier::Filename(_)) => {
-                    at_body.field("filename").refuse("is not supported")
+                    at_body.field("filename").unsupported("is not supported")
                 }
                 Some(data_source::Specifier::EnvironmentVariable(_)) => {
-                    at_body.field("environment_variable").refuse("is not supported")
+                    at_body.field("environment_variable").unsupported("is not supported")
                 }
                 None => at_body.refuse("is empty"),
             }

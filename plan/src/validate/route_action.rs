@@ -123,9 +123,11 @@ fn host_rewrite(value: Option<HostRewriteSpecifier>, at: &At<'_>) -> Option<Opti
             header_name(&name, &at.field("host_rewrite_header")).map(|name| Some(HostRewrite::Header(name)))
         }
         Some(HostRewriteSpecifier::HostRewritePathRegex(_)) => {
-            at.field("host_rewrite_path_regex").refuse("is not supported")
+            at.field("host_rewrite_path_regex").unsupported("is not supported")
         }
-        Some(HostRewriteSpecifier::HostRewrite(_)) => at.field("host_rewrite").refuse("is not supported"),
+        Some(HostRewriteSpecifier::HostRewrite(_)) => {
+            at.field("host_rewrite").unsupported("is not supported")
+        }
     }
 }
 
@@ -135,11 +137,11 @@ fn upgrade(value: UpgradeConfig, at: &At<'_>) -> Option<String> {
     refuse_set!(at; connect_config);
     // It would take away what the connection manager allows.
     if enabled.is_some_and(|flag| !flag.value) {
-        return at.field("enabled").refuse("false is not supported");
+        return at.field("enabled").unsupported("false is not supported");
     }
     let upgrade_type = upgrade_type.to_ascii_lowercase();
     if upgrade_type == "connect" {
-        return at.field("upgrade_type").refuse("CONNECT is not supported");
+        return at.field("upgrade_type").unsupported("CONNECT is not supported");
     }
     Some(upgrade_type)
 }
@@ -154,10 +156,10 @@ fn cluster_specifier_of(value: route_action::ClusterSpecifier, at: &At<'_>) -> O
             weighted_clusters(value, &at.field("weighted_clusters")).map(ClusterSpecifier::Weighted)
         }
         route_action::ClusterSpecifier::ClusterSpecifierPlugin(_) => {
-            at.field("cluster_specifier_plugin").refuse("is not supported")
+            at.field("cluster_specifier_plugin").unsupported("is not supported")
         }
         route_action::ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
-            at.field("inline_cluster_specifier_plugin").refuse("is not supported")
+            at.field("inline_cluster_specifier_plugin").unsupported("is not supported")
         }
     }
 }

@@ -108,42 +108,58 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
     } = value;
     no_effect!(at; "feeds statistics alone"; virtual_clusters);
     no_effect!(at; "has no reader"; metadata);
-    refuse_set!(
-        at; matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
-        per_request_buffer_limit_bytes, request_body_buffer_limit, request_mirror_policies, route_specifiers
-    );
-    refuse_per_filter_config(typed_per_filter_config, at);
-    let require_tls = match TlsRequirementType::try_from(require_tls) {
-        Ok(TlsRequirementType::None) => Some(false),
-        Ok(TlsRequirementType::All) => Some(true),
-        _ => at.field("require_tls").refuse("is not supported"),
-    };
-    let headers = Mutations {
-        request_headers_to_add,
-        request_headers_to_remove,
-        response_headers_to_add,
-        response_headers_to_remove,
-    }
-    .convert(at);
+    // They say which route is a request's.
+    refuse_set!(at; matcher, route_specifiers);
+    let own = at.apart(|| {
+        refuse_set!(
+            at; rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
+            per_request_buffer_limit_bytes, request_body_buffer_limit, request_mirror_policies
+        );
+        refuse_per_filter_config(typed_per_filter_config, at);
+        let require_tls = match TlsRequirementType::try_from(require_tls) {
+            Ok(TlsRequirementType::None) => Some(false),
+            Ok(TlsRequirementType::All) => Some(true),
+            _ => at.field("require_tls").unsupported("is not supported"),
+        };
+        let headers = Mutations {
+            request_headers_to_add,
+            request_headers_to_remove,
+            response_headers_to_add,
+            response_headers_to_remove,
+        }
+        .convert(at);
+        let retry_policy = match retry {
+            None => Some(None),
+            Some(policy) => {
+                retry_policy(policy, &at.field("retry_policy")).map(|policy| Some(Arc::new(policy)))
+            }
+        };
+        Some((require_tls?, headers?, retry_policy?))
+    });
     let domains = if domains.is_empty() {
         at.field("domains").refuse("is required")
     } else {
         at.field("domains").each(domains, |domain: String, at| parse_domain(&domain, at))
     };
-    let retry_policy = match retry {
-        None => Some(None),
-        Some(policy) => retry_policy(policy, &at.field("retry_policy")).map(|policy| Some(Arc::new(policy))),
-    };
     let routes = at.field("routes").each(routes, |value, at| route(value, max_body, at).map(Arc::new));
+    let (own, unsupported) = match own? {
+        Ok(own) => (own, Vec::new()),
+        Err(fields) => {
+            at.refuse_route(&fields, &format!("every route of {name:?}"));
+            (Default::default(), fields)
+        }
+    };
+    let (require_tls, headers, retry_policy) = own;
     Some(VirtualHost {
         name,
         domains: domains?,
         routes: routes?,
-        require_tls: require_tls?,
-        retry_policy: retry_policy?,
+        require_tls,
+        retry_policy,
         include_request_attempt_count,
         include_attempt_count_in_response,
-        headers: headers?,
+        unsupported,
+        headers,
     })
 }
 

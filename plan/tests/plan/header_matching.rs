@@ -10,7 +10,7 @@ use http::header::HeaderName;
 use orlop_plan::resource::header::{FormatOperator, FormatPart, HeaderFormat, HeaderSource};
 use orlop_plan::route_match::RequestHead;
 
-use crate::build::{prefix, refusal, route_configuration, route_to, virtual_host};
+use crate::build::{World, prefix, refusal, route_configuration, route_to, virtual_host};
 use crate::route_matching::accepted;
 
 fn matcher(name: &str, specifier: HeaderMatchSpecifier) -> HeaderMatcher {
@@ -168,12 +168,12 @@ fn header_values_are_parsed_into_text_and_operators() {
 
 #[test]
 fn an_operator_or_header_that_is_not_supported_is_refused() {
-    let reason = |route: Route| {
-        refusal("r", route_configuration("r", vec![virtual_host("h", &["*"], vec![route])])).fields[0]
-            .reason
-            .clone()
-    };
-    assert_eq!(reason(adding("x", "%START_TIME%")), "the operator %START_TIME% is not supported");
+    let routes = |route: Route| route_configuration("r", vec![virtual_host("h", &["*"], vec![route])]);
+    let mut world = World::default();
+    world.routes(&[routes(adding("x", "%START_TIME%"))]);
+    let alone: Vec<_> = world.snapshot.refused_routes().map(|(.., refused)| &refused.error.reason).collect();
+    assert_eq!(alone, ["the operator %START_TIME% is not supported"]);
+    let reason = |route: Route| refusal("r", routes(route)).fields[0].reason.clone();
     assert_eq!(reason(adding("x", "50%")), r#""50%" has a % without its counterpart"#);
     assert_eq!(reason(adding(":path", "/")), "`:`-prefixed headers and `host` may not be changed");
     assert_eq!(reason(adding("a b", "c")), r#""a b" is not a header's name"#);

@@ -21,4 +21,5 @@ mod route;
 mod secret;
 mod support;
 mod tls;
+mod unsupported_routes;
 mod virtual_host;

@@ -118,9 +118,15 @@ pub(crate) fn routes(fields: &Value) -> Arc<RouteConfiguration> {
     Arc::clone(snapshot.routes().get("8080").expect("accepted"))
 }
 
-/// Why a route configuration with these fields is refused.
+/// Why a route configuration with these fields is refused, or why routes of it are.
 pub(crate) fn routes_refusals(fields: &Value) -> Vec<String> {
-    refused(ResourceType::RouteConfiguration, &route_configuration(fields))
+    let body = any(ResourceType::RouteConfiguration, &route_configuration(fields));
+    let (snapshot, outcome) = deliver(ResourceType::RouteConfiguration, [("8080".to_owned(), body)]);
+    let alone = snapshot.refused_routes().map(|(_, _, refused)| refused.error.to_string());
+    let whole = outcome.errors.iter().flat_map(|error| error.fields.iter().map(ToString::to_string));
+    let all: Vec<_> = whole.chain(alone).collect();
+    assert_ne!(all, [""; 0], "accepted");
+    all
 }
 
 fn one_route(fields: &Value) -> Value {
@@ -138,7 +144,7 @@ pub(crate) fn route(fields: &Value) -> Arc<Route> {
     Arc::clone(&routes(&one_route(fields)).virtual_hosts[0].routes[0])
 }
 
-/// Why the only route of a configuration, with these fields, is refused; below `virtual_hosts[0].routes[0]`.
+/// Why the only route of a configuration, with these fields, is refused, by itself or with all of the configuration; below `virtual_hosts[0].routes[0]`.
 pub(crate) fn route_refusals(fields: &Value) -> Vec<String> {
     let prefix = "virtual_hosts[0].routes[0].";
     routes_refusals(&one_route(fields))
