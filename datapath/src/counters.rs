@@ -20,6 +20,8 @@ pub struct WorkloadCounters {
     pub untracked: u64,
     /// Connections that were closed because their service had lost the endpoint longer than the drain time ago.
     pub drained: u64,
+    /// How often rules, routes, a sysctl or an attachment of Orlop's were missing and were put back.
+    pub repaired: u64,
     /// Connects refused because the proxy is not there, or has no listener of the family.
     pub failed_fast: u64,
     /// Connects let past a proxy that is not there.

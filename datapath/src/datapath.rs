@@ -13,11 +13,13 @@ use orlop_abi::workload_flags;
 use orlop_plan::kernel::KernelPlan;
 use orlop_podnet::NetNs;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
 
 use crate::counters::WorkloadCounters;
 use crate::drain::{DEFAULT_DRAIN_TIME, Draining};
 use crate::error::Error;
 use crate::exclusions;
+use crate::guard::{self, Damage, Repair, Turns, Watch};
 use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
 use crate::listener::ListenerRole;
@@ -65,8 +67,13 @@ pub struct Datapath {
     free_indices: VecDeque<u32>,
     drain_time: Duration,
     next_sweep: Instant,
+    /// Who is told of disturbed routing.
+    disturbed: Option<mpsc::Sender<String>>,
+    turns: Turns,
 }
 
+/// Disturbances that may wait to be seen to.
+const DISTURBANCES: usize = 64;
 /// How often connections are looked for that were chosen and never made, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// Where there are many connections, a thousandth of the time goes into looking.
@@ -95,7 +102,17 @@ impl Datapath {
             free_indices,
             drain_time: config.drain_time,
             next_sweep: Instant::now(),
+            disturbed: None,
+            turns: Turns::default(),
         })
+    }
+
+    /// From now on says which workload's rules or routes somebody has disturbed, for
+    /// [`repair_routing`](Self::repair_routing). To be called before the first workload is enrolled.
+    pub fn watch_routing(&mut self) -> mpsc::Receiver<String> {
+        let (tell, disturbed) = mpsc::channel(DISTURBANCES);
+        self.disturbed = Some(tell);
+        disturbed
     }
 
     /// Prepares the pod's namespace and attaches programs that change nothing until the first plan.
@@ -129,12 +146,26 @@ impl Datapath {
             }
             return Err(error);
         }
-        match self.set_up(index, &spec.netns, addresses, targets, &pins).await {
-            Ok(waiting) => {
-                let WorkloadSpec { name, netns, fail_open, exclusions, .. } = spec;
-                let (written, draining) = (Written::default(), Draining::default());
-                let enrolled =
-                    Enrolled { index, netns, fail_open, exclusions, pins, written, draining, waiting };
+        match self.set_up(index, &spec, addresses, targets, &pins).await {
+            Ok((watch, waiting)) => {
+                let WorkloadSpec { name, netns, fail_open, exclusions, cgroup, .. } = spec;
+                let enrolled = Enrolled {
+                    index,
+                    netns,
+                    cgroup,
+                    cgroup_id,
+                    addresses,
+                    fail_open,
+                    exclusions,
+                    records: pins.records(),
+                    pins,
+                    written: Written::default(),
+                    draining: Draining::default(),
+                    waiting,
+                    watch,
+                    astray: false,
+                    repaired: 0,
+                };
                 self.workloads.insert(name, enrolled);
                 Ok(())
             }
@@ -219,6 +250,7 @@ impl Datapath {
     pub async fn release(&mut self, name: &str) -> Result<(), Error> {
         let mut workload =
             self.workloads.remove(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+        drop(workload.watch.take());
         self.programs.detach(&workload.pins)?;
         self.tables.clear(workload.index, &mut workload.written)?;
         self.tables.include(workload.index, &workload.exclusions)?;
@@ -240,7 +272,38 @@ impl Datapath {
     pub fn counters(&self, name: &str) -> Result<WorkloadCounters, Error> {
         let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let drained = workload.draining.closed();
-        Ok(WorkloadCounters { drained, ..self.tables.maps.counters(workload.index)? })
+        Ok(WorkloadCounters {
+            drained,
+            repaired: workload.repaired,
+            ..self.tables.maps.counters(workload.index)?
+        })
+    }
+
+    /// Puts the workload's rules and routes back. `None` if it is not enrolled any more.
+    pub async fn repair_routing(&mut self, name: &str) -> Option<Repair> {
+        let workload = self.workloads.get_mut(name)?;
+        let outcome = netns::add_routes(&workload.netns, workload.addresses).await;
+        workload.astray = outcome.is_err();
+        workload.repaired += u64::from(outcome.is_ok());
+        Some(Repair { workload: name.to_owned(), damage: Damage::Routing, outcome })
+    }
+
+    /// Looks whether attachments and sysctls are as they should be, each time of other workloads, and puts back what is
+    /// missing. To be called about once a second.
+    pub async fn inspect(&mut self) -> Vec<Repair> {
+        let mut repairs = Vec::new();
+        for name in self.turns.next(&self.workloads) {
+            let Some(workload) = self.workloads.get_mut(&name) else { continue };
+            if workload.astray {
+                repairs.extend(self.repair_routing(&name).await);
+            }
+            let Some(workload) = self.workloads.get_mut(&name) else { continue };
+            for (damage, outcome) in guard::repair(workload, &mut self.programs) {
+                workload.repaired += u64::from(outcome.is_ok());
+                repairs.push(Repair { workload: name.clone(), damage, outcome });
+            }
+        }
+        repairs
     }
 
     /// How full the maps are.
@@ -262,15 +325,15 @@ impl Datapath {
         self.pins.remove()
     }
 
-    /// Everything that an enrolment changes. Returns the programs if they wait for the first plan.
+    /// Everything that an enrolment changes. Returns the watch over it, and the programs if they wait for the first plan.
     async fn set_up(
         &mut self,
         index: u32,
-        netns: &NetNs,
+        WorkloadSpec { name, netns, .. }: &WorkloadSpec,
         addresses: PodAddresses,
         targets: Targets<'_>,
         pins: &WorkloadPins,
-    ) -> Result<Option<Ebpf>, Error> {
+    ) -> Result<(Option<Watch>, Option<Ebpf>), Error> {
         if !pins.exists() {
             pins.create()?;
             pins.write(Record::Index, Path::new(&index.to_string()))?;
@@ -281,14 +344,16 @@ impl Datapath {
         if pins.read(Record::FwmarkAccept).is_none() {
             pins.write(Record::FwmarkAccept, Path::new(&netns::fwmark_accept(netns)?))?;
         }
-        netns::set_fwmark_accept(netns, "1")?;
+        netns::set_fwmark_accept(netns, netns::FWMARK_ACCEPT)?;
+        let watch = self.disturbed.clone().map(|tell| Watch::start(netns, addresses, name.clone(), tell));
+        let watch = watch.transpose()?;
         netns::add_routes(netns, addresses).await?;
         self.tables.maps.reset_counters(index)?;
 
         let pod = addresses.pod(index);
         let mut steer = self.programs.steer(pod)?;
         let swap = self.programs.attach(&mut steer, pod, targets, pins)?;
-        Ok(swap.then_some(steer))
+        Ok((watch, swap.then_some(steer)))
     }
 
     /// The index of what an earlier agent has attached, if it can be taken over: to this very cgroup and namespace, and

@@ -5,12 +5,13 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::sys::{bpf, object_info};
+
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
@@ -47,14 +48,6 @@ struct ObjGet {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
-}
-
-/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
-#[repr(C)]
-struct InfoByFd {
-    bpf_fd: i32,
-    info_len: u32,
-    info: u64,
 }
 
 /// `union bpf_attr` for `BPF_LINK_UPDATE`.
@@ -104,13 +97,8 @@ impl PinnedLink {
     /// What the kernel says of it.
     pub(crate) fn info(&self) -> io::Result<LinkInfo> {
         let mut info = RawInfo::default();
-        let attr = InfoByFd {
-            bpf_fd: self.fd.as_raw_fd(),
-            info_len: u32::try_from(size_of::<RawInfo>()).map_err(io::Error::other)?,
-            info: (&raw mut info) as u64,
-        };
-        // SAFETY: the command writes at most `info_len` bytes to `info`, which outlives the call.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
+        // SAFETY: the struct is the head of the one for links, and holds no pointer.
+        unsafe { object_info(self.fd.as_fd(), &mut info) }?;
         let [a, b, c, d, ..] = info.target.to_ne_bytes();
         let target = match info.kind {
             BPF_LINK_TYPE_CGROUP => LinkTarget::Cgroup(info.target),
@@ -138,16 +126,4 @@ impl PinnedLink {
         // SAFETY: the command takes a file descriptor, open for the length of the call.
         unsafe { bpf(BPF_LINK_DETACH, &attr) }.map(drop)
     }
-}
-
-/// # Safety
-///
-/// `attr` must be the part of `union bpf_attr` that belongs to `command`, and its pointers valid during the call.
-pub(crate) unsafe fn bpf<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
-    // SAFETY: the kernel reads `size` bytes of `attr`; the rest is promised by the caller.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<A>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    libc::c_int::try_from(result).map_err(io::Error::other)
 }

@@ -32,7 +32,9 @@ use crate::workload::PodAddresses;
 
 /// After the kernel's own rule for local addresses (0), before any other.
 const RULE_PRIORITY: u32 = 1;
-const LOOPBACK_IFINDEX: u32 = 1;
+pub(crate) const LOOPBACK_IFINDEX: u32 = 1;
+/// What the sysctl must be.
+pub(crate) const FWMARK_ACCEPT: &str = "1";
 const SYSCTL: &str = "net.ipv4.tcp_fwmark_accept";
 pub(crate) const SYSCTL_PATH: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
 

@@ -135,6 +135,21 @@ impl WorkloadPins {
         fs::read_link(self.dir.join(record.name())).ok()
     }
 
+    /// All that is recorded.
+    pub(crate) fn records(&self) -> Vec<(Record, PathBuf)> {
+        let all = [Record::Index, Record::Netns, Record::FwmarkAccept].into_iter();
+        all.filter_map(|record| Some((record, self.read(record)?))).collect()
+    }
+
+    /// Makes the folder with these records, if it is not there.
+    pub(crate) fn restore(&self, records: &[(Record, PathBuf)]) -> Result<(), Error> {
+        if self.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.dir).map_err(at(&self.dir))?;
+        records.iter().try_for_each(|(record, value)| self.write(*record, value))
+    }
+
     /// The workload's index, which is beside its attachments.
     pub(crate) fn index(&self) -> Option<u32> {
         self.read(Record::Index)?.to_str()?.parse().ok()
@@ -151,6 +166,15 @@ impl WorkloadPins {
             }
         }
         Ok(())
+    }
+
+    /// Removes the hook's pin, if there is one.
+    pub(crate) fn unpin(&self, hook: Hook) -> Result<(), Error> {
+        let path = self.hook(hook);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the folder with all that is left in it.

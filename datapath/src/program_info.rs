@@ -2,12 +2,11 @@
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper for these commands")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use crate::link::bpf;
+use crate::sys::{bpf, object_info};
 
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 /// `MAX_USED_MAPS`, of any program.
 const MAPS: usize = 64;
 
@@ -26,14 +25,6 @@ struct GetById {
     id: u32,
     next_id: u32,
     open_flags: u32,
-}
-
-/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
-#[repr(C)]
-struct InfoByFd {
-    bpf_fd: i32,
-    info_len: u32,
-    info: u64,
 }
 
 /// The head of `struct bpf_prog_info`.
@@ -69,14 +60,9 @@ impl ProgramInfo {
             map_ids: maps.as_mut_ptr() as u64,
             ..Info::default()
         };
-        let attr = InfoByFd {
-            bpf_fd: fd.as_raw_fd(),
-            info_len: u32::try_from(size_of::<Info>()).map_err(io::Error::other)?,
-            info: (&raw mut info) as u64,
-        };
-        // SAFETY: the command writes at most `info_len` bytes to `info` and `nr_map_ids` numbers to `map_ids`; both
-        // outlive the call.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
+        // SAFETY: the struct is the head of the one for programs; the kernel writes at most `nr_map_ids` numbers to
+        // `map_ids`, which outlives the call.
+        unsafe { object_info(fd.as_fd(), &mut info) }?;
         maps.truncate(info.nr_map_ids as usize);
         let name = info.name.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(Self { name: String::from_utf8_lossy(name).into_owned(), maps })

@@ -113,6 +113,17 @@ impl Programs {
         Ok(some_are_pinned)
     }
 
+    /// Attaches anew what is not pinned any more.
+    pub(crate) fn attach_missing(
+        &mut self,
+        pod: Pod,
+        targets: Targets<'_>,
+        pins: &WorkloadPins,
+    ) -> Result<(), Error> {
+        let mut steer = self.steer(pod)?;
+        self.attach(&mut steer, pod, targets, pins).map(drop)
+    }
+
     /// Makes the pinned links run these programs.
     pub(crate) fn swap(&mut self, steer: &mut Ebpf, pins: &WorkloadPins) -> Result<(), Error> {
         for hook in Hook::ALL {

@@ -16,9 +16,10 @@ use rustix::fs::fstatfs;
 
 use crate::drain::Draining;
 use crate::error::Error;
+use crate::guard::Watch;
 use crate::hook::Hook;
 use crate::link::{LinkTarget, PinnedLink};
-use crate::pins::WorkloadPins;
+use crate::pins::{Record, WorkloadPins};
 use crate::writer::Written;
 
 /// `CGROUP2_SUPER_MAGIC`.
@@ -104,11 +105,23 @@ impl PodAddresses {
 pub(crate) struct Enrolled {
     pub(crate) index: u32,
     pub(crate) netns: Arc<NetNs>,
+    /// Its folder, and the inode that it had.
+    pub(crate) cgroup: PathBuf,
+    pub(crate) cgroup_id: u64,
+    pub(crate) addresses: PodAddresses,
     pub(crate) fail_open: bool,
     pub(crate) exclusions: Exclusions,
     pub(crate) pins: WorkloadPins,
+    /// What is recorded beside the pins.
+    pub(crate) records: Vec<(Record, PathBuf)>,
     pub(crate) written: Written,
     pub(crate) draining: Draining,
+    /// Nobody disturbs its routing unnoticed, if somebody listens.
+    pub(crate) watch: Option<Watch>,
+    /// Its rules and routes are disturbed and could not be put back so far.
+    pub(crate) astray: bool,
+    /// How often something was put back.
+    pub(crate) repaired: u64,
     /// A loaded `steer` that waits for the first plan, because a dead agent's programs are still at work in the links.
     pub(crate) waiting: Option<Ebpf>,
 }
@@ -161,18 +174,18 @@ impl WorkloadSpec {
 /// Whether every pinned link is attached to this very cgroup and namespace, and not to a namesake's of old.
 pub(crate) fn links_match(pins: &WorkloadPins, cgroup: &File, netns: &NetNs) -> bool {
     let Ok(cgroup) = cgroup.metadata().map(|meta| meta.ino()) else { return false };
-    let Some(netns) = netns_inode(netns) else { return false };
-    Hook::ALL.into_iter().filter(|hook| pins.hook(*hook).exists()).all(|hook| {
-        let expected = match hook {
-            Hook::Connect4 | Hook::Connect6 | Hook::Track | Hook::Sendmsg4 | Hook::Sendmsg6 => {
-                LinkTarget::Cgroup(cgroup)
-            }
-            Hook::Steer => LinkTarget::Netns(netns),
-        };
-        PinnedLink::open(&pins.hook(hook))
-            .and_then(|link| link.target())
-            .is_ok_and(|target| target == expected)
-    })
+    let mut pinned = Hook::ALL.into_iter().filter(|hook| pins.hook(*hook).exists());
+    pinned.all(|hook| is_attached(pins, hook, cgroup, netns))
+}
+
+/// Whether the hook's link is pinned and attached to this very cgroup or namespace.
+pub(crate) fn is_attached(pins: &WorkloadPins, hook: Hook, cgroup: u64, netns: &NetNs) -> bool {
+    let expected = match hook.attach_type() {
+        Some(_) => Some(LinkTarget::Cgroup(cgroup)),
+        None => netns_inode(netns).map(LinkTarget::Netns),
+    };
+    let target = PinnedLink::open(&pins.hook(hook)).and_then(|link| link.target());
+    target.ok().is_some_and(|target| Some(target) == expected)
 }
 
 /// The inode of the namespace's file, by which links name it.

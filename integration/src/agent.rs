@@ -192,6 +192,8 @@ pub struct KernelCounters {
     pub failed_fast: u64,
     /// Connects let past a proxy that was not there.
     pub failed_open: u64,
+    /// What was missing of Orlop's in the pod and was put back.
+    pub repaired: u64,
     /// Arrivals left to the application.
     pub inbound_direct: u64,
     /// Arrivals steered to the proxy.

@@ -1,11 +1,12 @@
 //! `node.yaml` is live: workloads come and go with it, a mistake in it changes nothing, and a pod that is given back is
 //! as it was found.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use orlop_integration::{Mesh, Pod, tally};
+use orlop_integration::{Mesh, Pod, tally, until};
 
 /// Routing rules and routes of all tables: what enrolment adds to.
 fn routing_of(pod: &Pod) -> Result<String> {
@@ -36,6 +37,20 @@ fn a_workload_is_enrolled_live_and_given_back_as_it_was() -> Result<()> {
     assert!(kernel.kernel_balanced > 0);
     let report = load.stop()?;
     assert_eq!(report.failures(), 0, "the other workload noticed nothing: {report:?}");
+    Ok(())
+}
+
+#[test]
+fn what_somebody_takes_away_from_a_pod_is_put_back_and_counted() -> Result<()> {
+    let mesh = Mesh::plain()?;
+    let rules = || -> Result<BTreeSet<String>> {
+        Ok(mesh.client.run("ip rule show")?.lines().map(str::to_owned).collect())
+    };
+    let before = rules()?;
+    mesh.client.run("ip rule del fwmark 0x6f72")?;
+    until("the rule to be back", Duration::from_secs(5), || Ok((rules()? == before).then_some(())))?;
+    let (kernel, _) = mesh.agent.counters(&mesh.client)?;
+    assert!(kernel.repaired > 0, "{kernel:?}");
     Ok(())
 }
 

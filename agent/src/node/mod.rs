@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use orlop_datapath::{Datapath, DatapathConfig};
+use orlop_datapath::{Datapath, DatapathConfig, Repair};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::classify::L7Modes;
 use orlop_plan::snapshot::Interner;
@@ -54,6 +54,8 @@ pub struct Node {
     workloads: BTreeMap<WorkloadId, Workload>,
     deliveries: mpsc::Receiver<Incoming>,
     pod_questions: mpsc::Receiver<pod_admin::Asked>,
+    /// Workloads whose routing somebody has disturbed.
+    disturbed: mpsc::Receiver<String>,
 }
 
 /// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
@@ -83,11 +85,12 @@ impl Node {
     /// Probes the kernel, starts the proxy, and enrols the workloads of `config`, with what another agent has handed over.
     pub(crate) async fn start(config: NodeConfig, inheritance: Option<Inheritance>) -> anyhow::Result<Self> {
         let node = config.node.clone();
-        let datapath = Datapath::open(DatapathConfig {
+        let mut datapath = Datapath::open(DatapathConfig {
             drain_time: Duration::from_secs(node.drain_time_seconds.into()),
             ..DatapathConfig::new(node.name.as_str())
         })
         .await?;
+        let disturbed = datapath.watch_routing();
         let workers = config.proxy.workers.or_else(|| std::thread::available_parallelism().ok());
         let proxy = Proxy::start(ProxyConfig {
             workers: workers.map_or(1, NonZeroUsize::get),
@@ -131,6 +134,7 @@ impl Node {
             workloads: BTreeMap::new(),
             deliveries,
             pod_questions,
+            disturbed,
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
         this.reconcile(config).await;
@@ -160,10 +164,14 @@ impl Node {
                     let _ = asked.reply.send(answer);
                 }
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
+                Some(workload) = self.disturbed.recv() => {
+                    log_repairs(self.parts.datapath.repair_routing(&workload).await);
+                }
                 asked = door.asked() => if self.hand_over(asked, lock).await { return },
                 _ = presence.tick() => {
                     self.look_after().await;
                     self.close_drained();
+                    log_repairs(self.parts.datapath.inspect().await);
                     self.finish_takeover();
                     self.save_if_due().await;
                 }
@@ -300,6 +308,19 @@ fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
+}
+
+/// Says what somebody took away, and whether it is back.
+fn log_repairs(repairs: impl IntoIterator<Item = Repair>) {
+    for Repair { workload, damage, outcome } in repairs {
+        match outcome {
+            Ok(()) => warn!(workload, "somebody else had changed {damage} of the pod: put back"),
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                error!(workload, %reason, "somebody else has changed {damage} of the pod, and it stays so");
+            }
+        }
+    }
 }
 
 /// Whether the cgroup v2 folder is there.

@@ -228,6 +228,10 @@ impl WorkloadStatus {
                 ),
             );
         }
+        let repaired = self.kernel.unwrap_or_default().repaired;
+        if repaired > 0 {
+            say("changed by somebody else and put back: ", &format!("{repaired} times"));
+        }
         for rejected in &self.rejected {
             say("refused: ", rejected);
         }

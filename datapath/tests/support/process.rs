@@ -34,6 +34,8 @@ pub(crate) enum Ask {
     Connect { to: SocketAddr },
     /// Connect once, by Multipath TCP.
     ConnectMptcp { to: SocketAddr },
+    /// Connect once, with a mark on the socket.
+    ConnectMarked { to: SocketAddr, mark: u32 },
     /// Connect once, without waiting in the call.
     ConnectNonblocking { to: SocketAddr },
     /// Connect once with TCP Fast Open: the SYN goes with the first bytes.
@@ -122,6 +124,14 @@ impl Process {
 
     pub(crate) fn connect(&mut self, to: &str) -> Connected {
         match self.ask(&Ask::Connect { to: to.parse().unwrap() }) {
+            Reply::Connected(connected) => connected,
+            other => panic!("connect to {to}: {other:?}"),
+        }
+    }
+
+    /// Connects with the mark of Orlop's own connections.
+    pub(crate) fn connect_marked(&mut self, to: &str) -> Connected {
+        match self.ask(&Ask::ConnectMarked { to: to.parse().unwrap(), mark: orlop_datapath::MARK }) {
             Reply::Connected(connected) => connected,
             other => panic!("connect to {to}: {other:?}"),
         }
@@ -228,6 +238,11 @@ fn obey(socket: &mut BufReader<UnixStream>) {
             Ask::ConnectMany { to, times } => connect_while(to, |done| done < times),
             Ask::Reconnect { first, then } => reconnect(first, then),
             Ask::ConnectMptcp { to } => connect_with(socket_for(to, Some(rustix::net::ipproto::MPTCP)), to),
+            Ask::ConnectMarked { to, mark } => {
+                let socket = socket_for(to, None);
+                socket2::SockRef::from(&socket).set_mark(mark).unwrap();
+                connect_with(socket, to)
+            }
             Ask::Hold { to, times } => {
                 kept.extend((0..times).map(|_| TcpStream::connect(to).unwrap()));
                 Reply::Held { by: still_open(&kept) }
