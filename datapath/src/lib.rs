@@ -22,6 +22,7 @@ mod hook;
 mod link;
 mod listener;
 mod maps;
+pub mod neighbours;
 mod netns;
 mod pins;
 pub mod probe;
