@@ -208,7 +208,14 @@ enum Outcome {
     Other,
 }
 
-fn through_cluster(plans: &Plans, name: &str) -> Outcome {
+/// Whether what is asked for beyond the choice of an endpoint counts: with the mode `never` it is forgone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Counts,
+    Forgone,
+}
+
+fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
     let Some(plan) = plans.proxy().clusters.get(name) else { return Outcome::Refused };
     if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
         return Outcome::OriginalDestination;
@@ -223,7 +230,7 @@ fn through_cluster(plans: &Plans, name: &str) -> Outcome {
     };
     match chosen.iter().filter(owed).count() {
         count if count == chosen.len() => Outcome::Refused,
-        _ if plan.cluster.outlier_detection => Outcome::Other,
+        _ if plan.cluster.outlier_detection && asked == Asked::Counts => Outcome::Other,
         0 => {
             let policy = match plan.cluster.lb_policy {
                 cluster::LbPolicy::LeastRequest { .. } => "least",
@@ -340,7 +347,12 @@ fn balanced(policy: &'static str, shares: impl Iterator<Item = (SocketAddr, f64)
 }
 
 /// A request for `authority` and `path`, or bytes that are no HTTP.
-fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, &str)>) -> Outcome {
+fn through_proxy(
+    plans: &Plans,
+    destination: SocketAddr,
+    request: Option<(&str, &str)>,
+    asked: Asked,
+) -> Outcome {
     let Some(listener) = plans.proxy().outbound.select(destination.ip(), destination.port()) else {
         return Outcome::OriginalDestination;
     };
@@ -355,7 +367,7 @@ fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, 
     let Some(chain) = select_chain(listener, &facts) else { return Outcome::Refused };
     match (&chain.terminal, request) {
         (TerminalFilter::TcpProxy(tcp_proxy), _) => match &tcp_proxy.cluster {
-            TcpClusterSpecifier::Cluster(name) => through_cluster(plans, name),
+            TcpClusterSpecifier::Cluster(name) => through_cluster(plans, name, asked),
             TcpClusterSpecifier::Weighted { .. } => Outcome::Other,
         },
         (TerminalFilter::HttpConnectionManager(manager), Some((authority, path_and_query))) => {
@@ -368,7 +380,9 @@ fn through_proxy(plans: &Plans, destination: SocketAddr, request: Option<(&str, 
             };
             let Action::Route(action) = &selection.route.action else { return Outcome::Other };
             match &action.cluster {
-                ClusterSpecifier::Cluster(name) if action.timeout.is_none() => through_cluster(plans, name),
+                ClusterSpecifier::Cluster(name) if action.timeout.is_none() || asked == Asked::Forgone => {
+                    through_cluster(plans, name, asked)
+                }
                 _ => Outcome::Other,
             }
         }
@@ -397,7 +411,7 @@ fn by_kernel(set: &BackendSet) -> Outcome {
 }
 
 /// What an application may send to a frontend. The host of a request to a service's address is the service's.
-fn requests(frontend: Frontend) -> Vec<(SocketAddr, Option<(String, &'static str)>)> {
+fn requests(frontend: Frontend) -> Vec<(SocketAddr, Request)> {
     let paths = ["/", "/api/x", "/other"];
     let anywhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     let destination = SocketAddr::new(frontend.addr.unwrap_or(anywhere), frontend.port);
@@ -410,6 +424,27 @@ fn requests(frontend: Frontend) -> Vec<(SocketAddr, Option<(String, &'static str
     // What is no HTTP goes to the address of a shared listener's service itself, which the kernel may balance instead.
     let raw = (frontend.port != 8080).then_some(None);
     http.chain(raw).map(|request| (destination, request)).collect()
+}
+
+type Request = Option<(String, &'static str)>;
+
+/// Everything that the kernel does by itself, with what the proxy would do.
+fn judged(plans: &Plans, asked: Asked) -> Vec<(Frontend, Request, Outcome, Outcome)> {
+    let mut all = Vec::new();
+    for (frontend, action) in &plans.kernel().frontends {
+        let by_kernel = match action {
+            OutboundAction::Balance(set) => by_kernel(set),
+            OutboundAction::Passthrough => Outcome::OriginalDestination,
+            OutboundAction::Block => Outcome::Refused,
+            OutboundAction::Proxy => continue,
+        };
+        for (destination, request) in requests(*frontend) {
+            let named = request.as_ref().map(|(host, path)| (host.as_str(), *path));
+            let proxied = through_proxy(plans, destination, named, asked);
+            all.push((*frontend, request, by_kernel.clone(), proxied));
+        }
+    }
+    all
 }
 
 proptest! {
@@ -427,18 +462,28 @@ proptest! {
         let plans = world.compile(None);
         prop_assert!(plans.ready());
         prop_assert_eq!(&plans.held(), &[]);
-        for (frontend, action) in &plans.kernel().frontends {
-            for (destination, request) in requests(*frontend) {
-                let request = request.as_ref().map(|(host, path)| (host.as_str(), *path));
-                let proxied = through_proxy(&plans, destination, request);
-                match action {
-                    OutboundAction::Balance(set) => prop_assert_eq!(by_kernel(set), proxied, "{:?} {:?}", frontend, request),
-                    OutboundAction::Passthrough => {
-                        prop_assert_eq!(Outcome::OriginalDestination, proxied, "{:?} {:?}", frontend, request);
-                    }
-                    OutboundAction::Block => prop_assert_eq!(Outcome::Refused, proxied, "{:?} {:?}", frontend, request),
-                    OutboundAction::Proxy => {}
-                }
+        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Counts) {
+            prop_assert_eq!(kernel, proxy, "{:?} {:?}", frontend, request);
+        }
+    }
+
+    /// Of what no other route takes, at least: where routes differ, the last one stands for the service.
+    #[test]
+    fn with_never_the_kernel_does_what_the_proxy_would_do_but_for_what_is_forgone(
+        clusters in vec((cluster(), localities()), 3..=3),
+        shared in vec(routes(), 0..3),
+        allow_any: bool,
+        own in vec((to_cluster(), prop::option::of(routes())), 0..3),
+    ) {
+        let mut world = world(&clusters, &shared, allow_any, &own);
+        world.facts.l7.default = Mode::Never;
+        let plans = world.compile(None);
+        let taken_by_others = |request: &Option<(String, &str)>| {
+            request.as_ref().is_some_and(|(_, path)| path.starts_with("/api"))
+        };
+        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Forgone) {
+            if !taken_by_others(&request) {
+                prop_assert_eq!(kernel, proxy, "{:?} {:?}", frontend, request);
             }
         }
     }
