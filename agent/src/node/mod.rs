@@ -252,7 +252,7 @@ impl Node {
         workload.look_after(&mut self.parts).await;
         match workload.not_carried() {
             None => Answer::Done(format!("{id} is carried")),
-            Some(reason) => Answer::Refused(reason),
+            Some(reason) => Answer::Refused(reason.to_string()),
         }
     }
 

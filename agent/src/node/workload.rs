@@ -3,6 +3,7 @@
 //! Waiting (its namespace or cgroup is not there, or something refused) and enrolled are the two states. A workload that
 //! waits is tried again every second; an enrolled one whose namespace or cgroup vanishes is released and waits.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -100,6 +101,26 @@ impl Enrolled {
     }
 }
 
+/// Why a workload's connections do not go as its configuration says. In words by `Display`.
+pub(crate) enum NotCarried<'a> {
+    /// It is not enrolled, or the kernel did not take its plan.
+    Because(&'a str),
+    /// No complete configuration has come.
+    Unconfigured(&'a Enrolled),
+}
+
+impl fmt::Display for NotCarried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Because(reason) => f.write_str(reason),
+            Self::Unconfigured(enrolled) => {
+                f.write_str("no complete configuration has come yet")?;
+                enrolled.xds().last_error.map_or(Ok(()), |error| write!(f, ": {error}"))
+            }
+        }
+    }
+}
+
 impl Workload {
     pub(crate) async fn new(spec: config::Workload, parts: &mut Parts) -> Self {
         let mut this = Self { spec, stage: Stage::Waiting(String::new()) };
@@ -120,22 +141,17 @@ impl Workload {
         }
     }
 
+    /// Whether all of its connections go as its configuration says.
     pub(crate) fn is_ready(&self) -> bool {
-        match &self.stage {
-            Stage::Waiting(_) => false,
-            Stage::Enrolled(e) => e.apply_error.is_none() && e.plans.ready(),
-        }
+        self.not_carried().is_none()
     }
 
-    /// Why its connections are not captured yet; `None` when they are.
-    pub(crate) fn not_carried(&self) -> Option<String> {
+    /// Why they do not; `None` when they do.
+    pub(crate) fn not_carried(&self) -> Option<NotCarried<'_>> {
         match &self.stage {
-            Stage::Waiting(reason) => Some(reason.clone()),
-            Stage::Enrolled(e) if e.plans.ready() => e.apply_error.clone(),
-            Stage::Enrolled(e) => Some(match e.xds().last_error {
-                Some(error) => format!("no complete configuration has come yet: {error}"),
-                None => "no complete configuration has come yet".to_owned(),
-            }),
+            Stage::Waiting(reason) => Some(NotCarried::Because(reason)),
+            Stage::Enrolled(e) if e.plans.ready() => e.apply_error.as_deref().map(NotCarried::Because),
+            Stage::Enrolled(e) => Some(NotCarried::Unconfigured(e)),
         }
     }
 
