@@ -11,6 +11,7 @@ use support::plan::{PlanExt, balance, nothing};
 use support::pod::pod_and_world;
 use support::process::Process;
 use support::proxy::attach_proxy;
+use support::scene::Scene;
 
 const VIP: &str = "10.96.0.1:80";
 const A: &str = "10.77.0.2:8080";
@@ -18,14 +19,10 @@ const B: &str = "10.77.0.3:8080";
 
 #[tokio::test]
 async fn endpoints_flip_under_load_without_a_failed_connect() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let mut servers = Process::start(&world);
     servers.listen(A, "a");
     servers.listen(B, "b");
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();
 
     client.start_connecting(VIP);

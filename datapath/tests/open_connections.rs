@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use orlop_datapath::{Datapath, MapName};
 use orlop_plan::kernel::{BackendSet, Choice, ConnectionLimit, Group, OutboundAction};
-use support::Node;
 use support::plan::{PlanExt, balance, nothing};
-use support::pod::{Pod, pod_and_world};
+use support::pod::Pod;
 use support::process::{Ask, Process, Reply};
+use support::scene::Scene;
 
 const VIP: &str = "10.96.0.1:80";
 const VIP6: &str = "[fd96::1]:80";
@@ -62,12 +62,8 @@ fn least(set: &OutboundAction) -> OutboundAction {
 
 #[tokio::test]
 async fn the_count_is_what_ss_sees_after_every_kind_of_beginning_and_end() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = servers(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     let plan = nothing()
         .frontend(VIP, least(&balance(&[(A, 1), (B, 1), (NOBODY, 1)])))
         .frontend(VIP6, balance(&[(SIX, 1)]));
@@ -83,12 +79,8 @@ async fn the_count_is_what_ss_sees_after_every_kind_of_beginning_and_end() {
 
 #[tokio::test]
 async fn a_connection_of_multipath_tcp_counts_too() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = servers(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();
 
     let reply = client.ask(&Ask::ConnectMptcp { to: VIP.parse().unwrap() });
@@ -100,12 +92,8 @@ async fn a_connection_of_multipath_tcp_counts_too() {
 
 #[tokio::test]
 async fn a_connect_that_fails_before_its_syn_is_forgotten() {
-    let node = Node::new();
-    let (pod, _world) = pod_and_world();
+    let Scene { node: _node, pod, world: _world, mut client, mut datapath } = Scene::new().await;
     pod.ip(&["route", "add", "unreachable", "198.51.100.1/32"]);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(NO_ROUTE, 1)]))).unwrap();
 
     let (error, _) = client.refused(VIP);
@@ -122,12 +110,8 @@ async fn a_connect_that_fails_before_its_syn_is_forgotten() {
 
 #[tokio::test]
 async fn the_endpoint_with_fewer_open_connections_is_chosen() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = servers(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();
     client.hold(VIP, 100);
 
@@ -142,12 +126,8 @@ async fn the_endpoint_with_fewer_open_connections_is_chosen() {
 
 #[tokio::test]
 async fn weights_count_in_the_choice_by_open_connections() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = servers(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, least(&balance(&[(A, 3), (B, 1)])))).unwrap();
 
     client.hold(VIP, 400);
@@ -158,12 +138,8 @@ async fn weights_count_in_the_choice_by_open_connections() {
 
 #[tokio::test]
 async fn a_cluster_takes_no_more_connections_than_its_limit_and_says_so() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = servers(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     let OutboundAction::Balance(set) = least(&balance(&[(A, 1), (B, 1)])) else { unreachable!() };
     let limit = Some(ConnectionLimit { cluster: "web".into(), connections: 10 });
     let limited = OutboundAction::Balance(BackendSet { limit, ..(*set).clone() }.into());

@@ -7,6 +7,7 @@ use support::Node;
 use support::plan::{PlanExt, balance, nothing};
 use support::pod::{Pod, WORLD4, pod_and_world};
 use support::process::{Ask, Process, Reply, ip};
+use support::scene::Scene;
 
 const VIP: &str = "10.96.0.1:80";
 
@@ -20,12 +21,8 @@ fn two_backends(world: &Pod) -> Process {
 
 #[tokio::test]
 async fn connects_follow_the_weights() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = two_backends(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     let plan = nothing().frontend(VIP, balance(&[("10.77.0.2:8080", 70), ("10.77.0.3:8080", 30)]));
     datapath.apply(&pod.name, &plan).unwrap();
 
@@ -37,12 +34,8 @@ async fn connects_follow_the_weights() {
 
 #[tokio::test]
 async fn a_socket_of_ipv6_that_talks_ipv4_is_balanced_too() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = two_backends(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[("10.77.0.3:8080", 1)]))).unwrap();
 
     assert_eq!(client.connect("[::ffff:10.96.0.1]:80").greeting, "b");
@@ -50,13 +43,9 @@ async fn a_socket_of_ipv6_that_talks_ipv4_is_balanced_too() {
 
 #[tokio::test]
 async fn native_ipv6_is_balanced_too() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let mut servers = Process::start(&world);
     servers.listen("[fd77::2]:8080", "six");
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath
         .apply(&pod.name, &nothing().frontend("[fd96::1]:80", balance(&[("[fd77::2]:8080", 1)])))
         .unwrap();
@@ -67,12 +56,8 @@ async fn native_ipv6_is_balanced_too() {
 
 #[tokio::test]
 async fn an_any_address_frontend_gives_way_to_an_exact_one() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = two_backends(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     let plan = nothing()
         .frontend(VIP, balance(&[("10.77.0.2:8080", 1)]))
         .any_address(80, balance(&[("10.77.0.3:8080", 1)]));
@@ -84,13 +69,9 @@ async fn an_any_address_frontend_gives_way_to_an_exact_one() {
 
 #[tokio::test]
 async fn destinations_without_a_frontend_follow_the_default() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = two_backends(&world);
-    let mut client = Process::start(&pod);
     client.listen("127.0.0.1:9000", "self");
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
 
     assert_eq!(client.connect("10.77.0.2:8080").greeting, "a", "nothing is steered before the first plan");
     let mut plan = nothing();
@@ -103,11 +84,7 @@ async fn destinations_without_a_frontend_follow_the_default() {
 
 #[tokio::test]
 async fn a_blocked_destination_is_refused_at_once() {
-    let node = Node::new();
-    let (pod, _world) = pod_and_world();
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
+    let Scene { node: _node, pod, world: _world, mut client, mut datapath } = Scene::new().await;
     datapath.apply(&pod.name, &nothing().frontend(VIP, OutboundAction::Block)).unwrap();
 
     let (error, after) = client.refused(VIP);
@@ -134,12 +111,8 @@ async fn processes_outside_the_cgroup_are_not_touched() {
 
 #[tokio::test]
 async fn multipath_tcp_is_balanced_too() {
-    let node = Node::new();
-    let (pod, world) = pod_and_world();
+    let Scene { node: _node, pod, world, mut client, mut datapath } = Scene::new().await;
     let _servers = two_backends(&world);
-    let mut client = Process::start(&pod);
-    let mut datapath = node.open().await;
-    datapath.enrol(pod.spec()).await.unwrap();
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[("10.77.0.3:8080", 1)]))).unwrap();
 
     match client.ask(&Ask::ConnectMptcp { to: VIP.parse().unwrap() }) {

@@ -12,6 +12,7 @@ pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod scene;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
