@@ -32,6 +32,10 @@ pub struct WorkloadCounters {
     pub inbound_proxied: u64,
     /// Arrivals refused because the plan says so.
     pub inbound_dropped: u64,
+    /// Connections that were open when a changed policy denied them, and were closed.
+    pub denied_closed: u64,
+    /// Arrivals refused because a policy denies their source.
+    pub inbound_denied: u64,
     /// Arrivals refused because the proxy is not there, or has no listener of the family.
     pub inbound_failed_fast: u64,
     /// DNS to the node: connects, and datagrams of sockets that are not connected.
@@ -57,6 +61,7 @@ impl WorkloadCounters {
         self.inbound_direct += cpu.inbound_direct;
         self.inbound_proxied += cpu.inbound_proxied;
         self.inbound_dropped += cpu.inbound_dropped;
+        self.inbound_denied += cpu.inbound_denied;
         self.inbound_failed_fast += cpu.inbound_failed_fast;
         self.dns_captured += cpu.dns_captured;
         self.dns_direct += cpu.dns_direct;

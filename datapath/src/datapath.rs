@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::exclusions;
 use crate::guard::{self, Damage, Repair, Turns, Watch};
 use crate::hook::Hook;
+use crate::judge::Judged;
 use crate::link::{LinkTarget, PinnedLink};
 use crate::listener::ListenerRole;
 use crate::maps::{Capacities, MapName, MapUsage};
@@ -161,6 +162,7 @@ impl Datapath {
                     pins,
                     written: Written::default(),
                     draining: Draining::default(),
+                    judged: Judged::new(addresses),
                     waiting,
                     watch,
                     astray: false,
@@ -218,6 +220,7 @@ impl Datapath {
             workload.waiting = None;
             workload.draining.adopt(workload.index, &workload.netns, &self.tables.maps, plan, until)?;
         }
+        workload.judged.follow(plan, &workload.netns, &workload.exclusions)?;
         Ok(applied)
     }
 
@@ -274,6 +277,7 @@ impl Datapath {
         let drained = workload.draining.closed();
         Ok(WorkloadCounters {
             drained,
+            denied_closed: workload.judged.closed(),
             repaired: workload.repaired,
             ..self.tables.maps.counters(workload.index)?
         })

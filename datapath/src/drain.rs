@@ -130,7 +130,10 @@ fn made_through(maps: &Maps, workload: u32, socket: &Connected) -> Result<Option
     Ok(connection.filter(of_workload).map(|connection| frontend_of(connection.frontend)))
 }
 
-fn in_namespace<T>(netns: &NetNs, work: impl FnOnce(&mut SockDiag) -> io::Result<T>) -> Result<T, Error> {
+pub(crate) fn in_namespace<T>(
+    netns: &NetNs,
+    work: impl FnOnce(&mut SockDiag) -> io::Result<T>,
+) -> Result<T, Error> {
     let done = netns.run(|| SockDiag::open().and_then(|mut diag| work(&mut diag)))?;
     done.map_err(|source| Error::SockDiag { path: netns.path().to_owned(), source })
 }

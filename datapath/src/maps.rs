@@ -9,8 +9,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    LISTENERS_PER_WORKLOAD, MAX_WORKLOADS, OpenKey, PortKey, RangeKey, SocketKey, Workload, connection,
-    listener_slot,
+    LISTENERS_PER_WORKLOAD, MAX_WORKLOADS, OpenKey, PortKey, RangeKey, SocketKey, SourceKey, Workload,
+    connection, listener_slot,
 };
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ pub struct Capacities {
     pub connections: u32,
     /// Ports, and as many address ranges, that the annotations of all workloads together speak of.
     pub exclusions: u32,
+    /// Address ranges that policies speak of, each policy once however many workloads have it.
+    pub sources: u32,
 }
 
 impl Default for Capacities {
@@ -54,6 +56,7 @@ impl Default for Capacities {
             open: 131_072,
             connections: 131_072,
             exclusions: 16_384,
+            sources: 65_536,
         }
     }
 }
@@ -80,6 +83,8 @@ pub enum MapName {
     Ports,
     /// (workload, address range) to what annotations say of it.
     Ranges,
+    /// (policy, address range) to an action.
+    Sources,
     /// Counters of each workload.
     Counters,
     /// Whose a cgroup is.
@@ -90,7 +95,7 @@ pub enum MapName {
 
 impl MapName {
     /// The maps of a generation, and those that outlive it.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
@@ -100,6 +105,7 @@ impl MapName {
         Self::Listeners,
         Self::Ports,
         Self::Ranges,
+        Self::Sources,
         Self::Counters,
     ];
 
@@ -115,6 +121,7 @@ impl MapName {
             Self::Listeners => "LISTENERS",
             Self::Ports => "PORTS",
             Self::Ranges => "RANGES",
+            Self::Sources => "SOURCES",
             Self::Counters => "COUNTERS",
             Self::Pods => "PODS",
             Self::Steered => "STEERED",
@@ -141,6 +148,7 @@ impl Capacities {
             MapName::Backends => self.backends.max(1),
             MapName::Inbound => self.inbound.max(1),
             MapName::Ports | MapName::Ranges => self.exclusions.max(1),
+            MapName::Sources => self.sources.max(1),
             MapName::Workloads | MapName::Counters => workloads,
             MapName::Open => self.open.max(1),
             MapName::Connections => self.connections.max(1),
@@ -173,6 +181,7 @@ pub(crate) struct Maps {
     listeners: SockMap<MapData>,
     ports: HashMap<MapData, Raw<PortKey>, u32>,
     ranges: LpmTrie<MapData, Raw<RangeKey>, u32>,
+    sources: LpmTrie<MapData, Raw<SourceKey>, u32>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
 }
 
@@ -189,6 +198,7 @@ impl Maps {
             listeners: take(ebpf, MapName::Listeners)?,
             ports: take(ebpf, MapName::Ports)?,
             ranges: take(ebpf, MapName::Ranges)?,
+            sources: take(ebpf, MapName::Sources)?,
             counters: take(ebpf, MapName::Counters)?,
         })
     }
@@ -208,8 +218,8 @@ impl Maps {
         Ok(())
     }
 
-    pub(crate) fn set_inbound(&mut self, key: InboundKey, action: u8) -> Result<(), Error> {
-        let value = InboundValue { tag: key.tag(), action, padding: [0; 3] };
+    pub(crate) fn set_inbound(&mut self, key: InboundKey, action: u8, policy: u16) -> Result<(), Error> {
+        let value = InboundValue { tag: key.tag(), action, padding: 0, policy };
         self.inbound.insert(Raw(key), Raw(value), 0).map_err(in_map(MapName::Inbound))
     }
 
@@ -317,6 +327,19 @@ impl Maps {
 
     pub(crate) fn remove_range(&mut self, bits: u32, key: RangeKey) -> Result<(), Error> {
         self.ranges.remove(&Key::new(bits, Raw(key))).map_err(in_map(MapName::Ranges))
+    }
+
+    pub(crate) fn set_source(&mut self, bits: u32, key: SourceKey, value: u32) -> Result<(), Error> {
+        self.sources.insert(&Key::new(bits, Raw(key)), value, 0).map_err(in_map(MapName::Sources))
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove_source(&mut self, bits: u32, key: SourceKey) -> Result<bool, Error> {
+        match self.sources.remove(&Key::new(bits, Raw(key))) {
+            Ok(()) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(in_map(MapName::Sources)(error)),
+        }
     }
 
     pub(crate) fn counters(&self, workload: u32) -> Result<WorkloadCounters, Error> {

@@ -3,7 +3,7 @@
 
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    PortKey, RangeKey, Workload,
+    PortKey, RangeKey, SourceKey, Workload,
 };
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
@@ -26,6 +26,8 @@ unsafe impl aya::Pod for Raw<InboundValue> {}
 unsafe impl aya::Pod for Raw<PortKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<RangeKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<SourceKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Workload> {}
 // SAFETY: as above.

@@ -3,6 +3,7 @@
 //! `sock_diag(7)` over netlink, of the calling thread's namespace. `SOCK_DESTROY` and not the `bpf_sock_destroy` of a socket
 //! iterator: that one is for GPL programs and Linux 6.5, and looks at every socket of the namespace just the same.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -23,8 +24,10 @@ const NLM_F_DUMP: u16 = 0x300;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
-/// Bits of the states with a peer: all but `TIME_WAIT`, `CLOSE`, `LISTEN` and requests.
-const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// The bit of the state `LISTEN`.
+const LISTENING: u32 = 1 << 10;
+/// Bits of the states with a peer: all but `TIME_WAIT`, `CLOSE` and `LISTEN`. With `SYN_RECV` come requests.
+const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
 const HEADER: usize = 16;
 /// `struct inet_diag_sockid` within `struct inet_diag_msg`.
@@ -38,7 +41,9 @@ pub(crate) struct Connected {
     id: [u8; 48],
     /// The cookie.
     pub(crate) key: SocketKey,
-    /// The other end, IPv4 also where the socket is one of IPv6.
+    /// This end, IPv4 also where the socket is one of IPv6.
+    pub(crate) local: SocketAddr,
+    /// The other end, likewise.
     pub(crate) peer: SocketAddr,
 }
 
@@ -64,6 +69,16 @@ impl SockDiag {
         for family in [AF_INET, AF_INET6] {
             self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, CONNECTED, &[0; 48]))?;
             self.receive(|message| found.extend(connected(message)))?;
+        }
+        Ok(found)
+    }
+
+    /// The ports that are listened at.
+    pub(crate) fn listening(&mut self) -> io::Result<BTreeSet<u16>> {
+        let mut found = BTreeSet::new();
+        for family in [AF_INET, AF_INET6] {
+            self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, LISTENING, &[0; 48]))?;
+            self.receive(|message| found.extend(connected(message).map(|socket| socket.local.port())))?;
         }
         Ok(found)
     }
@@ -134,14 +149,15 @@ fn connected(message: &[u8]) -> Option<Connected> {
     let family = *message.first()?;
     let id: [u8; 48] = message.get(SOCKET_ID)?.try_into().ok()?;
     let words = |at| Some([word(&id, at)?, word(&id, at + 4)?, word(&id, at + 8)?, word(&id, at + 12)?]);
-    let destination = words(20)?;
-    let address = match (family, destination) {
-        (AF_INET, [ip, ..]) => Address::from_ip4_word(ip),
-        _ => Address(destination),
+    let end = |port, address| {
+        let address = match (family, words(address)?) {
+            (AF_INET, [ip, ..]) => Address::from_ip4_word(ip),
+            (_, words) => Address(words),
+        };
+        Some(SocketAddr::new(address.into(), u16::from_be(half(&id, port)?)))
     };
-    let port = u16::from_be(half(&id, 2)?);
     let key = u64::from(word(&id, 40)?) | u64::from(word(&id, 44)?) << 32;
-    Some(Connected { family, id, key, peer: SocketAddr::new(address.into(), port) })
+    Some(Connected { family, id, key, local: end(0, 4)?, peer: end(2, 20)? })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -18,6 +18,7 @@ use crate::drain::Draining;
 use crate::error::Error;
 use crate::guard::Watch;
 use crate::hook::Hook;
+use crate::judge::Judged;
 use crate::link::{LinkTarget, PinnedLink};
 use crate::pins::{Record, WorkloadPins};
 use crate::writer::Written;
@@ -122,6 +123,7 @@ pub(crate) struct Enrolled {
     pub(crate) astray: bool,
     /// How often something was put back.
     pub(crate) repaired: u64,
+    pub(crate) judged: Judged,
     /// A loaded `steer` that waits for the first plan, because a dead agent's programs are still at work in the links.
     pub(crate) waiting: Option<Ebpf>,
 }

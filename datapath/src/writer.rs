@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orlop_abi::{
-    ANY, Address, FrontendKey, FrontendValue, InboundKey, LISTENERS_PER_WORKLOAD, Port, Workload, inbound,
-    outbound, workload_flags,
+    ANY, Address, FrontendKey, FrontendValue, InboundKey, LISTENERS_PER_WORKLOAD, NO_POLICY, Port, Workload,
+    inbound, outbound, workload_flags,
 };
 use orlop_plan::exclusion::Exclusions;
-use orlop_plan::kernel::{BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
+use orlop_plan::kernel::{BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction, SourcePolicy};
 use orlop_shared_map::{Change, Pool, SharedMap};
 
 use crate::error::Error;
 use crate::exclusions::ExclusionTables;
 use crate::maps::{Capacities, MapName, MapUsage, Maps};
+use crate::policies::Policies;
 use crate::slices::{Acquired, Slice, Slices};
 use crate::slots::{self, Layout};
 
@@ -40,6 +41,8 @@ pub(crate) struct Written {
     /// Frontends for any address.
     any_address: usize,
     defaults: Workload,
+    /// The policies that are referred to, one reference each time; after a failure those of two plans.
+    held: Vec<Arc<SourcePolicy>>,
 }
 
 /// The maps that plans are written to, and who uses what of them.
@@ -48,6 +51,7 @@ pub(crate) struct Tables {
     capacities: Capacities,
     slices: Slices,
     exclusions: ExclusionTables,
+    policies: Policies,
     frontends: u32,
     inbound: u32,
 }
@@ -56,7 +60,8 @@ impl Tables {
     pub(crate) fn new(maps: Maps, capacities: Capacities) -> Self {
         let slices = Slices::new(capacities.of(MapName::Backends));
         let exclusions = ExclusionTables::default();
-        Self { maps, capacities, slices, exclusions, frontends: 0, inbound: 0 }
+        let policies = Policies::new(capacities.of(MapName::Sources));
+        Self { maps, capacities, slices, exclusions, policies, frontends: 0, inbound: 0 }
     }
 
     /// Makes the maps hold `plan` for the workload, and tells `changed` of each frontend what it was and is. An error before the first write leaves them as they were.
@@ -78,10 +83,18 @@ impl Tables {
                 Change::Removed(..) => count - 1,
             },
         );
-        let defaults = defaults(plan, flags, any_address > 0)?;
+        let mut defaults = defaults(plan, flags, any_address > 0)?;
         check_room(&frontends, self.frontends, self.capacities, MapName::Frontends)?;
         check_room(&inbound, self.inbound, self.capacities, MapName::Inbound)?;
-        let entries = self.prepare(workload, &frontends)?;
+        let held = self.hold(plan)?;
+        defaults.policy = self.policies.number(&plan.default_inbound);
+        let entries = match self.prepare(workload, &frontends) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.let_go(&held);
+                return Err(error);
+            }
+        };
 
         let mut done = Done::default();
         let outcome = self.write_frontends(entries, &mut done).and_then(|()| {
@@ -96,12 +109,14 @@ impl Tables {
         drop((frontends, inbound));
         match outcome {
             Ok(()) => {
+                self.let_go(&written.held);
                 let KernelPlan { frontends, inbound, .. } = plan.clone();
-                *written = Written { frontends, inbound, any_address, defaults };
+                *written = Written { frontends, inbound, any_address, defaults, held };
                 Ok(done.applied)
             }
             Err(error) => {
                 written.note(done);
+                written.held.extend(held);
                 Err(error)
             }
         }
@@ -118,10 +133,15 @@ impl Tables {
     ) -> Result<(), Error> {
         for change in inbound {
             if let Some(action) = change.after() {
-                self.maps.set_inbound(inbound_key(workload, *change.key()), inbound_action(*action))?;
+                let policy = self.policies.number(action);
+                self.maps.set_inbound(
+                    inbound_key(workload, *change.key()),
+                    inbound_action(action),
+                    policy,
+                )?;
                 self.inbound += u32::from(change.before().is_none());
                 done.applied.count(change.before().is_none());
-                done.inbound.push((*change.key(), Some(*action)));
+                done.inbound.push((*change.key(), Some(action.clone())));
             }
         }
         if let Some(defaults) = defaults {
@@ -178,9 +198,30 @@ impl Tables {
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
             MapName::Ports => self.exclusions.ports(),
             MapName::Ranges => self.exclusions.ranges(),
+            MapName::Sources => self.policies.entries(),
         };
         let usage = |map| MapUsage { map, capacity: self.capacities.of(map), used: used(map) };
         MapName::ALL.into_iter().map(usage).collect()
+    }
+
+    /// Takes a reference on each policy of the plan. All or nothing.
+    fn hold(&mut self, plan: &KernelPlan) -> Result<Vec<Arc<SourcePolicy>>, Error> {
+        let mut held = Vec::new();
+        for action in plan.inbound.values().chain([&plan.default_inbound]) {
+            let InboundAction::BySource(policy) = action else { continue };
+            if let Err(error) = self.policies.acquire(&mut self.maps, policy, Instant::now()) {
+                self.let_go(&held);
+                return Err(error);
+            }
+            held.push(Arc::clone(policy));
+        }
+        Ok(held)
+    }
+
+    fn let_go(&mut self, held: &[Arc<SourcePolicy>]) {
+        for policy in held {
+            self.policies.release(policy, Instant::now());
+        }
     }
 
     /// Finds room for every backend set that the changes need and writes its slots. All or nothing.
@@ -351,8 +392,9 @@ fn inbound_key(workload: u32, port: u16) -> InboundKey {
     InboundKey { workload, port: u32::from(port) }
 }
 
-fn inbound_action(action: InboundAction) -> u8 {
+fn inbound_action(action: &InboundAction) -> u8 {
     match action {
+        InboundAction::BySource(_) => inbound::BY_SOURCE,
         InboundAction::Direct => inbound::DIRECT,
         InboundAction::Proxy => inbound::PROXY,
         InboundAction::Drop => inbound::DROP,
@@ -369,5 +411,6 @@ fn defaults(plan: &KernelPlan, mut flags: u8, any_address: bool) -> Result<Workl
     if any_address {
         flags |= workload_flags::ANY_ADDRESS;
     }
-    Ok(Workload { outbound, inbound: inbound_action(plan.default_inbound), flags, padding: [0; 5] })
+    let inbound = inbound_action(&plan.default_inbound);
+    Ok(Workload { outbound, inbound, flags, padding: 0, policy: NO_POLICY, more_padding: 0 })
 }

@@ -12,7 +12,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, SockMap};
 use orlop_abi::{
     Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    PortKey, RangeKey, SocketKey, Workload,
+    PortKey, RangeKey, SocketKey, SourceKey, Workload,
 };
 
 #[map]
@@ -35,6 +35,9 @@ pub static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_
 
 #[map]
 pub static RANGES: LpmTrie<RangeKey, u32> = LpmTrie::with_max_entries(1, 0);
+
+#[map]
+pub static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(1, 0);
 
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);

@@ -5,10 +5,11 @@
 //! to the application, to the proxy, or nowhere.
 
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SkLookupContext;
-use orlop_abi::{Address, InboundKey, Pod, inbound, listener, listener_slot};
+use orlop_abi::{Address, InboundKey, Pod, SourceKey, inbound, listener, listener_slot, source};
 
-use crate::maps::{INBOUND, LISTENERS, WORKLOADS, count, pod_of_netns};
+use crate::maps::{INBOUND, LISTENERS, SOURCES, WORKLOADS, count, pod_of_netns};
 use crate::{dns, exclusion};
 
 /// The kernel goes on with its own lookup, or takes the socket that was assigned.
@@ -53,7 +54,7 @@ fn steer_family<const V6: bool>(ctx: &SkLookupContext, pod: &Pod) -> u32 {
     };
     if ifindex != LOOPBACK_IFINDEX {
         // The kernel takes the interface from the route, so a connection of the pod to its own address is here as well.
-        return if local.is(pod) && !remote.is(pod) { arrival(ctx, pod, V6) } else { PASS };
+        return if local.is(pod) && !remote.is(pod) { arrival(ctx, pod, remote) } else { PASS };
     }
     // The pod's own address over loopback is the proxy's hop to the application, which is bound to `lo`.
     if local.is(pod) || local.stays() {
@@ -96,22 +97,22 @@ fn to_node(ctx: &SkLookupContext, pod: &Pod, listener: u32, ipv6: bool) -> bool 
 }
 
 #[inline(always)]
-fn arrival(ctx: &SkLookupContext, pod: &Pod, ipv6: bool) -> u32 {
+fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) -> u32 {
     // SAFETY: the context's field; the verifier checks the access.
     if exclusion::inbound(pod, unsafe { (*ctx.lookup).local_port } as u16) {
         return PASS;
     }
-    match arrival_action(ctx, pod.workload) {
+    let (action, policy) = arrival_action(ctx, pod.workload);
+    let (action, denied) =
+        if action == inbound::BY_SOURCE { by_source(policy, remote) } else { (action, false) };
+    match action {
         inbound::DIRECT => {
             count(pod, |c| &mut c.inbound_direct);
             PASS
         }
         inbound::PROXY => {
-            match LISTENERS.redirect_sk_lookup(
-                ctx,
-                listener_slot(pod.workload, listener::INBOUND, ipv6),
-                FLAGS,
-            ) {
+            match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, listener::INBOUND, V6), FLAGS)
+            {
                 Ok(()) => {
                     count(pod, |c| &mut c.inbound_proxied);
                     PASS
@@ -123,23 +124,41 @@ fn arrival(ctx: &SkLookupContext, pod: &Pod, ipv6: bool) -> u32 {
             }
         }
         _ => {
-            count(pod, |c| &mut c.inbound_dropped);
+            count(pod, |c| if denied { &mut c.inbound_denied } else { &mut c.inbound_dropped });
             DROP
         }
     }
 }
 
-/// The port's action, else the workload's default. A value that was replaced while it was read is refused.
+/// What a policy says of a source, and whether it denies it. A policy speaks of every source.
 #[inline(always)]
-fn arrival_action(ctx: &SkLookupContext, workload: u32) -> u8 {
+fn by_source<const V6: bool>(policy: u16, remote: End<V6>) -> (u8, bool) {
+    let address = if V6 {
+        Address([remote.word(0), remote.word(1), remote.word(2), remote.word(3)])
+    } else {
+        Address::from_ip4_word(remote.word(0))
+    };
+    let key = Key::new(SourceKey::BITS, SourceKey { policy: u32::from(policy), address });
+    let said = SOURCES.get(key).map_or(u32::from(inbound::DROP), |said| *said);
+    ((said & source::ACTION) as u8, said & source::DENIED != 0)
+}
+
+/// The port's action and policy, else the workload's default. A value that was replaced while it was read is refused.
+#[inline(always)]
+fn arrival_action(ctx: &SkLookupContext, workload: u32) -> (u8, u16) {
     // SAFETY: the context's field; the verifier checks the access.
     let key = InboundKey { workload, port: unsafe { (*ctx.lookup).local_port } };
     let Some(value) = INBOUND.get_ptr(&key) else {
-        return WORKLOADS.get(workload).map_or(inbound::DROP, |defaults| defaults.inbound);
+        // Action and policy are one word, which is written at once.
+        let Some(defaults) = WORKLOADS.get_ptr(workload) else { return (inbound::DROP, 0) };
+        // SAFETY: a value is one aligned word, and every bit pattern is valid for it.
+        let defaults: orlop_abi::Workload =
+            unsafe { core::mem::transmute(defaults.cast::<u64>().read_volatile()) };
+        return (defaults.inbound, defaults.policy);
     };
     // SAFETY: a value is one aligned word, and every bit pattern is valid for it.
     let value: orlop_abi::InboundValue = unsafe { core::mem::transmute(value.cast::<u64>().read_volatile()) };
-    if value.tag == key.tag() { value.action } else { inbound::DROP }
+    if value.tag == key.tag() { (value.action, value.policy) } else { (inbound::DROP, 0) }
 }
 
 /// Where the SYN goes or comes from: an address in the context.

@@ -65,6 +65,19 @@ pub struct Explanation {
     pub resource: String,
     /// And its field; empty for the whole resource.
     pub field: String,
+    /// What policies say of whom.
+    pub sources: Vec<SourceRule>,
+}
+
+/// What policies say of some sources.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SourceRule {
+    /// A range, of which narrower ones are left out.
+    pub sources: String,
+    /// `direct`, `proxy`, `proxy-refuses` or `drop`.
+    pub action: String,
+    /// The policy, in words.
+    pub because: String,
 }
 
 /// What `orlop status` says.
@@ -198,6 +211,10 @@ pub struct KernelCounters {
     pub inbound_direct: u64,
     /// Arrivals steered to the proxy.
     pub inbound_proxied: u64,
+    /// Arrivals refused because a policy denies their source.
+    pub inbound_denied: u64,
+    /// Connections that a changed policy denied and that were closed.
+    pub denied_closed: u64,
     /// DNS to the node.
     pub dns_captured: u64,
     /// DNS that went directly because the node does not answer it.

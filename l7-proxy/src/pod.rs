@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use orlop_plan::proxy::ProxyPlan;
+use orlop_plan::rbac::Plaintext;
 use tokio::sync::watch;
 
 use crate::dialer::Dialer;
@@ -51,6 +52,11 @@ pub(crate) struct ConnectionContext {
 }
 
 impl ConnectionContext {
+    /// As policies see it.
+    pub(crate) fn peers(&self) -> Plaintext {
+        Plaintext { source: self.peer, destination: self.local }
+    }
+
     /// The address that upstream connections of this connection come from: `None` is the pod's own; inbound it is the
     /// client's, so that the application sees who calls. Connections may only be pooled by this.
     pub(crate) fn upstream_source(&self) -> Option<IpAddr> {

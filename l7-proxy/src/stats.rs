@@ -123,6 +123,9 @@ pub enum Refusal {
     /// The client's first bytes are longer than a listener filter may hold.
     #[error("the client's first message is too long to inspect")]
     ListenerFilterOverflow,
+    /// A policy does not let the connection in.
+    #[error("a policy does not allow the connection")]
+    Policy,
     /// The connection was dialled to the proxy's own listener: forwarding it would loop.
     #[error("dialled to the proxy's own listener")]
     OwnListener,
@@ -133,7 +136,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::UpstreamTls,
@@ -141,6 +144,7 @@ impl Refusal {
         Self::HashPolicy,
         Self::ListenerFilterTimeout,
         Self::ListenerFilterOverflow,
+        Self::Policy,
         Self::OwnListener,
         Self::UnsupportedRoute,
     ];
@@ -155,6 +159,7 @@ impl Refusal {
             Self::HashPolicy => "hash_policy",
             Self::ListenerFilterTimeout => "listener_filter_timeout",
             Self::ListenerFilterOverflow => "listener_filter_overflow",
+            Self::Policy => "policy",
             Self::OwnListener => "own_listener",
             Self::UnsupportedRoute => "unsupported_route",
         }

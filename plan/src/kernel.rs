@@ -3,11 +3,14 @@
 //! Made by `compile`, consumed by `datapath`, which knows how to diff and write it and decides nothing itself. In:
 //! the classifier's verdicts. Out: a frontend table, backends with weights, and what happens to inbound connections.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use orlop_shared_map::{SharedMap, Value};
+use serde::Serialize;
 
 /// Where a workload's connection is going, as the application named it. `addr: None` is any address at this port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +105,7 @@ impl BackendSet {
 }
 
 /// What `sk_lookup` does with a connection that arrives at the pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InboundAction {
     /// Straight to the application's listener.
     Direct,
@@ -110,6 +113,70 @@ pub enum InboundAction {
     Proxy,
     /// Refused before the application sees a byte.
     Drop,
+    /// It depends on who connects.
+    BySource(Arc<SourcePolicy>),
+}
+
+impl InboundAction {
+    /// Whether a policy keeps connections from this source out, be it that the proxy tells them.
+    pub fn denies(&self, source: IpAddr) -> bool {
+        match self {
+            Self::BySource(policy) => {
+                matches!(policy.action(source), SourceAction::ProxyRefuses | SourceAction::Drop)
+            }
+            Self::Direct | Self::Proxy | Self::Drop => false,
+        }
+    }
+}
+
+/// What becomes of connections by their source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourcePolicy(Vec<(IpNet, SourceAction)>);
+
+/// What becomes of connections from some sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceAction {
+    /// Straight to the application's listener.
+    Direct,
+    /// To the proxy, which may know more of them.
+    Proxy,
+    /// To the proxy, which refuses them in words: `403 Forbidden`.
+    ProxyRefuses,
+    /// Refused before the application sees a byte.
+    Drop,
+}
+
+impl SourcePolicy {
+    /// From ranges of sources, of which the narrowest counts. What no range contains is refused.
+    pub fn new(mut sources: Vec<(IpNet, SourceAction)>) -> Self {
+        sources.sort_unstable_by_key(|(range, _)| *range);
+        Self(sources)
+    }
+
+    /// The ranges, each once.
+    pub fn sources(&self) -> &[(IpNet, SourceAction)] {
+        &self.0
+    }
+
+    /// What becomes of connections from an address.
+    pub fn action(&self, source: IpAddr) -> SourceAction {
+        let source = source.to_canonical();
+        let containing = self.0.iter().filter(|(range, _)| range.contains(&source));
+        let narrowest = containing.max_by_key(|(range, _)| range.prefix_len());
+        narrowest.map_or(SourceAction::Drop, |(_, action)| *action)
+    }
+}
+
+impl fmt::Display for SourceAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Proxy => "proxy",
+            Self::ProxyRefuses => "refused by the proxy",
+            Self::Drop => "refused",
+        })
+    }
 }
 
 /// Everything that the kernel does for one workload. A clone costs nothing; equal plans change nothing.
@@ -158,10 +225,16 @@ impl Value for OutboundAction {
 
 impl Value for InboundAction {
     fn is(&self, other: &Self) -> bool {
-        self == other
+        match (self, other) {
+            (Self::BySource(mine), Self::BySource(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
+            _ => self == other,
+        }
     }
 
     fn identity(&self, state: &mut impl Hasher) {
         std::mem::discriminant(self).hash(state);
+        if let Self::BySource(policy) = self {
+            policy.hash(state);
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod exclusion;
 pub mod inspect;
 pub mod kernel;
 pub mod proxy;
+pub mod rbac;
 pub mod resource;
 pub mod route_match;
 pub mod snapshot;

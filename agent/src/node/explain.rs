@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use orlop_plan::classify::{Destination, Path, Reason};
+use orlop_plan::classify::{Destination, Path, Reason, SourceRule};
 use orlop_plan::compile::{Explanation, explain as explain_in};
-use orlop_plan::exclusion::Exclusions;
+use orlop_plan::exclusion::{Annotation, Exclusions};
 use orlop_plan::kernel::Frontend;
 use serde::Serialize;
 
@@ -87,6 +87,8 @@ struct PathTaken {
     mode: Option<String>,
     /// What is asked for and not done, because of the mode.
     forgone: Vec<String>,
+    /// Where policies say who may connect, what becomes of whom.
+    sources: Vec<SourceRule>,
 }
 
 impl fmt::Display for PathTaken {
@@ -94,6 +96,9 @@ impl fmt::Display for PathTaken {
         write!(f, "{}: {}\n    {}", self.destination, self.path, self.because())?;
         if let Some(mode) = &self.mode {
             write!(f, "\n    l7: {mode}")?;
+        }
+        for SourceRule { sources, action, because } in &self.sources {
+            write!(f, "\n    from {sources}: {action} ({because})")?;
         }
         for forgone in &self.forgone {
             write!(f, "\n    forgone: {forgone}")?;
@@ -105,6 +110,10 @@ impl fmt::Display for PathTaken {
 impl PathTaken {
     /// A destination that annotations keep from being taken, whatever the configuration says of it.
     fn excluded(exclusions: &Exclusions, explanation: &Explanation, host: &str, port: u16) -> Option<Self> {
+        if let Destination::Inbound(_) | Destination::InboundElsewhere = explanation.destination {
+            let annotation = exclusions.inbound(port)?;
+            return Some(Self::by_annotation(Destination::Inbound(port), annotation));
+        }
         let asked = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         let address = match explanation.destination {
             Destination::Outbound(Frontend { addr, .. }) => addr.or(asked),
@@ -112,15 +121,20 @@ impl PathTaken {
         };
         let to = SocketAddr::new(address?, port);
         let annotation = exclusions.outbound(to)?;
-        Some(Self {
-            destination: Destination::Outbound(Frontend { addr: address, port }).to_string(),
+        Some(Self::by_annotation(Destination::Outbound(Frontend { addr: address, port }), annotation))
+    }
+
+    fn by_annotation(destination: Destination, annotation: Annotation) -> Self {
+        Self {
+            destination: destination.to_string(),
             path: Path::Passthrough,
             reason: format!("excluded by annotation {annotation}"),
             resource: "pod".to_owned(),
             field: String::new(),
             mode: None,
             forgone: Vec::new(),
-        })
+            sources: Vec::new(),
+        }
     }
 
     fn because(&self) -> String {
@@ -140,6 +154,7 @@ impl From<Explanation> for PathTaken {
             field: field.to_string(),
             mode: verdict.mode.as_ref().map(ToString::to_string),
             forgone: verdict.forgone.iter().map(ToString::to_string).collect(),
+            sources: verdict.sources,
         }
     }
 }

@@ -202,7 +202,11 @@ impl WorkloadStatus {
             kernel.blocked,
             kernel.failed_fast + kernel.overflowed + kernel.inbound_failed_fast,
             kernel.passthrough + kernel.failed_open + kernel.excluded,
-            kernel.inbound_direct + kernel.inbound_excluded + kernel.inbound_proxied + kernel.inbound_dropped,
+            kernel.inbound_direct
+                + kernel.inbound_excluded
+                + kernel.inbound_proxied
+                + kernel.inbound_dropped
+                + kernel.inbound_denied,
             requests(&["1xx", "2xx", "3xx", "4xx", "5xx"]),
             requests(&["5xx"]),
         );
@@ -219,8 +223,13 @@ impl WorkloadStatus {
         for problem in self.admin_problem.iter().chain(&self.dns_problem) {
             say("", problem);
         }
+        let kernel = self.kernel.unwrap_or_default();
+        if kernel.inbound_denied + kernel.denied_closed > 0 {
+            let (refused, closed) = (kernel.inbound_denied, kernel.denied_closed);
+            say("policy: ", &format!("{refused} arrivals refused, {closed} connections closed"));
+        }
         if let Some(DnsCounters { answered, forwarded, failed, malformed }) = self.dns {
-            let direct = self.kernel.unwrap_or_default().dns_direct;
+            let direct = kernel.dns_direct;
             say(
                 "dns: ",
                 &format!(

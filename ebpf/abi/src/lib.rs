@@ -16,13 +16,13 @@ mod maps;
 pub use address::{ANY, Address, Port};
 pub use maps::{
     Backend, ClusterName, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    LISTENERS_PER_WORKLOAD, MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, OpenKey, Pod, PortKey, RangeKey,
-    SocketKey, Workload, balance_flags, connection, exclusion, inbound, listener, listener_slot, outbound,
-    workload_flags,
+    LISTENERS_PER_WORKLOAD, MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, NO_POLICY, OpenKey, Pod, PortKey,
+    RangeKey, SocketKey, SourceKey, Workload, balance_flags, connection, exclusion, inbound, listener,
+    listener_slot, outbound, source, workload_flags,
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.

@@ -262,7 +262,9 @@ pub struct InboundValue {
     /// One of [`inbound`].
     pub action: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: u8,
+    /// For [`inbound::BY_SOURCE`], see [`SourceKey::policy`].
+    pub policy: u16,
 }
 
 /// What `sk_lookup` does with a connection that arrives.
@@ -273,6 +275,38 @@ pub mod inbound {
     pub const PROXY: u8 = 1;
     /// Refused with a reset.
     pub const DROP: u8 = 2;
+    /// One of the others, by who connects.
+    pub const BY_SOURCE: u8 = 3;
+}
+
+/// The data of a key of `SOURCES`: who connects. The prefix that matches is that of the whole.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceKey {
+    /// The number of a policy.
+    pub policy: u32,
+    /// Where from.
+    pub address: Address,
+}
+
+/// No policy has this number.
+pub const NO_POLICY: u16 = 0;
+
+impl SourceKey {
+    /// Bits of the data.
+    pub const BITS: u32 = 160;
+    /// Bits before those of an IPv6 address.
+    pub const BITS_BEFORE_IP6: u32 = 32;
+    /// Bits before those of an IPv4 address.
+    pub const BITS_BEFORE_IP4: u32 = 128;
+}
+
+/// Values of `SOURCES`: one of [`inbound`], and bits.
+pub mod source {
+    /// What of the value is the action.
+    pub const ACTION: u32 = 0xff;
+    /// A policy is the reason.
+    pub const DENIED: u32 = 0x100;
 }
 
 /// Value of `WORKLOADS`: what holds where no frontend and no inbound port matches. One machine word.
@@ -286,7 +320,11 @@ pub struct Workload {
     /// Bits of [`workload_flags`].
     pub flags: u8,
     /// Zero.
-    pub padding: [u8; 5],
+    pub padding: u8,
+    /// For [`inbound::BY_SOURCE`], see [`SourceKey::policy`].
+    pub policy: u16,
+    /// Zero.
+    pub more_padding: u16,
 }
 
 /// Bits of [`Workload::flags`].
@@ -369,6 +407,8 @@ pub struct Counters {
     pub inbound_proxied: u64,
     /// Arrivals refused because the plan says so.
     pub inbound_dropped: u64,
+    /// Arrivals refused because a policy denies their source.
+    pub inbound_denied: u64,
     /// Arrivals refused because the proxy is not there, or has no listener of the family.
     pub inbound_failed_fast: u64,
     /// DNS to the node: connects, and datagrams of sockets that are not connected.
@@ -413,8 +453,9 @@ const _: () = {
     assert!(size_of::<Connection>() == 64 && align_of::<Connection>() == 8);
     assert!(size_of::<PortKey>() == 8 && align_of::<PortKey>() == 4);
     assert!(size_of::<RangeKey>() == 20 && align_of::<RangeKey>() == 4);
+    assert!(size_of::<SourceKey>() == 20 && align_of::<SourceKey>() == 4);
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 128 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 136 && align_of::<Counters>() == 8);
 };

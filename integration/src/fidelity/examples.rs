@@ -61,7 +61,11 @@ pub(super) fn of_resource(resource_type: ResourceType) -> Vec<Value> {
             if let Some(object) = bound.as_object_mut() {
                 object.insert("use_original_dst".to_owned(), json!(true));
             }
-            vec![listener(manager), bound]
+            let mut inbound = bound.clone();
+            if let Some(object) = inbound.as_object_mut() {
+                object.insert("traffic_direction".to_owned(), json!("INBOUND"));
+            }
+            vec![listener(manager), bound, inbound]
         }
         ResourceType::RouteConfiguration => of_message("envoy.config.route.v3.RouteConfiguration"),
         ResourceType::NameTable | ResourceType::ProxyConfig => vec![json!({})],
@@ -184,6 +188,12 @@ fn one_of_message(name: &str) -> Value {
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address() } }] }],
         }),
         "config.endpoint.v3.LbEndpoint" => json!({ "endpoint": { "address": address() } }),
+        "config.rbac.v3.Policy" => {
+            json!({ "permissions": [{ "any": true }], "principals": [{ "any": true }] })
+        }
+        "config.rbac.v3.Permission" | "config.rbac.v3.Principal" => json!({ "any": true }),
+        "config.rbac.v3.Permission.Set" => json!({ "rules": [{ "any": true }] }),
+        "config.rbac.v3.Principal.Set" => json!({ "ids": [{ "any": true }] }),
         name if name.starts_with("config.route.") => one_of_route_message(name),
         "type.v3.FractionalPercent" => json!({ "numerator": 7 }),
         "type.v3.Int32Range" => json!({ "start": 7, "end": 100 }),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::header::{DATE, SERVER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
+use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
 use orlop_plan::resource::listener::TerminalFilter;
 use orlop_plan::resource::route::{Action, RouteConfiguration};
@@ -94,6 +95,11 @@ impl ConnectionManager {
         let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
+        }
+        if decide(self.config.rbac(), &self.connection.peers()).allowed != Answer::Yes {
+            self.connection.pod.counters.refuse(Refusal::Policy);
+            let reply = LocalReply::text(StatusCode::FORBIDDEN, "RBAC: access denied");
+            return self.local(head, reply, None, guard);
         }
         let (plan, routes) = self.routes();
         for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {

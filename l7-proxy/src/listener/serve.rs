@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use orlop_plan::chain_match::{ConnectionFacts, select_chain};
+use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::CodecType;
 use orlop_plan::resource::listener::{DownstreamTransportSocket, FilterChain, Listener, TerminalFilter};
 use tokio::net::TcpStream;
@@ -26,6 +27,10 @@ pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
         Ok(chosen) => chosen,
         Err(unserved) => return turn_away(stream, unserved, &cx),
     };
+    // Envoy waits for the client's first byte, by which time a server that speaks first has spoken.
+    if decide(chain.network_rbac(), &cx.peers()).allowed != Answer::Yes {
+        return turn_away(stream, Uninspected::Refused(Refusal::Policy), &cx);
+    }
     match &chain.terminal {
         TerminalFilter::TcpProxy(config) => {
             tcp::proxy(PrefixedStream::new(prefix, stream), Arc::clone(config), cx).await;

@@ -1,9 +1,12 @@
 //! Where connections that come in lead.
 
+use std::sync::Arc;
+
 use super::chain::{ChainAt, chain_finding};
 use super::finding::{Finding, Layer, combine, no_chain};
+use super::policy::{Guarded, SourceRule};
 use super::{Cause, Path, Reason, Scope, Served};
-use crate::kernel::InboundAction;
+use crate::kernel::{InboundAction, SourceAction};
 use crate::resource::FieldPath;
 use crate::resource::cluster::ClusterDiscovery;
 use crate::resource::listener::{
@@ -27,13 +30,7 @@ pub(super) fn finding(served: Served<'_>, port: Option<u16>) -> Finding<'_> {
 /// chain that terminates TLS all the same is refused by the application, which understands none of it.
 fn port_finding<'a>(served: Served<'a>, listener: &'a Listener, port: Option<u16>) -> Finding<'a> {
     let resource = move || format!("listener `{}`", listener.name);
-    let own = listener.filter_chains.iter().enumerate().map(|(index, chain)| (Some(index), chain));
-    let own = own.filter(|(_, chain)| chain.filter_chain_match.destination_port == port);
-    let chains: Vec<_> = own
-        .chain(listener.default_filter_chain.iter().map(|chain| (None, chain)))
-        .map(|(position, chain)| ChainAt { chain, listener, position })
-        .filter(|at| at.chain.transport_socket == DownstreamTransportSocket::RawBuffer)
-        .collect();
+    let chains = raw_chains(listener, port);
     let plaintext =
         |chain: &FilterChain| chain.filter_chain_match.transport_protocol != Some(TransportProtocol::Tls);
     if !chains.iter().any(|at| plaintext(at.chain)) {
@@ -48,6 +45,16 @@ fn port_finding<'a>(served: Served<'a>, listener: &'a Listener, port: Option<u16
         findings.push((Layer::Tcp, no_chain(resource)));
     }
     combine(&findings, resource)
+}
+
+/// The chains without TLS that connections to a port may match.
+fn raw_chains(listener: &Listener, port: Option<u16>) -> Vec<ChainAt<'_>> {
+    let own = listener.filter_chains.iter().enumerate().map(|(index, chain)| (Some(index), chain));
+    let own = own.filter(|(_, chain)| chain.filter_chain_match.destination_port == port);
+    own.chain(listener.default_filter_chain.iter().map(|chain| (None, chain)))
+        .map(|(position, chain)| ChainAt { chain, listener, position })
+        .filter(|at| at.chain.transport_socket == DownstreamTransportSocket::RawBuffer)
+        .collect()
 }
 
 /// Whether a chain passes what comes to the application's own port.
@@ -93,10 +100,28 @@ fn takes_all_plaintext(chain: &FilterChain) -> bool {
 }
 
 /// What the kernel is told.
-pub(super) fn action(finding: &Finding<'_>) -> InboundAction {
-    match finding.path {
-        Path::Kernel | Path::Passthrough => InboundAction::Direct,
-        Path::TcpProxy | Path::L7Proxy => InboundAction::Proxy,
-        Path::Blocked => InboundAction::Drop,
+pub(super) fn action(served: Served<'_>, finding: &Finding<'_>, port: Option<u16>) -> InboundAction {
+    let policy = guarded(served, finding, port).and_then(|guarded| guarded.policy());
+    match (policy, finding.path) {
+        (Some(policy), _) => InboundAction::BySource(Arc::new(policy)),
+        (None, Path::Kernel | Path::Passthrough) => InboundAction::Direct,
+        (None, Path::TcpProxy | Path::L7Proxy) => InboundAction::Proxy,
+        (None, Path::Blocked) => InboundAction::Drop,
     }
+}
+
+/// Who may connect, and why.
+pub(super) fn rules(served: Served<'_>, finding: &Finding<'_>, port: Option<u16>) -> Vec<SourceRule> {
+    guarded(served, finding, port).map_or_else(Vec::new, |guarded| guarded.rules())
+}
+
+/// `None` where nobody may connect, whatever policies say.
+fn guarded<'a>(served: Served<'a>, finding: &Finding<'_>, port: Option<u16>) -> Option<Guarded<'a>> {
+    let allowed = match finding.path {
+        Path::Kernel | Path::Passthrough => SourceAction::Direct,
+        Path::TcpProxy | Path::L7Proxy => SourceAction::Proxy,
+        Path::Blocked => return None,
+    };
+    let chains = raw_chains(served.proxy.inbound.as_deref()?, port);
+    Some(Guarded { chains, port, addresses: &served.facts.addresses, allowed })
 }

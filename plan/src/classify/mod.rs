@@ -13,6 +13,7 @@ mod http;
 mod inbound;
 mod mode;
 mod outbound;
+mod policy;
 mod reach;
 mod verdict;
 mod virtual_host;
@@ -34,6 +35,7 @@ pub(crate) use reach::{Reach, addresses_of};
 
 pub use cause::Cause;
 pub use mode::{L7Modes, Mode, ModeOf, Subject};
+pub use policy::SourceRule;
 pub use verdict::{Destination, Path, Reason, Verdict};
 
 /// What is served for one workload.
@@ -89,13 +91,13 @@ impl<'a> Served<'a> {
 
     /// What the kernel does with connections that come in at a port of its own.
     pub(crate) fn inbound(self, port: u16) -> InboundAction {
-        inbound::action(&inbound::finding(self, Some(port)))
+        inbound::action(self, &inbound::finding(self, Some(port)), Some(port))
     }
 
     /// What the kernel does with connections that come in at any other port.
     pub(crate) fn inbound_elsewhere(self) -> InboundAction {
         match self.finding(Destination::InboundElsewhere) {
-            Some(finding) => inbound::action(&finding),
+            Some(finding) => inbound::action(self, &finding, None),
             None => InboundAction::Direct,
         }
     }
@@ -128,6 +130,11 @@ impl<'a> Served<'a> {
             reason: finding.reason(),
             hosts: taken.map_or_else(Vec::new, |taken| taken.hosts(self)),
             mode: finding.mode.clone(),
+            sources: match destination {
+                Destination::Inbound(port) => inbound::rules(self, &finding, Some(port)),
+                Destination::InboundElsewhere => inbound::rules(self, &finding, None),
+                Destination::Outbound(_) | Destination::OutboundElsewhere => Vec::new(),
+            },
             forgone: finding.forgone.iter().flat_map(|forgone| forgone()).collect(),
         })
     }

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::cause::Cause;
 use super::mode::ModeOf;
+use super::policy::SourceRule;
 use crate::kernel::Frontend;
 use crate::resource::FieldPath;
 
@@ -47,6 +48,8 @@ pub struct Verdict {
     pub hosts: Vec<String>,
     /// The mode that holds for it; `None` where none does: what is not HTTP, and what comes in.
     pub mode: Option<ModeOf>,
+    /// Where policies say who may connect, what becomes of whom.
+    pub sources: Vec<SourceRule>,
     /// What is asked for and not done, because the mode is `never`.
     pub forgone: Vec<Reason>,
 }
@@ -94,7 +97,7 @@ pub struct Reason {
     pub cause: Cause,
 }
 
-fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 

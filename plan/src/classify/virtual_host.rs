@@ -242,7 +242,8 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     }
     manager.http_filters.iter().find_map(|filter| match filter {
         HttpFilter::GrpcWeb => Some(("http_filters", "translates gRPC-Web")),
-        // The stock installation's. Whatever enforces a policy must not be forgone: it does not belong here.
+        // The stock installation's; and RBAC, which is in what comes in alone and judged for the chain as a whole. Whatever
+        // enforces a policy must not be forgone: it does not belong here.
         HttpFilter::PeerMetadata
         | HttpFilter::GrpcStats
         | HttpFilter::Alpn
@@ -250,6 +251,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         | HttpFilter::Fault
         | HttpFilter::Cors
         | HttpFilter::Discovered(_)
+        | HttpFilter::Rbac(_)
         | HttpFilter::Router => None,
     })
 }

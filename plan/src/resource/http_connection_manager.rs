@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rbac::Rbac;
 use super::route::RouteConfiguration;
 
 /// `HttpConnectionManager`.
@@ -63,6 +64,16 @@ pub struct HttpConnectionManager {
     pub tracing: bool,
 }
 
+impl HttpConnectionManager {
+    /// Its RBAC filters, in order.
+    pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
+        self.http_filters.iter().filter_map(|filter| match filter {
+            HttpFilter::Rbac(rbac) => Some(&**rbac),
+            _ => None,
+        })
+    }
+}
+
 /// `codec_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodecType {
@@ -84,7 +95,7 @@ pub enum RouteSpecifier {
 }
 
 /// An HTTP filter that is understood. Anything else is refused when the listener is validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum HttpFilter {
     /// `istio.metadata_exchange` / `peer_metadata`: matters on mutually authenticated connections only.
     PeerMetadata,
@@ -100,6 +111,8 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.grpc_web`
     GrpcWeb,
+    /// `envoy.filters.http.rbac` that enforces something.
+    Rbac(Arc<Rbac>),
     /// Taken by ECDS.
     Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.
@@ -107,7 +120,7 @@ pub enum HttpFilter {
 }
 
 /// `config_discovery` of an HTTP filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DiscoveredFilter {
     /// The extension configuration's name: the filter's own.
     pub name: Arc<str>,

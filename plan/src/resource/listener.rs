@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::http_connection_manager::HttpConnectionManager;
+use super::rbac::Rbac;
 use super::tcp_proxy::TcpProxy;
 use super::tls::DownstreamTlsContext;
 
@@ -119,6 +120,25 @@ pub struct FilterChain {
     pub terminal: TerminalFilter,
 }
 
+impl FilterChain {
+    /// The RBAC filters of its connections, in order.
+    pub fn network_rbac(&self) -> impl Iterator<Item = &Rbac> {
+        self.filters.iter().filter_map(|filter| match filter {
+            NetworkFilter::Rbac(rbac) => Some(&**rbac),
+            NetworkFilter::MetadataExchange | NetworkFilter::Stats => None,
+        })
+    }
+
+    /// All its RBAC filters, in order: those of its connections, then those of its requests.
+    pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
+        let manager = match &self.terminal {
+            TerminalFilter::HttpConnectionManager(manager) => Some(manager),
+            TerminalFilter::TcpProxy(_) => None,
+        };
+        self.network_rbac().chain(manager.into_iter().flat_map(|manager| manager.rbac()))
+    }
+}
+
 /// `FilterChainMatch`; empty lists match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterChainMatch {
@@ -161,8 +181,10 @@ pub enum DownstreamTransportSocket {
 }
 
 /// Network filters before the terminal one. Anything else is refused when the listener is validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NetworkFilter {
+    /// `envoy.filters.network.rbac` that enforces something.
+    Rbac(Arc<Rbac>),
     /// `istio.metadata_exchange`: only with the ALPN `istio-peer-exchange`, hence never on plaintext.
     MetadataExchange,
     /// `istio.stats` in its default form.

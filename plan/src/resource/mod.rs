@@ -12,6 +12,7 @@ pub mod listener;
 pub mod matcher;
 pub mod mesh;
 pub mod name_table;
+pub mod rbac;
 pub mod retry;
 pub mod route;
 pub mod secret;

@@ -38,6 +38,7 @@ pub(super) fn filter_chain(value: Proto, at: &At<'_>) -> Option<FilterChain> {
                 return at_filters.index(i).refuse("ends the chain and is not the last filter");
             }
             Parsed::Other(filter) => filters.push(filter),
+            Parsed::Nothing => {}
         }
     }
     let Some(terminal) = terminal else {

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter as Proto, http_filter,
@@ -18,6 +19,7 @@ use prost::Name;
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::network_filter::stats;
+use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
 use crate::resource::http_connection_manager::{DiscoveredFilter, HttpFilter};
 
@@ -31,7 +33,8 @@ pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFi
     Some(filters)
 }
 
-/// `None` inside for a filter that is switched off: only a route could switch it on, and such routes are refused.
+/// `None` inside for a filter that does nothing, and for one that is switched off: only a route could switch it on, and such
+/// routes are refused.
 fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
     let Proto { name, is_optional, disabled, config_type } = value;
     no_effect!(at; "allows a build of Envoy without the filter to leave it out"; is_optional);
@@ -47,7 +50,7 @@ fn http_filter(value: Proto, at: &At<'_>) -> Option<Option<HttpFilter>> {
         }
         None => return at_config.refuse(format!("of filter {name:?} is required")),
     };
-    known(&extension, &name, &at_config).map(Some)
+    known(&extension, &name, &at_config)
 }
 
 fn discovered(value: ExtensionConfigSource, name: &str, at: &At<'_>) -> Option<HttpFilter> {
@@ -74,12 +77,23 @@ fn discovered(value: ExtensionConfigSource, name: &str, at: &At<'_>) -> Option<H
 pub(super) fn inert_filter(value: Any, name: &str, at: &At<'_>) -> Option<HttpFilter> {
     let extension = Extension::open(value, at)?;
     match known(&extension, name, at)? {
-        HttpFilter::Router | HttpFilter::GrpcWeb => extension.refuse("filter by ECDS", name, at),
-        filter => Some(filter),
+        None | Some(HttpFilter::Router | HttpFilter::GrpcWeb | HttpFilter::Rbac(_)) => {
+            extension.refuse("filter by ECDS", name, at)
+        }
+        filter => filter,
     }
 }
 
-fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
+/// `None` inside for a filter that does nothing as it is configured.
+fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<Option<HttpFilter>> {
+    if extension.type_name() == Rbac::full_name() {
+        let rbac = http_rbac(extension.message(at)?, at)?;
+        return Some(rbac.map(|rbac| HttpFilter::Rbac(rbac.into())));
+    }
+    active(extension, name, at).map(Some)
+}
+
+fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
     match extension.type_name() {
         known if known == Router::full_name() => {
             refuse_router(extension.message(at)?, at);

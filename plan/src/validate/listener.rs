@@ -1,6 +1,7 @@
 //! `listener.v3.Listener`.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
@@ -13,7 +14,7 @@ use super::at::{At, no_effect, refuse_set};
 use super::filter_chain::filter_chain;
 use super::listener_filter::listener_filters;
 use super::scalar::{socket_addr, timeout};
-use crate::resource::listener::{Listener, TrafficDirection};
+use crate::resource::listener::{FilterChain, Listener, TrafficDirection};
 use crate::snapshot::RefusedListener;
 
 /// Envoy's limit of the time that listener filters take.
@@ -97,9 +98,11 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
     let filter_chains = at_chains.each(filter_chains, |chain, at| filter_chain(chain, at).map(Into::into));
     let default_filter_chain = match default_filter_chain {
         None => Some(None),
-        Some(chain) => filter_chain(chain, &at.field("default_filter_chain")).map(|chain| Some(chain.into())),
+        Some(chain) => {
+            filter_chain(chain, &at.field("default_filter_chain")).map(|chain| Some(Arc::new(chain)))
+        }
     };
-    let filter_chains: Vec<std::sync::Arc<crate::resource::listener::FilterChain>> = filter_chains?;
+    let filter_chains: Vec<Arc<FilterChain>> = filter_chains?;
     for (i, chain) in filter_chains.iter().enumerate() {
         let earlier = filter_chains
             .iter()
@@ -109,6 +112,9 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
             let reason = format!("is the same as filter_chains[{earlier}].filter_chain_match");
             let _: Option<()> = at_chains.index(i).field("filter_chain_match").refuse(reason);
         }
+    }
+    if direction != Some(TrafficDirection::Inbound) {
+        refuse_rbac(&filter_chains, default_filter_chain.as_ref().and_then(Option::as_deref), at);
     }
     Some(Listener {
         name,
@@ -122,6 +128,17 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
         filter_chains,
         default_filter_chain: default_filter_chain?,
     })
+}
+
+/// istiod puts policies where connections come in.
+fn refuse_rbac(chains: &[Arc<FilterChain>], default: Option<&FilterChain>, at: &At<'_>) {
+    let indexed = chains.iter().enumerate().map(|(i, chain)| (at.field("filter_chains").index(i), &**chain));
+    let default = default.map(|chain| (at.field("default_filter_chain"), chain));
+    for (at, _) in indexed.chain(default).filter(|(_, chain)| chain.rbac().next().is_some()) {
+        let _: Option<()> = at
+            .field("filters")
+            .refuse("has an RBAC filter, which is supported for traffic_direction INBOUND alone");
+    }
 }
 
 fn direction(value: i32, at: &At<'_>) -> Option<TrafficDirection> {

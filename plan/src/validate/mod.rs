@@ -28,6 +28,7 @@ mod matcher;
 mod metadata;
 mod name_table;
 mod network_filter;
+mod rbac;
 mod regex;
 mod retry;
 mod route;

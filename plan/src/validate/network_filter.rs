@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use orlop_proto::metadata_exchange::MetadataExchange;
 use orlop_proto::stats::PluginConfig;
@@ -12,12 +13,15 @@ use prost::Name;
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::http_connection_manager::http_connection_manager;
+use super::rbac::network_rbac;
 use super::tcp_proxy::tcp_proxy;
 use crate::resource::listener::{NetworkFilter, TerminalFilter};
 
 pub(super) enum Parsed {
     Terminal(TerminalFilter),
     Other(NetworkFilter),
+    /// Does nothing as it is configured.
+    Nothing,
 }
 
 pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
@@ -39,6 +43,10 @@ pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
         known if known == TcpProxy::full_name() => {
             let tcp_proxy = tcp_proxy(extension.message(&at_config)?, &at_config)?;
             Some(Parsed::Terminal(TerminalFilter::TcpProxy(Arc::new(tcp_proxy))))
+        }
+        known if known == Rbac::full_name() => {
+            let rbac = network_rbac(extension.message(&at_config)?, &at_config)?;
+            Some(rbac.map_or(Parsed::Nothing, |rbac| Parsed::Other(NetworkFilter::Rbac(rbac.into()))))
         }
         known if known == PluginConfig::full_name() => {
             stats(&extension, &at_config)?;
