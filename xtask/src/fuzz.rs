@@ -114,6 +114,8 @@ fn start(home: &Path, binaries: &Path, target: &str, seconds: u32) -> Result<Chi
         .arg(&learnt)
         .arg(&seeds)
         .arg(format!("-max_total_time={seconds}"))
+        // What a run finds, the next one finds again.
+        .arg("-seed=1")
         .arg(format!("-timeout={SLOWEST_SECONDS}"))
         .arg(format!("-rss_limit_mb={MOST_MEMORY_MIB}"))
         .arg(format!("-max_len={LONGEST_INPUT}"))
