@@ -172,7 +172,9 @@ impl Datapath {
                 Ok(())
             }
             Err(error) => {
-                self.tables.include(index, &spec.exclusions)?;
+                if let Err(left) = self.tables.include(index, &spec.exclusions) {
+                    tracing::warn!(workload = spec.name, error = %left, "left behind after a failed enrolment");
+                }
                 if adopted.is_none() {
                     match self.undo(&pins).await {
                         Ok(()) => self.free_indices.push_front(index),
