@@ -220,7 +220,7 @@ fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
     if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
         return Outcome::OriginalDestination;
     }
-    let Some(chosen) = chosen(plan) else { return Outcome::Other };
+    let (chosen, lost) = chosen(plan);
     let owed = |endpoint: &&(&PlanEndpoint, f64)| match &plan.cluster.transport_socket {
         UpstreamTransportSocket::TlsForEndpointsWith { key, value, .. } => {
             endpoint.0.about.transport_socket_match.contains(&(key.clone(), value.clone()))
@@ -230,6 +230,7 @@ fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
     };
     match chosen.iter().filter(owed).count() {
         count if count == chosen.len() => Outcome::Refused,
+        _ if lost => Outcome::Other,
         _ if plan.cluster.outlier_detection && asked == Asked::Counts => Outcome::Other,
         0 => {
             let policy = match plan.cluster.lb_policy {
@@ -243,9 +244,9 @@ fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
 }
 
 /// Each endpoint's share, as Envoy's documentation tells it ("Priority levels", "Degraded endpoints", "Panic threshold",
-/// "Locality weighted load balancing"). `None` where a share of the connections finds no endpoint.
-fn chosen(plan: &ClusterPlan) -> Option<Vec<(&PlanEndpoint, f64)>> {
-    let Some(assignment) = &plan.load_assignment else { return Some(Vec::new()) };
+/// "Locality weighted load balancing"), and whether a share of the connections finds no endpoint.
+fn chosen(plan: &ClusterPlan) -> (Vec<(&PlanEndpoint, f64)>, bool) {
+    let Some(assignment) = &plan.load_assignment else { return (Vec::new(), false) };
     let mut by_priority: BTreeMap<u32, Vec<_>> = BTreeMap::new();
     for locality in &assignment.localities {
         by_priority.entry(locality.priority).or_default().push(locality);
@@ -333,7 +334,7 @@ fn chosen(plan: &ClusterPlan) -> Option<Vec<(&PlanEndpoint, f64)>> {
             chosen.extend(endpoints.into_iter().map(|endpoint| (endpoint, share * own(endpoint) / sum)));
         }
     }
-    (chosen.is_empty() || !lost).then_some(chosen)
+    (chosen, lost)
 }
 
 fn balanced(policy: &'static str, shares: impl Iterator<Item = (SocketAddr, f64)>) -> Outcome {
