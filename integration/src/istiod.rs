@@ -93,8 +93,14 @@ impl Istiod {
             for_stock_envoy,
             serves_tls: authority.is_some(),
         };
-        istiod.restart()?;
-        Ok(istiod)
+        // Somebody else may take a port between the moment when it was found free and istiod's own bind.
+        for _ in 0..3 {
+            match istiod.restart() {
+                Err(_) if istiod.log().contains("address already in use") => istiod.ports = Ports::free(bed)?,
+                outcome => return outcome.map(|()| istiod),
+            }
+        }
+        istiod.restart().map(|()| istiod)
     }
 
     /// Starts it again after [`Istiod::kill`], at the same addresses, and waits until it is ready.

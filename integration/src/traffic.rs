@@ -319,7 +319,7 @@ impl Load {
         })
     }
 
-    /// Stops the traffic after its current round and reports.
+    /// Stops the traffic after one more round and reports.
     pub fn stop(mut self) -> Result<LoadReport> {
         let (stdin, mut stdout) = self.process.take_pipes()?;
         drop(stdin);

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Stdio;
+use std::process::{self, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use orlop_xds_client::{ControlPlane, Protocol};
 use serde_json::Value;
@@ -114,11 +116,19 @@ fn run(dir: &TempDir, grpc: SocketAddr, http: SocketAddr, monitoring: SocketAddr
         .expect("ORLOP_ISTIOD names an istiod that can be run")
 }
 
-/// Ports that nobody has; all are held until the last is found.
+/// Ports that nobody has, below those that the kernel gives to clients, each handed out once: nobody else takes them
+/// before the server that they are for, nor while it is down.
 pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u32 = 10_000;
+    let next = || {
+        let place = process::id().wrapping_mul(64) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + u16::try_from(place % COUNT).unwrap()))
+    };
+    std::array::from_fn(|_| {
+        iter::repeat_with(next).find(|address| TcpListener::bind(address).is_ok()).unwrap()
+    })
 }
 
 /// The body of a successful answer.

@@ -35,11 +35,15 @@ pub(crate) async fn tcp(call: Call) -> LoadReport {
 
 async fn go_on(stop: watch::Receiver<bool>, mut once: impl AsyncFnMut() -> Reply) -> LoadReport {
     let mut report = LoadReport::default();
-    while !*stop.borrow() {
+    loop {
+        // The last round begins after the order to stop, so that the report knows of whatever came before it.
+        let last = *stop.borrow();
         count(&mut report, &once().await);
+        if last {
+            return report;
+        }
         tokio::time::sleep(PAUSE).await;
     }
-    report
 }
 
 fn count(report: &mut LoadReport, reply: &Reply) {
