@@ -3,6 +3,7 @@
 //! Made by `compile`, which holds a listener or route back until the clusters it names are there, so that nothing
 //! served points at something that has not arrived. Consumed by `l7-proxy`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use crate::resource::cluster::Cluster;
 use crate::resource::endpoint::ClusterLoadAssignment;
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
+use crate::resource::secret::Secret;
+use crate::resource::tls::SecretSource;
 
 /// Everything that the proxy serves for one workload. A clone costs nothing; equal parts of several workloads are shared.
 #[derive(Debug, Default, Clone)]
@@ -26,6 +29,8 @@ pub struct ProxyPlan {
     pub routes: SharedMap<Arc<str>, Arc<RouteConfiguration>>,
     /// Clusters by name, with the endpoints that EDS gave them.
     pub clusters: SharedMap<Arc<str>, Arc<ClusterPlan>>,
+    /// The workload's secrets. What needs one that is not here is refused.
+    pub secrets: Arc<BTreeMap<SecretSource, Arc<Secret>>>,
 }
 
 /// Outbound listeners by the connection's original destination (ISTIOD: exact, then any address at the port, then

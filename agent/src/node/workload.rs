@@ -263,7 +263,7 @@ impl Workload {
     }
 
     fn facts(&self, parts: &Parts) -> WorkloadFacts {
-        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone() }
+        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone(), identity: false }
     }
 
     /// Goes on with what node.yaml says now of when HTTP goes through the proxy.

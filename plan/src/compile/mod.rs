@@ -38,6 +38,11 @@ pub struct WorkloadFacts {
     pub addresses: Vec<IpAddr>,
     /// When HTTP goes through the L7 proxy.
     pub l7: L7Modes,
+    /// The node provides its identity: the secrets `default` and `ROOTCA` of [`SecretSource::Node`], now or as soon as it
+    /// has them. Without, what owes TLS is refused by the kernel.
+    ///
+    /// [`SecretSource::Node`]: crate::resource::tls::SecretSource::Node
+    pub identity: bool,
 }
 
 /// What is to be in force for one workload.
@@ -110,12 +115,14 @@ impl Plans {
         }
         let pools = &mut interner.plans;
         let touched = self.serving.follow(pools, snapshot, changes);
+        let secrets_changed = self.serving.take_secrets(snapshot, &changes.secrets);
         let reclassified = self.reclassify(pools, snapshot, changes, &touched);
         self.ready = self.ready || is_complete(snapshot);
         Updated {
-            proxy: !(touched.clusters.is_empty()
-                && touched.routes.is_empty()
-                && touched.listeners.is_empty()),
+            proxy: secrets_changed
+                || !(touched.clusters.is_empty()
+                    && touched.routes.is_empty()
+                    && touched.listeners.is_empty()),
             clusters: touched.clusters.into_iter().collect(),
             reclassified,
         }

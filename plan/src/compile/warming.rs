@@ -15,6 +15,7 @@ use crate::proxy::ProxyPlan;
 use crate::resource::cluster::{Cluster, ClusterDiscovery};
 use crate::resource::listener::{Listener, TrafficDirection};
 use crate::resource::route::RouteConfiguration;
+use crate::resource::tls::SecretSource;
 use crate::snapshot::{
     Changes, ResourceType, Snapshot, discovered_filters, listener_clusters, rds_names, route_clusters,
 };
@@ -106,6 +107,19 @@ impl Serving {
         index::edit(&mut self.users, &mut pools.users, std::mem::take(&mut following.users));
         self.let_clusters_go(pools, snapshot, &mut following);
         following.touched
+    }
+
+    /// A secret that is taken away while something names it stays, as in Envoy. Returns whether something changed.
+    pub(super) fn take_secrets(&mut self, snapshot: &Snapshot, changed: &BTreeSet<SecretSource>) -> bool {
+        for source in changed {
+            let secrets = Arc::make_mut(&mut self.proxy.secrets);
+            match (snapshot.secret(source), source) {
+                (Some(secret), _) => drop(secrets.insert(source.clone(), Arc::clone(secret))),
+                (None, SecretSource::ControlPlane(name)) if snapshot.wants_secret(name) => {}
+                (None, _) => drop(secrets.remove(source)),
+            }
+        }
+        !changed.is_empty()
     }
 
     /// What is waiting, and for what.

@@ -17,6 +17,26 @@ pub struct Secret {
     pub content: SecretContent,
 }
 
+impl Secret {
+    /// A certificate with its key, `chain` with the own one first.
+    pub fn certificate(name: &str, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        let certificate = TlsCertificate {
+            certificate_chain: Material::Inline(chain),
+            private_key: Material::Inline(PrivateKey::new(key)),
+        };
+        Self { name: name.into(), content: SecretContent::TlsCertificate(certificate) }
+    }
+
+    /// Authorities to trust, and nothing else that is asked of a peer.
+    pub fn trusted_ca(name: &str, authorities: Vec<CertificateDer<'static>>) -> Self {
+        let context = CertificateValidationContext {
+            trusted_ca: Some(Material::Inline(authorities)),
+            ..CertificateValidationContext::default()
+        };
+        Self { name: name.into(), content: SecretContent::ValidationContext(context) }
+    }
+}
+
 /// What a [`Secret`] is.
 #[derive(Debug, PartialEq)]
 pub enum SecretContent {

@@ -63,7 +63,7 @@ pub struct Validation {
 }
 
 /// `SdsSecretConfig`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretSource {
     /// The control plane sends it under this name.
     ControlPlane(Arc<str>),

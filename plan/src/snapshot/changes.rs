@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{ResourceType, Snapshot};
+use crate::resource::tls::SecretSource;
 
 /// Names of resources whose content, presence or refusal is not what it was. Those of several deliveries may be merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub struct Changes {
     pub(crate) load_assignments: BTreeSet<Arc<str>>,
     pub(crate) listeners: BTreeSet<Arc<str>>,
     pub(crate) routes: BTreeSet<Arc<str>>,
+    pub(crate) secrets: BTreeSet<SecretSource>,
     /// Clusters came, be it none: those that were only kept for a while go.
     pub(crate) clusters_came: bool,
     /// A kind was delivered for the first time.
@@ -38,6 +40,7 @@ impl Changes {
                 .collect(),
             listeners: listeners.into_iter().chain(refused(ResourceType::Listener)).collect(),
             routes: routes.into_iter().chain(refused(ResourceType::RouteConfiguration)).collect(),
+            secrets: snapshot.secret_sources().collect(),
             clusters_came: true,
             first_delivery: true,
         }
@@ -45,11 +48,13 @@ impl Changes {
 
     /// Adds what another delivery changed.
     pub fn merge(&mut self, other: Self) {
-        let Self { clusters, load_assignments, listeners, routes, clusters_came, first_delivery } = other;
+        let Self { clusters, load_assignments, listeners, routes, secrets, clusters_came, first_delivery } =
+            other;
         self.clusters.extend(clusters);
         self.load_assignments.extend(load_assignments);
         self.listeners.extend(listeners);
         self.routes.extend(routes);
+        self.secrets.extend(secrets);
         self.clusters_came |= clusters_came;
         self.first_delivery |= first_delivery;
     }
@@ -59,17 +64,16 @@ impl Changes {
         *self == Self::default()
     }
 
-    pub(super) fn of(&mut self, kind: ResourceType) -> Option<&mut BTreeSet<Arc<str>>> {
+    /// Notes resources of a kind that the control plane sends.
+    pub(super) fn add(&mut self, kind: ResourceType, names: impl IntoIterator<Item = Arc<str>>) {
         match kind {
-            ResourceType::Cluster => Some(&mut self.clusters),
-            ResourceType::ClusterLoadAssignment => Some(&mut self.load_assignments),
-            ResourceType::Listener => Some(&mut self.listeners),
-            ResourceType::RouteConfiguration => Some(&mut self.routes),
+            ResourceType::Cluster => self.clusters.extend(names),
+            ResourceType::ClusterLoadAssignment => self.load_assignments.extend(names),
+            ResourceType::Listener => self.listeners.extend(names),
+            ResourceType::RouteConfiguration => self.routes.extend(names),
+            ResourceType::Secret => self.secrets.extend(names.into_iter().map(SecretSource::ControlPlane)),
             // Nothing is compiled from them.
-            ResourceType::Secret
-            | ResourceType::ExtensionConfig
-            | ResourceType::NameTable
-            | ResourceType::ProxyConfig => None,
+            ResourceType::ExtensionConfig | ResourceType::NameTable | ResourceType::ProxyConfig => {}
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::resource::mesh::ProxyConfig;
 use crate::resource::name_table::NameTable;
 use crate::resource::route::RouteConfiguration;
 use crate::resource::secret::Secret;
+use crate::resource::tls::SecretSource;
 use crate::resource::{RefusedRoute, ResourceError};
 use store::{Changed, Delivered, Refused};
 
@@ -101,6 +102,7 @@ pub struct Snapshot {
     listeners: Store<Listener>,
     routes: Store<RouteConfiguration>,
     secrets: Store<Secret>,
+    node_secrets: BTreeMap<Arc<str>, Arc<Secret>>,
     extensions: Store<ExtensionConfig>,
     name_table: Store<NameTable>,
     proxy_config: Store<ProxyConfig>,
@@ -203,6 +205,14 @@ impl Snapshot {
         outcome
     }
 
+    /// Takes a secret that the node itself provides ([`SecretSource::Node`]), in the place of the one of the same name.
+    pub fn provide(&mut self, secret: Arc<Secret>) -> Changes {
+        let mut changes = Changes::default();
+        changes.secrets.insert(SecretSource::Node(Arc::clone(&secret.name)));
+        self.node_secrets.insert(Arc::clone(&secret.name), secret);
+        changes
+    }
+
     /// Remembers what was refused, and says what changed.
     fn note<T>(
         &mut self,
@@ -232,9 +242,7 @@ impl Snapshot {
                 self.strays.insert((kind, Arc::clone(name)));
             }
         }
-        if let Some(changes) = outcome.changes.of(kind) {
-            changes.append(&mut names);
-        }
+        outcome.changes.add(kind, names);
     }
 
     /// The names that are wanted of a kind, where only those are of use.
@@ -335,9 +343,7 @@ impl Snapshot {
             ResourceType::ExtensionConfig => self.extensions.forget(&mut interner.extensions, &unwanted),
             _ => self.routes.forget(&mut interner.routes, &unwanted),
         }
-        if let Some(changes) = outcome.changes.of(kind) {
-            changes.extend(unwanted);
-        }
+        outcome.changes.add(kind, unwanted);
     }
 
     /// Clusters by name.
@@ -360,9 +366,28 @@ impl Snapshot {
         &self.routes
     }
 
-    /// Secrets by name.
+    /// Secrets of the control plane by name.
     pub fn secrets(&self) -> &Store<Secret> {
         &self.secrets
+    }
+
+    /// The secret from this source, if it is there.
+    pub(crate) fn secret(&self, source: &SecretSource) -> Option<&Arc<Secret>> {
+        match source {
+            SecretSource::ControlPlane(name) => self.secrets.get(name),
+            SecretSource::Node(name) => self.node_secrets.get(name),
+        }
+    }
+
+    /// Where there are secrets from.
+    pub(crate) fn secret_sources(&self) -> impl Iterator<Item = SecretSource> {
+        let sent = self.secrets.iter().map(|(name, _)| SecretSource::ControlPlane(Arc::clone(name)));
+        sent.chain(self.node_secrets.keys().map(|name| SecretSource::Node(Arc::clone(name))))
+    }
+
+    /// Whether an accepted resource names this secret of the control plane.
+    pub(crate) fn wants_secret(&self, name: &str) -> bool {
+        self.secrets_wanted.contains_key(name)
     }
 
     /// Extension configurations by name.

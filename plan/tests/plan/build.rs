@@ -1,6 +1,7 @@
 //! Protobuf resources in the form that istiod writes, for tests to vary.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -28,6 +29,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, Struct, UInt32Value, Value, value::Kind};
 use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::resource::ResourceError;
+use orlop_plan::resource::secret::Secret;
 use orlop_plan::snapshot::{Changes, Interner, Outcome, Resource, ResourceType, Snapshot};
 use prost::{Message, Name};
 
@@ -83,6 +85,11 @@ impl World {
     pub(crate) fn routes(&mut self, routes: &[RouteConfiguration]) -> Outcome {
         let named: Vec<_> = routes.iter().map(|routes| (routes.name.as_str(), routes.clone())).collect();
         self.deliver(&named, &[])
+    }
+
+    /// The node has a secret for the workload.
+    pub(crate) fn provide(&mut self, secret: &Arc<Secret>) {
+        self.changes.merge(self.snapshot.provide(Arc::clone(secret)));
     }
 
     /// The plans that follow `previous`, or the first ones.

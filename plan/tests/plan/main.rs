@@ -24,6 +24,7 @@ mod refused_fields;
 mod regular_expressions;
 mod route_matching;
 mod route_properties;
+mod secrets;
 mod snapshot_store;
 mod warming;
 mod weights;
