@@ -9,8 +9,9 @@ use prost_reflect::prost::Message;
 use prost_reflect::prost_types::FileDescriptorSet;
 
 const DEFINITIONS: &str = "definitions";
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "alpn.proto",
+    "certificate.proto",
     "metadata_exchange.proto",
     "name_table.proto",
     "peer_metadata.proto",

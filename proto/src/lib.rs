@@ -32,6 +32,11 @@ pub mod alpn {
     pub use crate::generated::istio::envoy::config::filter::http::alpn::v2alpha1::*;
 }
 
+/// `istio.v1.auth`: how a certificate is asked for.
+pub mod certificate {
+    pub use crate::generated::istio::v1::auth::*;
+}
+
 /// `io.istio.http.peer_metadata`: the exchange of peer metadata in HTTP headers.
 pub mod peer_metadata {
     pub use crate::generated::io::istio::http::peer_metadata::*;
