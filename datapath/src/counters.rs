@@ -18,6 +18,8 @@ pub struct WorkloadCounters {
     pub overflowed: u64,
     /// Balanced connects that could not be noted, for want of memory: not counted as open, never drained.
     pub untracked: u64,
+    /// Flows that somebody was to be told of, and was not: more than could be taken away.
+    pub flows_lost: u64,
     /// Connections that were closed because their service had lost the endpoint longer than the drain time ago.
     pub drained: u64,
     /// How often rules, routes, a sysctl or an attachment of Orlop's were missing and were put back.
@@ -56,6 +58,7 @@ impl WorkloadCounters {
         self.blocked += cpu.blocked;
         self.overflowed += cpu.overflowed;
         self.untracked += cpu.untracked;
+        self.flows_lost += cpu.flows_lost;
         self.failed_fast += cpu.failed_fast;
         self.failed_open += cpu.failed_open;
         self.inbound_direct += cpu.inbound_direct;

@@ -15,10 +15,12 @@ use orlop_podnet::NetNs;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
+use crate::connections::WayTraffic;
 use crate::counters::WorkloadCounters;
 use crate::drain::{DEFAULT_DRAIN_TIME, Draining};
 use crate::error::Error;
 use crate::exclusions;
+use crate::flows::{Flow, Flows};
 use crate::guard::{self, Damage, Repair, Turns, Watch};
 use crate::hook::Hook;
 use crate::judge::Judged;
@@ -231,12 +233,15 @@ impl Datapath {
     pub fn close_drained(&mut self) -> Result<usize, Error> {
         let now = Instant::now();
         if now >= self.next_sweep {
-            self.tables.maps.forget_unborn(monotonic_nanoseconds().saturating_sub(UNBORN_AFTER))?;
+            self.tables
+                .maps
+                .connections
+                .forget_unborn(monotonic_nanoseconds().saturating_sub(UNBORN_AFTER))?;
             self.next_sweep = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
         }
         let (mut closed, mut failed) = (0, Ok(()));
         for Enrolled { index, netns, draining, .. } in self.workloads.values_mut() {
-            match draining.close_due(*index, netns, &self.tables.maps, now) {
+            match draining.close_due(*index, netns, &mut self.tables.maps, now) {
                 Ok(of_workload) => closed += of_workload,
                 Err(error) => failed = Err(error),
             }
@@ -244,10 +249,26 @@ impl Datapath {
         failed.map(|()| closed)
     }
 
-    /// How many connections that the kernel balanced a workload has open to each endpoint.
-    pub fn open_connections(&self, name: &str) -> Result<Vec<(SocketAddr, u64)>, Error> {
+    /// What went each way from a frontend of a workload to an endpoint.
+    pub fn traffic(&self, name: &str) -> Result<Vec<WayTraffic>, Error> {
         let workload = self.workloads.get(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
-        self.tables.maps.open(workload.index)
+        self.tables.maps.connections.traffic(workload.index)
+    }
+
+    /// What is told of connections, once: they are told while they are [wanted](Self::want_flows).
+    pub fn flows(&mut self) -> Result<Flows, Error> {
+        self.tables.maps.flows()
+    }
+
+    /// From now on connections are told of, or are no more.
+    pub fn want_flows(&mut self, wanted: bool) -> Result<(), Error> {
+        self.tables.maps.want_flows(wanted)
+    }
+
+    /// Which workload a flow is of; `None` once it is released.
+    pub fn workload_of(&self, flow: &Flow) -> Option<&str> {
+        let found = self.workloads.iter().find(|(_, workload)| workload.index == flow.workload)?;
+        Some(found.0)
     }
 
     /// Detaches the workload's programs and puts its namespace back as it was found. Connections that go by the proxy
@@ -382,7 +403,7 @@ impl Datapath {
         let netns = recorded_netns(pins);
         self.programs.detach(pins)?;
         if let Some(index) = pins.index() {
-            self.tables.maps.forget_open(index)?;
+            self.tables.maps.connections.forget(index)?;
         }
         match netns {
             Some(netns) => restore(&netns, pins).await,

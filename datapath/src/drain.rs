@@ -10,10 +10,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use orlop_abi::{ANY, Connection, FrontendKey};
+use orlop_abi::Connection;
 use orlop_plan::kernel::{Frontend, KernelPlan, OutboundAction};
 use orlop_podnet::NetNs;
 
+use crate::connections::frontend_of;
 use crate::error::Error;
 use crate::maps::Maps;
 use crate::sock_diag::{Connected, SockDiag};
@@ -91,7 +92,7 @@ impl Draining {
         &mut self,
         workload: u32,
         netns: &NetNs,
-        maps: &Maps,
+        maps: &mut Maps,
         now: Instant,
     ) -> Result<usize, Error> {
         let due: BTreeSet<_> =
@@ -119,15 +120,18 @@ impl Draining {
             Ok(())
         });
         self.closed += closed as u64;
+        for (frontend, address) in due {
+            maps.connections.forget_way(workload, frontend, address)?;
+        }
         outcome.map(|()| closed)
     }
 }
 
 /// The workload's frontend that the connection was made through, if the kernel balanced it.
 fn made_through(maps: &Maps, workload: u32, socket: &Connected) -> Result<Option<Frontend>, Error> {
-    let connection = maps.connection(socket.key)?;
-    let of_workload = |Connection { frontend, .. }: &Connection| frontend.workload == workload;
-    Ok(connection.filter(of_workload).map(|connection| frontend_of(connection.frontend)))
+    let connection = maps.connections.of(socket.key)?;
+    let of_workload = |Connection { way, .. }: &Connection| way.frontend.workload == workload;
+    Ok(connection.filter(of_workload).map(|connection| frontend_of(connection.way.frontend)))
 }
 
 pub(crate) fn in_namespace<T>(
@@ -136,11 +140,6 @@ pub(crate) fn in_namespace<T>(
 ) -> Result<T, Error> {
     let done = netns.run(|| SockDiag::open().and_then(|mut diag| work(&mut diag)))?;
     done.map_err(|source| Error::SockDiag { path: netns.path().to_owned(), source })
-}
-
-fn frontend_of(key: FrontendKey) -> Frontend {
-    let addr = (key.address != ANY).then(|| key.address.into());
-    Frontend { addr, port: u16::from_be(key.port.0) }
 }
 
 /// No address is behind it.

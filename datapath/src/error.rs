@@ -166,6 +166,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Records of flows cannot be waited for.
+    #[error("cannot wait for records of connections")]
+    Flows(#[source] io::Error),
     /// Sockets of the pod's namespace could not be looked at or closed.
     #[error("cannot close connections to removed endpoints in network namespace {path}")]
     SockDiag {

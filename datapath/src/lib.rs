@@ -12,11 +12,13 @@
 #![deny(unsafe_code)]
 
 mod alias;
+mod connections;
 mod counters;
 mod datapath;
 mod drain;
 mod error;
 mod exclusions;
+mod flows;
 mod guard;
 mod hook;
 mod judge;
@@ -38,10 +40,12 @@ mod sys;
 mod workload;
 mod writer;
 
+pub use connections::WayTraffic;
 pub use counters::WorkloadCounters;
 pub use datapath::{Datapath, DatapathConfig};
 pub use drain::DEFAULT_DRAIN_TIME;
 pub use error::Error;
+pub use flows::{Ended, Flow, FlowEvent, Flows};
 pub use guard::{Damage, Repair};
 pub use hook::Hook;
 pub use listener::ListenerRole;

@@ -1,21 +1,22 @@
 //! The maps of one generation: their capacities, and how the agent reads and writes them.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SockMap};
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    LISTENERS_PER_WORKLOAD, MAX_WORKLOADS, OpenKey, PortKey, RangeKey, SocketKey, SourceKey, Workload,
-    connection, listener_slot,
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LISTENERS_PER_WORKLOAD,
+    MAX_WORKLOADS, PortKey, RangeKey, SourceKey, Workload, listener_slot,
 };
 use serde::Serialize;
 
+use crate::connections::Connections;
 use crate::counters::WorkloadCounters;
 use crate::error::Error;
+use crate::flows::Flows;
 use crate::listener::ListenerRole;
 use crate::raw::Raw;
 use crate::slices::Slice;
@@ -34,8 +35,8 @@ pub struct Capacities {
     pub backends: u32,
     /// Inbound ports of all workloads together.
     pub inbound: u32,
-    /// Endpoints and limited clusters that connections are counted for, of all workloads together.
-    pub open: u32,
+    /// Ways from a frontend to an endpoint that were taken, and as many limited clusters, of all workloads together.
+    pub ways: u32,
     /// Connections that the kernel balanced and that are open, of all workloads together.
     pub connections: u32,
     /// Ports, and as many address ranges, that the annotations of all workloads together speak of.
@@ -45,15 +46,15 @@ pub struct Capacities {
 }
 
 impl Default for Capacities {
-    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports, 131,072 endpoints
-    /// with connections, 131,072 connections: 17 MiB when empty.
+    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports, 131,072 ways, 131,072 connections:
+    /// 18 MiB when empty.
     fn default() -> Self {
         Self {
             workloads: 512,
             frontends: 524_288,
             backends: 131_072,
             inbound: 16_384,
-            open: 131_072,
+            ways: 131_072,
             connections: 131_072,
             exclusions: 16_384,
             sources: 65_536,
@@ -73,8 +74,10 @@ pub enum MapName {
     Inbound,
     /// What holds without an entry.
     Workloads,
-    /// Open connections by workload and endpoint.
-    Open,
+    /// What went from a frontend to an endpoint.
+    Traffic,
+    /// Open connections by limited cluster.
+    Limited,
     /// How each open connection was balanced.
     Connections,
     /// The agent's sockets in pods.
@@ -87,6 +90,10 @@ pub enum MapName {
     Sources,
     /// Counters of each workload.
     Counters,
+    /// What is told of connections.
+    Flows,
+    /// Whether somebody wants to be told.
+    Watched,
     /// Whose a cgroup is.
     Pods,
     /// Whose a network namespace is.
@@ -95,18 +102,21 @@ pub enum MapName {
 
 impl MapName {
     /// The maps of a generation, and those that outlive it.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
         Self::Workloads,
-        Self::Open,
+        Self::Traffic,
+        Self::Limited,
         Self::Connections,
         Self::Listeners,
         Self::Ports,
         Self::Ranges,
         Self::Sources,
         Self::Counters,
+        Self::Flows,
+        Self::Watched,
     ];
 
     /// The name in the object, which is also that of the pin.
@@ -116,21 +126,24 @@ impl MapName {
             Self::Backends => "BACKENDS",
             Self::Inbound => "INBOUND",
             Self::Workloads => "WORKLOADS",
-            Self::Open => "OPEN",
+            Self::Traffic => "TRAFFIC",
+            Self::Limited => "LIMITED",
             Self::Connections => "CONNECTIONS",
             Self::Listeners => "LISTENERS",
             Self::Ports => "PORTS",
             Self::Ranges => "RANGES",
             Self::Sources => "SOURCES",
             Self::Counters => "COUNTERS",
+            Self::Flows => "FLOWS",
+            Self::Watched => "WATCHED",
             Self::Pods => "PODS",
             Self::Steered => "STEERED",
         }
     }
 
-    /// What is known of open connections goes on when the agent does not.
+    /// What is known of connections goes on when the agent does not.
     pub(crate) const fn outlives_the_agent(self) -> bool {
-        matches!(self, Self::Open | Self::Connections)
+        matches!(self, Self::Traffic | Self::Limited | Self::Connections)
     }
 }
 
@@ -139,6 +152,9 @@ impl fmt::Display for MapName {
         f.write_str(self.name())
     }
 }
+
+/// Room for what is told of some 5,000 connections, should the agent be busy meanwhile.
+const FLOW_BYTES: u32 = 512 * 1024;
 
 impl Capacities {
     pub(crate) fn of(&self, map: MapName) -> u32 {
@@ -150,11 +166,12 @@ impl Capacities {
             MapName::Ports | MapName::Ranges => self.exclusions.max(1),
             MapName::Sources => self.sources.max(1),
             MapName::Workloads | MapName::Counters => workloads,
-            MapName::Open => self.open.max(1),
+            MapName::Traffic | MapName::Limited => self.ways.max(1),
             MapName::Connections => self.connections.max(1),
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
+            MapName::Flows => FLOW_BYTES,
             // One value each, whatever the node's size.
-            MapName::Pods | MapName::Steered => 1,
+            MapName::Pods | MapName::Steered | MapName::Watched => 1,
         }
     }
 }
@@ -176,13 +193,15 @@ pub(crate) struct Maps {
     backends: Array<MapData, Raw<Backend>>,
     inbound: HashMap<MapData, Raw<InboundKey>, Raw<InboundValue>>,
     workloads: Array<MapData, Raw<Workload>>,
-    open: HashMap<MapData, Raw<OpenKey>, u64>,
-    connections: HashMap<MapData, SocketKey, Raw<Connection>>,
+    pub(crate) connections: Connections,
     listeners: SockMap<MapData>,
     ports: HashMap<MapData, Raw<PortKey>, u32>,
     ranges: LpmTrie<MapData, Raw<RangeKey>, u32>,
     sources: LpmTrie<MapData, Raw<SourceKey>, u32>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
+    /// Until somebody has asked for it.
+    flows: Option<RingBuf<MapData>>,
+    watched: Array<MapData, u32>,
 }
 
 impl Maps {
@@ -193,13 +212,14 @@ impl Maps {
             backends: take(ebpf, MapName::Backends)?,
             inbound: take(ebpf, MapName::Inbound)?,
             workloads: take(ebpf, MapName::Workloads)?,
-            open: take(ebpf, MapName::Open)?,
-            connections: take(ebpf, MapName::Connections)?,
+            connections: Connections::take(ebpf)?,
             listeners: take(ebpf, MapName::Listeners)?,
             ports: take(ebpf, MapName::Ports)?,
             ranges: take(ebpf, MapName::Ranges)?,
             sources: take(ebpf, MapName::Sources)?,
             counters: take(ebpf, MapName::Counters)?,
+            flows: Some(take(ebpf, MapName::Flows)?),
+            watched: take(ebpf, MapName::Watched)?,
         })
     }
 
@@ -250,69 +270,6 @@ impl Maps {
         }
     }
 
-    /// How the socket was balanced, if it was.
-    pub(crate) fn connection(&self, socket: SocketKey) -> Result<Option<Connection>, Error> {
-        match self.connections.get(&socket, 0) {
-            Ok(Raw(connection)) => Ok(Some(connection)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(in_map(MapName::Connections)(error)),
-        }
-    }
-
-    /// Forgets connections whose connect failed before there was a SYN: chosen before `limit`, in nanoseconds of
-    /// `CLOCK_MONOTONIC`, and not open yet. No event tells of their end.
-    pub(crate) fn forget_unborn(&mut self, limit: u64) -> Result<(), Error> {
-        self.forget_connections(|found| found.state == connection::CHOSEN && found.since < limit)
-    }
-
-    fn forget_connections(&mut self, which: impl Fn(&Connection) -> bool) -> Result<(), Error> {
-        let found = self.connections.iter().filter_map(Result::ok).filter(|(_, Raw(value))| which(value));
-        let keys: Vec<_> = found.map(|(key, _)| key).collect();
-        for key in keys {
-            match self.connections.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(in_map(MapName::Connections)(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Connections that are known.
-    pub(crate) fn connection_entries(&self) -> u32 {
-        u32::try_from(self.connections.keys().flatten().count()).unwrap_or(u32::MAX)
-    }
-
-    /// Open connections of a workload, by endpoint.
-    pub(crate) fn open(&self, workload: u32) -> Result<Vec<(SocketAddr, u64)>, Error> {
-        let mut open = Vec::new();
-        for entry in &self.open {
-            let (Raw(key), count) = entry.map_err(in_map(MapName::Open))?;
-            if key.workload == workload && key.port.0 != 0 {
-                open.push((SocketAddr::new(key.address.into(), u16::from_be(key.port.0)), count));
-            }
-        }
-        Ok(open)
-    }
-
-    /// Forgets the connections of a workload that is no more.
-    pub(crate) fn forget_open(&mut self, workload: u32) -> Result<(), Error> {
-        self.forget_connections(|found| found.frontend.workload == workload)?;
-        let keys: Vec<_> =
-            self.open.keys().filter_map(Result::ok).filter(|Raw(key)| key.workload == workload).collect();
-        for key in keys {
-            match self.open.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(in_map(MapName::Open)(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Endpoints and clusters that are counted for.
-    pub(crate) fn open_entries(&self) -> u32 {
-        u32::try_from(self.open.keys().flatten().count()).unwrap_or(u32::MAX)
-    }
-
     pub(crate) fn set_port(&mut self, key: PortKey, said: u32) -> Result<(), Error> {
         self.ports.insert(Raw(key), said, 0).map_err(in_map(MapName::Ports))
     }
@@ -348,6 +305,16 @@ impl Maps {
             sum.add(cpu);
         }
         Ok(sum)
+    }
+
+    pub(crate) fn flows(&mut self) -> Result<Flows, Error> {
+        let taken = || MapError::InvalidName { name: MapName::Flows.name().to_owned() };
+        let ring = self.flows.take().ok_or_else(|| in_map(MapName::Flows)(taken()))?;
+        Flows::new(ring)
+    }
+
+    pub(crate) fn want_flows(&mut self, wanted: bool) -> Result<(), Error> {
+        self.watched.set(0, u32::from(wanted), 0).map_err(in_map(MapName::Watched))
     }
 
     pub(crate) fn reset_counters(&mut self, workload: u32) -> Result<(), Error> {

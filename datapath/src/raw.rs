@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
 
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    PortKey, RangeKey, SourceKey, Workload,
+    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LimitedKey, Pod,
+    PortKey, RangeKey, SourceKey, Traffic, Way, Workload,
 };
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
@@ -35,6 +35,19 @@ unsafe impl aya::Pod for Raw<Counters> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Pod> {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Raw<OpenKey> {}
+unsafe impl aya::Pod for Raw<Way> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<Traffic> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<LimitedKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Connection> {}
+
+/// A record of `FLOWS`, which the kernel aligns to eight bytes.
+pub(crate) fn from_bytes(record: &[u8]) -> Option<orlop_abi::Flow> {
+    if record.len() < size_of::<orlop_abi::Flow>() {
+        return None;
+    }
+    // SAFETY: there are as many bytes as the struct has, and every bit pattern is a value; nothing is assumed of alignment.
+    Some(unsafe { record.as_ptr().cast::<orlop_abi::Flow>().read_unaligned() })
+}

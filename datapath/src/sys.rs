@@ -1,8 +1,14 @@
-//! The system call `bpf(2)`, for the commands that aya has no function for.
-#![expect(unsafe_code, reason = "bpf(2) has no safe wrapper for all of its commands")]
+//! The system call `bpf(2)`, for the commands that aya has no function for, and waiting on what it made.
+#![expect(
+    unsafe_code,
+    reason = "bpf(2) has no safe wrapper for all of its commands, nor has waiting on a descriptor"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
 
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
@@ -41,4 +47,10 @@ pub(crate) unsafe fn bpf<A>(command: libc::c_int, attr: &A) -> io::Result<libc::
         return Err(io::Error::last_os_error());
     }
     libc::c_int::try_from(result).map_err(io::Error::other)
+}
+
+/// To wait for records of a ring buffer.
+pub(crate) fn wait_on(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its map's file descriptor, which is the same one until the ring is dropped.
+    unsafe { AsyncFd::register(ring) }.map_err(io::Error::from)
 }

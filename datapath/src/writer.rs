@@ -173,7 +173,7 @@ impl Tables {
     pub(crate) fn clear(&mut self, workload: u32, written: &mut Written) -> Result<(), Error> {
         self.maps.clear_listeners(workload);
         self.apply(workload, written, &KernelPlan::default(), 0, |_, _, _| {})?;
-        self.maps.forget_open(workload)
+        self.maps.connections.forget(workload)
     }
 
     /// Writes what annotations keep from being taken.
@@ -193,8 +193,9 @@ impl Tables {
             MapName::Backends => self.slices.used(),
             MapName::Inbound => self.inbound,
             MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
-            MapName::Open => self.maps.open_entries(),
-            MapName::Connections => self.maps.connection_entries(),
+            MapName::Traffic | MapName::Limited | MapName::Connections => self.maps.connections.entries(map),
+            // Records come and go.
+            MapName::Flows | MapName::Watched => 0,
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
             MapName::Ports => self.exclusions.ports(),
             MapName::Ranges => self.exclusions.ranges(),

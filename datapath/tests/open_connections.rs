@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use orlop_datapath::{Datapath, MapName};
 use orlop_plan::kernel::{BackendSet, Choice, ConnectionLimit, Group, OutboundAction};
 use support::plan::{PlanExt, balance, nothing};
-use support::pod::Pod;
+use support::pod::{Pod, open_connections};
 use support::process::{Ask, Process, Reply};
 use support::scene::Scene;
 
@@ -32,8 +32,9 @@ fn servers(world: &Pod) -> Process {
 }
 
 fn counted(datapath: &Datapath, pod: &Pod) -> BTreeMap<SocketAddr, u64> {
-    let open = datapath.open_connections(&pod.name).unwrap();
-    open.into_iter().filter(|(_, count)| *count > 0).collect()
+    let mut open = open_connections(datapath, pod);
+    open.retain(|_, count| *count > 0);
+    open
 }
 
 fn used(datapath: &Datapath, map: MapName) -> u32 {
@@ -85,8 +86,7 @@ async fn a_connection_of_multipath_tcp_counts_too() {
 
     let reply = client.ask(&Ask::ConnectMptcp { to: VIP.parse().unwrap() });
     assert!(matches!(reply, Reply::Connected(_)));
-    let open = datapath.open_connections(&pod.name).unwrap();
-    assert_eq!(open.len(), 1, "it was counted: {open:?}");
+    assert_eq!(used(&datapath, MapName::Traffic), 1, "it was counted");
     assert_eq!(agree(&datapath, &pod), BTreeMap::new());
 }
 
@@ -105,7 +105,7 @@ async fn a_connect_that_fails_before_its_syn_is_forgotten() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         datapath.close_drained().unwrap();
     }
-    assert_eq!(used(&datapath, MapName::Open), 0);
+    assert_eq!(used(&datapath, MapName::Traffic), 0);
 }
 
 #[tokio::test]

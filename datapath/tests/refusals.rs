@@ -29,7 +29,7 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
         frontends: 2,
         backends: 2,
         inbound: 1,
-        open: 2,
+        ways: 2,
         connections: 2,
         exclusions: 1,
         sources: 1,
@@ -42,7 +42,7 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
         let usage = datapath
             .usage()
             .into_iter()
-            .filter(|usage| !matches!(usage.map, MapName::Open | MapName::Connections));
+            .filter(|usage| !matches!(usage.map, MapName::Traffic | MapName::Connections));
         usage.collect::<Vec<_>>()
     };
     let before = usage(&datapath);

@@ -110,7 +110,7 @@ async fn a_pods_own_address_is_left_alone_beside_the_service_that_has_it() {
     carried(&client.connect(A), "a", A);
     let counters = datapath.counters(&pod.name).unwrap();
     assert_eq!((counters.passthrough, counters.kernel_balanced), (1, 0));
-    assert_eq!(datapath.open_connections(&pod.name).unwrap(), []);
+    assert_eq!(datapath.traffic(&pod.name).unwrap(), []);
 }
 
 #[tokio::test]

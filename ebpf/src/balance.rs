@@ -1,12 +1,14 @@
 //! The choice of a backend within a frontend's slice.
 //!
 //! In: the frontend's value. Out: a backend, in constant time for a choice by weight, in at most [`MAX_CHOICES`] looks at
-//! `OPEN` for a choice by open connections.
+//! `TRAFFIC` for a choice by open connections.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use orlop_abi::{Backend, ClusterName, FrontendValue, MAX_CHOICES, NO_CLUSTER, OpenKey, Pod, balance_flags};
+use orlop_abi::{
+    Backend, ClusterName, FrontendKey, FrontendValue, LimitedKey, MAX_CHOICES, NO_CLUSTER, Way, balance_flags,
+};
 
-use crate::maps::{BACKENDS, OPEN};
+use crate::maps::{BACKENDS, LIMITED, TRAFFIC};
 
 /// What came of it.
 pub enum Choice {
@@ -19,13 +21,13 @@ pub enum Choice {
 }
 
 #[inline(always)]
-pub fn choose(pod: &Pod, frontend: &FrontendValue) -> Choice {
+pub fn choose(key: FrontendKey, frontend: &FrontendValue) -> Choice {
     let mut cluster = NO_CLUSTER;
     if frontend.flags & balance_flags::LIMITED != 0 {
         let Some(slot) = BACKENDS.get(frontend.base.wrapping_sub(1)) else { return Choice::Nothing };
         let (name, most) = slot.as_limit();
         // Connections that are being made on other CPUs are not counted yet: like Envoy's, the limit is not exact then.
-        if open(&OpenKey::cluster(pod.workload, name)) >= u64::from(most) {
+        if open_in(&LimitedKey { workload: key.workload, cluster: name }) >= u64::from(most) {
             return Choice::Overflow;
         }
         cluster = name;
@@ -39,7 +41,7 @@ pub fn choose(pod: &Pod, frontend: &FrontendValue) -> Choice {
     let taken = if frontend.flags & balance_flags::LEAST == 0 || count == 1 {
         draw(base, count)
     } else {
-        least(pod, base, count, frontend.choices)
+        least(key, base, count, frontend.choices)
     };
     match taken {
         Some(backend) => Choice::Taken(*backend, cluster),
@@ -67,15 +69,15 @@ fn draw(base: u32, count: u32) -> Option<&'static Backend> {
 /// Of some drawn slots, the one with the fewest open connections for its weight; the first one drawn of equals, so that
 /// an idle set is balanced by weight.
 #[inline(always)]
-fn least(pod: &Pod, base: u32, count: u32, choices: u8) -> Option<&'static Backend> {
+fn least(key: FrontendKey, base: u32, count: u32, choices: u8) -> Option<&'static Backend> {
     let mut best = draw(base, count)?;
-    let mut fewest = load(pod, best);
+    let mut fewest = load(key, best);
     for drawn in 1..MAX_CHOICES {
         if drawn >= choices || fewest == 0 {
             break;
         }
         let other = draw(base, count)?;
-        let load = load(pod, other);
+        let load = load(key, other);
         // As Envoy has it, the connection that is being made counts.
         if (load + 1) * u64::from(best.weight) < (fewest + 1) * u64::from(other.weight) {
             (best, fewest) = (other, load);
@@ -84,13 +86,19 @@ fn least(pod: &Pod, base: u32, count: u32, choices: u8) -> Option<&'static Backe
     Some(best)
 }
 
+/// Open connections of this frontend to the backend.
 #[inline(always)]
-fn load(pod: &Pod, backend: &Backend) -> u64 {
-    open(&OpenKey::endpoint(pod.workload, backend.address, backend.port))
+fn load(frontend: FrontendKey, backend: &Backend) -> u64 {
+    let way = Way { frontend, address: backend.address, port: backend.port, padding: 0 };
+    // SAFETY: the words are changed atomically by other CPUs. Read in this order, the difference is never negative.
+    TRAFFIC.get_ptr(&way).map_or(0, |traffic| unsafe {
+        let closed = (&raw const (*traffic).closed).read_volatile();
+        (&raw const (*traffic).opened).read_volatile().wrapping_sub(closed)
+    })
 }
 
 #[inline(always)]
-fn open(key: &OpenKey) -> u64 {
+fn open_in(cluster: &LimitedKey) -> u64 {
     // SAFETY: a count is one word, which other CPUs change atomically.
-    OPEN.get_ptr(key).map_or(0, |count| unsafe { count.read_volatile() })
+    LIMITED.get_ptr(cluster).map_or(0, |count| unsafe { count.read_volatile() })
 }

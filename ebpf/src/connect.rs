@@ -10,11 +10,12 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::SockAddrContext;
 use orlop_abi::{
-    ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, connection, listener,
+    ANY, Address, Connection, FrontendKey, FrontendValue, MARK, Pod, Port, Way, connection, flow, listener,
     listener_slot, outbound, workload_flags,
 };
 
 use crate::balance::{Choice, choose};
+use crate::flow::{NOWHERE, decided};
 use crate::maps::{FRONTENDS, LISTENERS, WORKLOADS, count, pod_of_cgroup};
 use crate::track::{chosen, forget};
 use crate::{dns, exclusion};
@@ -59,7 +60,7 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
     match decide(ctx, pod, transport, Address::from_ip4_word(ip), Port(port as u16)) {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(connection) => {
-            let Some(ip) = connection.address.ip4_word() else {
+            let Some(ip) = connection.way.address.ip4_word() else {
                 // An IPv4 socket cannot reach an IPv6 backend.
                 count(pod, |c| &mut c.failed_fast);
                 return refuse();
@@ -68,7 +69,7 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
             // SAFETY: as above; these two fields may be written by a connect4 program.
             unsafe {
                 (*addr).user_ip4 = ip;
-                (*addr).user_port = u32::from(connection.port.0);
+                (*addr).user_port = u32::from(connection.way.port.0);
             }
             chosen(ctx, pod, connection);
             PROCEED
@@ -94,14 +95,14 @@ pub fn connect6(ctx: &SockAddrContext) -> i32 {
         Verdict::Leave => PROCEED,
         Verdict::Rewrite(connection) => {
             count(pod, |c| &mut c.kernel_balanced);
-            let [a, b, c, d] = connection.address.0;
+            let [a, b, c, d] = connection.way.address.0;
             // SAFETY: as above; these fields may be written by a connect6 program.
             unsafe {
                 (*addr).user_ip6[0] = a;
                 (*addr).user_ip6[1] = b;
                 (*addr).user_ip6[2] = c;
                 (*addr).user_ip6[3] = d;
-                (*addr).user_port = u32::from(connection.port.0);
+                (*addr).user_port = u32::from(connection.way.port.0);
             }
             chosen(ctx, pod, connection);
             PROCEED
@@ -160,47 +161,55 @@ fn decide(ctx: &SockAddrContext, pod: &Pod, transport: Transport, address: Addre
         count(pod, |c| &mut c.failed_fast);
         return Verdict::Refuse;
     };
-    if target.action == outbound::BALANCE {
-        unmark(ctx);
-        return balance(pod, frontend, &target);
-    }
-    forget(ctx);
-    if target.action == outbound::PROXY {
-        return to_proxy(ctx, pod, address.ip4_word().is_none());
-    }
-    unmark(ctx);
-    match target.action {
+    let (verdict, event) = match target.action {
+        outbound::BALANCE => {
+            unmark(ctx);
+            balance(pod, frontend, &target)
+        }
+        outbound::PROXY => {
+            forget(ctx);
+            to_proxy(ctx, pod, address.ip4_word().is_none())
+        }
         outbound::PASSTHROUGH => {
+            forget(ctx);
+            unmark(ctx);
             count(pod, |c| &mut c.passthrough);
-            Verdict::Leave
+            (Verdict::Leave, flow::PASSED)
         }
         _ => {
+            forget(ctx);
+            unmark(ctx);
             count(pod, |c| &mut c.blocked);
-            Verdict::Refuse
+            (Verdict::Refuse, flow::BLOCKED)
         }
+    };
+    // Of what is balanced, the end is told.
+    if !matches!(verdict, Verdict::Rewrite(_)) {
+        decided(pod, event, (address, port), NOWHERE);
     }
+    verdict
 }
 
 #[inline(always)]
-fn balance(pod: &Pod, frontend: FrontendKey, target: &FrontendValue) -> Verdict {
-    match choose(pod, target) {
-        Choice::Taken(backend, cluster) => Verdict::Rewrite(Connection {
-            frontend,
-            address: backend.address,
-            port: backend.port,
-            padding: 0,
-            cluster,
-            state: connection::CHOSEN,
-            // SAFETY: the helper takes nothing and cannot fail.
-            since: unsafe { bpf_ktime_get_coarse_ns() },
-        }),
+fn balance(pod: &Pod, frontend: FrontendKey, target: &FrontendValue) -> (Verdict, u32) {
+    match choose(frontend, target) {
+        Choice::Taken(backend, cluster) => {
+            let connection = Connection {
+                way: Way { frontend, address: backend.address, port: backend.port, padding: 0 },
+                cluster,
+                state: connection::CHOSEN,
+                // SAFETY: the helper takes nothing and cannot fail.
+                since: unsafe { bpf_ktime_get_coarse_ns() },
+            };
+            (Verdict::Rewrite(connection), flow::CLOSED)
+        }
         Choice::Overflow => {
             count(pod, |c| &mut c.overflowed);
-            Verdict::Refuse
+            (Verdict::Refuse, flow::OVERFLOWED)
         }
         Choice::Nothing => {
             count(pod, |c| &mut c.failed_fast);
-            Verdict::Refuse
+            (Verdict::Refuse, flow::FAILED_FAST)
         }
     }
 }
@@ -262,20 +271,20 @@ fn lookup(key: &FrontendKey) -> Found {
 
 /// Marks the socket if the proxy listens: a marked SYN without a listener would be a black hole.
 #[inline(always)]
-fn to_proxy(ctx: &SockAddrContext, pod: &Pod, ipv6: bool) -> Verdict {
+fn to_proxy(ctx: &SockAddrContext, pod: &Pod, ipv6: bool) -> (Verdict, u32) {
     if is_there(listener_slot(pod.workload, listener::OUTBOUND, ipv6)) {
         set_mark(ctx, MARK);
         count(pod, |c| &mut c.proxied);
-        return Verdict::Leave;
+        return (Verdict::Leave, flow::PROXIED);
     }
     unmark(ctx);
     let fail_open = WORKLOADS.get(pod.workload).is_some_and(|w| w.flags & workload_flags::FAIL_OPEN != 0);
     if fail_open {
         count(pod, |c| &mut c.failed_open);
-        Verdict::Leave
+        (Verdict::Leave, flow::FAILED_OPEN)
     } else {
         count(pod, |c| &mut c.failed_fast);
-        Verdict::Refuse
+        (Verdict::Refuse, flow::FAILED_FAST)
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`] and [`balance`].
 //! - `track` on the pod's cgroup counts the open connections among those that were balanced, see [`track`].
 //! - `sendmsg4`, `sendmsg6` on the pod's cgroup carry questions to a resolver to the node, see [`dns`].
+//! - what becomes of connections is told to whoever asks, see [`flow`].
 //! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
 //!
 //! The programs of cgroups are loaded once and attached to every pod's cgroup: the kernel keeps whose it is beside each
@@ -17,6 +18,7 @@ mod balance;
 mod connect;
 mod dns;
 mod exclusion;
+mod flow;
 mod maps;
 mod steer;
 mod track;

@@ -9,10 +9,10 @@ use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_cgroup_storage_key, bpf_map_def};
 use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, SockMap};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockMap};
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, OpenKey, Pod,
-    PortKey, RangeKey, SocketKey, SourceKey, Workload,
+    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LimitedKey, Pod,
+    PortKey, RangeKey, SocketKey, SourceKey, Traffic, Way, Workload,
 };
 
 #[map]
@@ -51,7 +51,19 @@ static PODS: PodStorage = PodStorage::new();
 pub static CONNECTIONS: HashMap<SocketKey, Connection> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static OPEN: HashMap<OpenKey, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static TRAFFIC: HashMap<Way, Traffic> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Open connections of clusters that may have only so many.
+#[map]
+pub static LIMITED: HashMap<LimitedKey, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// What somebody is told.
+#[map]
+pub static FLOWS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// One word: whether somebody wants to be told.
+#[map]
+pub static WATCHED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Whose the network namespace is: the one map that each `sk_lookup` program has for itself, because nothing else tells
 /// it where it runs.

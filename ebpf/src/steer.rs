@@ -7,8 +7,9 @@
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SkLookupContext;
-use orlop_abi::{Address, InboundKey, Pod, SourceKey, inbound, listener, listener_slot, source};
+use orlop_abi::{Address, InboundKey, Pod, Port, SourceKey, flow, inbound, listener, listener_slot, source};
 
+use crate::flow::decided;
 use crate::maps::{INBOUND, LISTENERS, SOURCES, WORKLOADS, count, pod_of_netns};
 use crate::{dns, exclusion};
 
@@ -105,40 +106,45 @@ fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) ->
     let (action, policy) = arrival_action(ctx, pod.workload);
     let (action, denied) =
         if action == inbound::BY_SOURCE { by_source(policy, remote) } else { (action, false) };
-    match action {
+    let (verdict, event) = match action {
         inbound::DIRECT => {
             count(pod, |c| &mut c.inbound_direct);
-            PASS
+            (PASS, flow::INBOUND_DIRECT)
         }
         inbound::PROXY => {
             match LISTENERS.redirect_sk_lookup(ctx, listener_slot(pod.workload, listener::INBOUND, V6), FLAGS)
             {
                 Ok(()) => {
                     count(pod, |c| &mut c.inbound_proxied);
-                    PASS
+                    (PASS, flow::INBOUND_PROXIED)
                 }
                 Err(_) => {
                     count(pod, |c| &mut c.inbound_failed_fast);
-                    DROP
+                    (DROP, flow::INBOUND_FAILED_FAST)
                 }
             }
         }
-        _ => {
-            count(pod, |c| if denied { &mut c.inbound_denied } else { &mut c.inbound_dropped });
-            DROP
+        _ if denied => {
+            count(pod, |c| &mut c.inbound_denied);
+            (DROP, flow::INBOUND_DENIED)
         }
-    }
+        _ => {
+            count(pod, |c| &mut c.inbound_dropped);
+            (DROP, flow::INBOUND_DROPPED)
+        }
+    };
+    // SAFETY: the context's fields; the verifier checks every access.
+    let (local_port, remote_port) = unsafe { ((*ctx.lookup).local_port as u16, (*ctx.lookup).remote_port) };
+    let own = if V6 { pod.ip6 } else { pod.ip4 };
+    decided(pod, event, (own, Port(local_port.to_be())), (remote.address(), Port(remote_port)));
+    verdict
 }
 
 /// What a policy says of a source, and whether it denies it. A policy speaks of every source.
 #[inline(always)]
 fn by_source<const V6: bool>(policy: u16, remote: End<V6>) -> (u8, bool) {
-    let address = if V6 {
-        Address([remote.word(0), remote.word(1), remote.word(2), remote.word(3)])
-    } else {
-        Address::from_ip4_word(remote.word(0))
-    };
-    let key = Key::new(SourceKey::BITS, SourceKey { policy: u32::from(policy), address });
+    let source = SourceKey { policy: u32::from(policy), address: remote.address() };
+    let key = Key::new(SourceKey::BITS, source);
     let said = SOURCES.get(key).map_or(u32::from(inbound::DROP), |said| *said);
     ((said & source::ACTION) as u8, said & source::DENIED != 0)
 }
@@ -193,6 +199,15 @@ impl<const V6: bool> End<V6> {
             return Address([first, 0, 0, 0]).is_link_local_v6();
         }
         self.word(1) == 0 && self.word(2) == 0 && Address([0, 0, 0, self.word(3)]).is_loopback()
+    }
+
+    #[inline(always)]
+    fn address(self) -> Address {
+        if V6 {
+            Address([self.word(0), self.word(1), self.word(2), self.word(3)])
+        } else {
+            Address::from_ip4_word(self.word(0))
+        }
     }
 
     #[inline(always)]

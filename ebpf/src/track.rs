@@ -12,12 +12,20 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skc_to_mptcp_sock};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
-use orlop_abi::{Connection, NO_CLUSTER, OpenKey, Pod, SocketKey, connection};
+use orlop_abi::{Connection, LimitedKey, NO_CLUSTER, Pod, SocketKey, Traffic, connection};
 
 use crate::connect::IPPROTO_MPTCP;
-use crate::maps::{CONNECTIONS, OPEN, count, pod_of_cgroup};
+use crate::flow;
+use crate::maps::{CONNECTIONS, LIMITED, TRAFFIC, count, pod_of_cgroup};
 
+// The states of a socket, of `tcp_states.h`.
+pub const TCP_ESTABLISHED: u32 = 1;
+pub const TCP_SYN_SENT: u32 = 2;
+const TCP_FIN_WAIT2: u32 = 5;
 const TCP_CLOSE: u32 = 7;
+pub const TCP_CLOSE_WAIT: u32 = 8;
+const TCP_LAST_ACK: u32 = 9;
+const TCP_CLOSING: u32 = 11;
 /// What a `sock_ops` program returns: the kernel takes the reply, of which there is none.
 const DONE: u32 = 1;
 
@@ -81,12 +89,13 @@ fn opened(ctx: &SockOpsContext) {
         count(pod, |c| &mut c.untracked);
         return;
     }
-    let workload = connection.frontend.workload;
-    if !add(&OpenKey::endpoint(workload, connection.address, connection.port)) {
+    let Some(traffic) = traffic(connection) else {
         count(pod, |c| &mut c.untracked);
         return;
-    }
-    if connection.cluster != NO_CLUSTER && !add(&OpenKey::cluster(workload, connection.cluster)) {
+    };
+    // SAFETY: the entry of a map, whose words are changed atomically.
+    atomic_add(unsafe { &raw mut (*traffic).opened }, 1);
+    if connection.cluster != NO_CLUSTER && !add(&limited(connection)) {
         connection.cluster = NO_CLUSTER;
         count(pod, |c| &mut c.untracked);
     }
@@ -103,10 +112,61 @@ fn closed(ctx: &SockOpsContext) {
     if connection.state != connection::OPEN {
         return;
     }
-    let workload = connection.frontend.workload;
-    subtract(&OpenKey::endpoint(workload, connection.address, connection.port));
-    if connection.cluster != NO_CLUSTER {
-        subtract(&OpenKey::cluster(workload, connection.cluster));
+    let end = End::of(ctx);
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(&connection.way) {
+        // SAFETY: the entry of a map, whose words are changed atomically.
+        unsafe {
+            atomic_add(&raw mut (*traffic).sent, end.sent);
+            atomic_add(&raw mut (*traffic).received, end.received);
+            atomic_add(&raw mut (*traffic).retransmitted, u64::from(end.retransmitted));
+            atomic_add(&raw mut (*traffic).closed, 1);
+        }
+    }
+    if connection.cluster != NO_CLUSTER
+        && let Some(count) = LIMITED.get_ptr_mut(&limited(&connection))
+    {
+        atomic_add(count, u64::MAX);
+    }
+    if let Some(pod) = pod_of_cgroup() {
+        flow::ended(pod, &connection, &end);
+    }
+}
+
+/// What the kernel knows of a connection that is over.
+pub struct End {
+    /// The state that it ended in.
+    pub state: u32,
+    /// See [`Traffic`].
+    pub sent: u64,
+    /// See [`Traffic`].
+    pub received: u64,
+    /// In microseconds.
+    pub rtt: u32,
+    /// See [`Traffic`].
+    pub retransmitted: u32,
+}
+
+impl End {
+    #[inline(always)]
+    fn of(ctx: &SockOpsContext) -> Self {
+        let state = ctx.arg(0);
+        let ops = ctx.ops;
+        // SAFETY: the context's fields; the verifier checks every access.
+        let (acknowledged, received, rtt, retransmitted) =
+            unsafe { ((*ops).bytes_acked, (*ops).bytes_received, (*ops).srtt_us, (*ops).total_retrans) };
+        // The kernel counts SYN and FIN (RFC 9293 section 3.4). In these states this end's FIN has been acknowledged, in
+        // the last two the other's has come. From FIN_WAIT2 it may have come, too, and is a byte too many then.
+        let ours = u64::from(state != TCP_SYN_SENT)
+            + u64::from(matches!(state, TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING));
+        let theirs = u64::from(matches!(state, TCP_LAST_ACK | TCP_CLOSING));
+        // The smoothed time is kept in eighths.
+        Self {
+            state,
+            sent: acknowledged.saturating_sub(ours),
+            received: received.saturating_sub(theirs),
+            rtt: rtt >> 3,
+            retransmitted,
+        }
     }
 }
 
@@ -139,27 +199,36 @@ fn of_subflow(ctx: &SockOpsContext, pod: &Pod, key: SocketKey) -> Option<*mut Co
     CONNECTIONS.get_ptr_mut(&key)
 }
 
+/// The entry for the connection's way, made if need be.
 #[inline(always)]
-fn add(key: &OpenKey) -> bool {
-    if OPEN.get_ptr(key).is_none() {
+fn traffic(connection: &Connection) -> Option<*mut Traffic> {
+    if TRAFFIC.get_ptr(&connection.way).is_none() {
+        let nothing = Traffic { opened: 0, closed: 0, sent: 0, received: 0, retransmitted: 0 };
         // Another CPU may be first.
-        let _ = OPEN.insert(key, &0, u64::from(BPF_NOEXIST));
+        let _ = TRAFFIC.insert(&connection.way, &nothing, u64::from(BPF_NOEXIST));
     }
-    let Some(count) = OPEN.get_ptr_mut(key) else { return false };
-    atomic_add(count, 1);
-    true
+    TRAFFIC.get_ptr_mut(&connection.way)
 }
 
 #[inline(always)]
-fn subtract(key: &OpenKey) {
-    if let Some(count) = OPEN.get_ptr_mut(key) {
-        atomic_add(count, u64::MAX);
+fn limited(connection: &Connection) -> LimitedKey {
+    LimitedKey { workload: connection.way.frontend.workload, cluster: connection.cluster }
+}
+
+#[inline(always)]
+fn add(key: &LimitedKey) -> bool {
+    if LIMITED.get_ptr(key).is_none() {
+        // Another CPU may be first.
+        let _ = LIMITED.insert(key, &0, u64::from(BPF_NOEXIST));
     }
+    let Some(count) = LIMITED.get_ptr_mut(key) else { return false };
+    atomic_add(count, 1);
+    true
 }
 
 /// `BPF_XADD`. For Rust the target has no atomics, because of those that its oldest processor lacks.
 #[inline(always)]
 fn atomic_add(word: *mut u64, value: u64) {
-    // SAFETY: a value of `OPEN` is an aligned word, and the verifier checks the access.
+    // SAFETY: the caller's word is aligned and within a map's value, and the verifier checks the access.
     unsafe { asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value) };
 }

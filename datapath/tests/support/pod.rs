@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use orlop_datapath::WorkloadSpec;
 use orlop_datapath::probe::cgroup2_mount;
+use orlop_datapath::{Datapath, WorkloadSpec};
 use orlop_plan::exclusion::Exclusions;
 use orlop_podnet::NetNs;
 
@@ -69,6 +69,13 @@ impl Pod {
         by
     }
 
+    /// Resets the connections to `peer`.
+    pub(crate) fn cut_off(&self, peer: &str) {
+        let output =
+            Command::new("ss").args(["-N", &self.name, "-K", "dst", peer]).output().expect("iproute2");
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// The value of `net.ipv4.tcp_fwmark_accept` inside the namespace.
     pub(crate) fn fwmark_accept(&self) -> String {
         self.netns.run(|| fs::read_to_string("/proc/sys/net/ipv4/tcp_fwmark_accept")).unwrap().unwrap()
@@ -86,6 +93,15 @@ impl Drop for Pod {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
+}
+
+/// What the kernel counts as open, by endpoint.
+pub(crate) fn open_connections(datapath: &Datapath, pod: &Pod) -> BTreeMap<SocketAddr, u64> {
+    let mut open = BTreeMap::new();
+    for way in datapath.traffic(&pod.name).unwrap() {
+        *open.entry(way.endpoint).or_default() += way.opened - way.closed;
+    }
+    open
 }
 
 /// A pod and the world, joined.

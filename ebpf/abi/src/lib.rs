@@ -11,18 +11,21 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 mod address;
+mod connections;
+mod flows;
 mod maps;
 
 pub use address::{ANY, Address, Port};
+pub use connections::{ClusterName, Connection, LimitedKey, NO_CLUSTER, SocketKey, Traffic, Way, connection};
+pub use flows::{Flow, flow};
 pub use maps::{
-    Backend, ClusterName, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue,
-    LISTENERS_PER_WORKLOAD, MAX_CHOICES, MAX_WORKLOADS, NO_CLUSTER, NO_POLICY, OpenKey, Pod, PortKey,
-    RangeKey, SocketKey, SourceKey, Workload, balance_flags, connection, exclusion, inbound, listener,
-    listener_slot, outbound, source, workload_flags,
+    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LISTENERS_PER_WORKLOAD,
+    MAX_CHOICES, MAX_WORKLOADS, NO_POLICY, Pod, PortKey, RangeKey, SourceKey, Workload, balance_flags,
+    exclusion, inbound, listener, listener_slot, outbound, source, workload_flags,
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.

@@ -3,6 +3,7 @@
 use core::mem::{align_of, size_of};
 
 use crate::address::{Address, Port};
+use crate::connections::ClusterName;
 
 /// Workload indices are below this, so that they fit the tag of an [`InboundValue`].
 pub const MAX_WORKLOADS: u32 = 1 << 16;
@@ -162,76 +163,6 @@ impl Backend {
         let [a, b, ..] = self.address.0;
         (ClusterName([a, b]), self.threshold)
     }
-}
-
-/// A cluster's name as 64 bits of its hash; zero is none.
-#[repr(transparent)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClusterName(pub [u32; 2]);
-
-/// No cluster.
-pub const NO_CLUSTER: ClusterName = ClusterName([0; 2]);
-
-/// Key of `OPEN`: what open connections are counted by.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OpenKey {
-    /// The workload that is connected.
-    pub workload: u32,
-    /// To where; for a cluster its name.
-    pub address: Address,
-    /// To where; for a cluster zero.
-    pub port: Port,
-    /// Zero.
-    pub padding: u16,
-}
-
-impl OpenKey {
-    /// Connections of a workload to an endpoint.
-    #[inline]
-    #[must_use]
-    pub const fn endpoint(workload: u32, address: Address, port: Port) -> Self {
-        Self { workload, address, port, padding: 0 }
-    }
-
-    /// Connections of a workload to all endpoints of a cluster.
-    #[inline]
-    #[must_use]
-    pub const fn cluster(workload: u32, ClusterName([a, b]): ClusterName) -> Self {
-        Self { workload, address: Address([a, b, 0, 0]), port: Port(0), padding: 0 }
-    }
-}
-
-/// Key of `CONNECTIONS`: the socket's cookie (`SO_COOKIE`), by which `sock_diag(7)` names it too. Of a socket of Multipath
-/// TCP, which has sent no SYN yet, its address in the kernel, which no cookie ever reaches.
-pub type SocketKey = u64;
-
-/// Value of `CONNECTIONS`: how the kernel balanced a socket that is connecting or connected.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
-    /// The frontend that the application named.
-    pub frontend: FrontendKey,
-    /// The backend that was chosen.
-    pub address: Address,
-    /// The backend that was chosen.
-    pub port: Port,
-    /// Zero.
-    pub padding: u16,
-    /// The cluster that the connection counts for, if connections to it are limited.
-    pub cluster: ClusterName,
-    /// One of [`connection`].
-    pub state: u32,
-    /// When it was chosen: nanoseconds of `CLOCK_MONOTONIC_COARSE`.
-    pub since: u64,
-}
-
-/// [`Connection::state`].
-pub mod connection {
-    /// Chosen; no SYN has been sent.
-    pub const CHOSEN: u32 = 1;
-    /// Counted in `OPEN`.
-    pub const OPEN: u32 = 2;
 }
 
 /// Key of `INBOUND`.
@@ -397,6 +328,8 @@ pub struct Counters {
     pub overflowed: u64,
     /// Balanced connects that could not be noted, for want of memory: not counted and never drained.
     pub untracked: u64,
+    /// Flows that somebody was to be told of, and that found no place in `FLOWS`.
+    pub flows_lost: u64,
     /// Connects refused because the proxy is not there, or has no listener of the family.
     pub failed_fast: u64,
     /// Connects let past a proxy that is not there.
@@ -449,13 +382,11 @@ const _: () = {
     assert!(size_of::<FrontendKey>() == 24 && align_of::<FrontendKey>() == 4);
     assert!(size_of::<FrontendValue>() == 16 && align_of::<FrontendValue>() == 8);
     assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
-    assert!(size_of::<OpenKey>() == 24 && align_of::<OpenKey>() == 4);
-    assert!(size_of::<Connection>() == 64 && align_of::<Connection>() == 8);
     assert!(size_of::<PortKey>() == 8 && align_of::<PortKey>() == 4);
     assert!(size_of::<RangeKey>() == 20 && align_of::<RangeKey>() == 4);
     assert!(size_of::<SourceKey>() == 20 && align_of::<SourceKey>() == 4);
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 136 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 144 && align_of::<Counters>() == 8);
 };
