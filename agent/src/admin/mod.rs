@@ -1,4 +1,4 @@
-//! The admin socket: one JSON request a connection, one JSON answer.
+//! The admin socket: one JSON request a connection, one JSON answer, or one for each line of what goes on.
 //!
 //! Owns the socket file. Questions go to the node task, which owns the state; the answer is text ready to print, so that
 //! the command line needs to know nothing of the agent's types.
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -36,6 +37,13 @@ pub enum Request {
         /// NAME or NAMESPACE/NAME.
         workload: String,
     },
+    /// What becomes of connections from now on.
+    Flows {
+        /// NAME or NAMESPACE/NAME; without, all workloads.
+        workload: Option<String>,
+        /// Machine-readable.
+        json: bool,
+    },
     /// The path of one connection.
     Explain {
         /// NAME or NAMESPACE/NAME.
@@ -57,13 +65,22 @@ pub enum Answer {
     Refused(String),
 }
 
+/// What the node task gives back.
+#[derive(Debug)]
+pub enum Reply {
+    /// The one answer.
+    Once(Answer),
+    /// Line by line, until the asker goes.
+    Lines(mpsc::Receiver<String>),
+}
+
 /// A request on its way to the node task.
 #[derive(Debug)]
 pub struct Asked {
     /// What is asked.
     pub request: Request,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<Reply>,
 }
 
 /// The listening socket; its file is removed when this is dropped.
@@ -102,13 +119,14 @@ impl AdminSocket {
 async fn answer(stream: UnixStream, node: mpsc::Sender<Asked>) {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    let answer = match BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await {
+    let mut read = BufReader::new(read.take(LONGEST_REQUEST));
+    let reply = match read.read_line(&mut line).await {
         Err(_) | Ok(0) => return,
         Ok(_) => match serde_json::from_str(&line) {
-            Err(error) => Answer::Refused(format!("not a request: {error}")),
+            Err(error) => Reply::Once(Answer::Refused(format!("not a request: {error}"))),
             Ok(request) => {
                 let (reply, answered) = oneshot::channel();
-                let stopping = || Answer::Refused("the agent is stopping".to_owned());
+                let stopping = || Reply::Once(Answer::Refused("the agent is stopping".to_owned()));
                 match node.send(Asked { request, reply }).await {
                     Err(_) => stopping(),
                     Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
@@ -116,9 +134,25 @@ async fn answer(stream: UnixStream, node: mpsc::Sender<Asked>) {
             }
         },
     };
-    if let Ok(mut text) = serde_json::to_string(&answer) {
-        text.push('\n');
+    match reply {
         // A client that went away does not want the answer.
-        let _ = write.write_all(text.as_bytes()).await;
+        Reply::Once(answer) => drop(say(&mut write, &answer).await),
+        Reply::Lines(mut lines) => {
+            line.clear();
+            loop {
+                tokio::select! {
+                    Some(line) = lines.recv() => if say(&mut write, &Answer::Done(line)).await.is_err() { return },
+                    // Nothing more is asked for: this is the end of the connection.
+                    _ = read.read_line(&mut line) => return,
+                    else => return,
+                }
+            }
+        }
     }
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let mut text = serde_json::to_string(answer)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
 }

@@ -86,7 +86,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
             _ = interrupt.recv() => info!("asked to stop (SIGINT)"),
         }
         admin.abort();
-        node.stop().await;
+        Box::pin(node.stop()).await;
         anyhow::Ok(())
     }))
 }

@@ -1,4 +1,4 @@
-//! `orlop status` and `orlop explain`: questions to the running agent over its admin socket.
+//! `orlop status`, `orlop explain` and `orlop flows`: questions to the running agent over its admin socket.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use super::Question;
 use crate::admin::{Answer, RUN_DIR, Request, SOCKET};
 
+const CUT_SHORT: &str = "the agent's answer was cut short";
+
 pub(super) fn status(question: &Question) -> anyhow::Result<ExitCode> {
     ask(question, &Request::Status { json: question.json })
 }
@@ -20,6 +22,21 @@ pub(super) fn explain(
     question: &Question,
 ) -> anyhow::Result<ExitCode> {
     ask(question, &Request::Explain { workload, destination, json: question.json })
+}
+
+/// Prints as long as the agent has something to say.
+pub(super) fn flows(workload: Option<String>, question: &Question) -> anyhow::Result<ExitCode> {
+    let stream =
+        request(&socket(question.socket.clone())?, &Request::Flows { workload, json: question.json })?;
+    for line in BufReader::new(stream).lines() {
+        match serde_json::from_str(&line?).context(CUT_SHORT)? {
+            // Whoever reads may have had enough.
+            Answer::Done(text) if writeln!(std::io::stdout(), "{text}").is_err() => break,
+            Answer::Done(_) => {}
+            Answer::Refused(reason) => bail!(reason),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn ask(question: &Question, request: &Request) -> anyhow::Result<ExitCode> {
@@ -36,15 +53,19 @@ pub(super) fn socket(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 }
 
 /// One question to the agent at `socket`.
-pub(super) fn once(socket: &Path, request: &Request) -> anyhow::Result<Answer> {
+pub(super) fn once(socket: &Path, question: &Request) -> anyhow::Result<Answer> {
+    let mut reply = String::new();
+    BufReader::new(request(socket, question)?).read_line(&mut reply)?;
+    serde_json::from_str(&reply).context(CUT_SHORT)
+}
+
+fn request(socket: &Path, request: &Request) -> anyhow::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", socket.display()))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
-    let mut reply = String::new();
-    BufReader::new(stream).read_line(&mut reply)?;
-    serde_json::from_str(&reply).context("the agent's answer was cut short")
+    Ok(stream)
 }
 
 /// The socket of the only agent of this machine.

@@ -56,6 +56,14 @@ enum Command {
         #[command(flatten)]
         question: Question,
     },
+    /// What becomes of the workloads' connections from now on, one line each, until interrupted: those that the kernel
+    /// balances when they end, all others when they are made or refused.
+    Flows {
+        /// NAME or NAMESPACE/NAME; without, all of them.
+        workload: Option<String>,
+        #[command(flatten)]
+        question: Question,
+    },
     /// What this machine's kernel can do of what the agent needs.
     Check {
         /// Machine-readable.
@@ -87,6 +95,7 @@ impl Cli {
             Command::Explain { workload, destination, question } => {
                 ask::explain(workload, destination, &question)
             }
+            Command::Flows { workload, question } => ask::flows(workload, &question),
             Command::Check { json } => check::run(json),
         };
         outcome.unwrap_or_else(|error| {

@@ -7,6 +7,8 @@
 mod accepted;
 mod dns;
 mod explain;
+mod flow_line;
+mod flows;
 mod hand_over;
 mod pod_view;
 mod report;
@@ -27,13 +29,14 @@ use orlop_xds_client::{Client, ControlPlane, GrpcOptions, Protocol};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::admin::{Answer, Asked, Request};
+use crate::admin::{Answer, Asked, Reply, Request};
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
 use crate::last_good::LastGood;
 use crate::lock::NodeLock;
 use crate::pod_admin::{self, PodAdmins};
 use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
+use flows::FlowWatchers;
 use workload::{Incoming, Workload};
 
 /// Deliveries that may wait for the node task; the streams merge what comes meanwhile.
@@ -56,6 +59,7 @@ pub struct Node {
     pod_questions: mpsc::Receiver<pod_admin::Asked>,
     /// Workloads whose routing somebody has disturbed.
     disturbed: mpsc::Receiver<String>,
+    flow_watchers: FlowWatchers,
 }
 
 /// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
@@ -91,6 +95,7 @@ impl Node {
         })
         .await?;
         let disturbed = datapath.watch_routing();
+        let flow_watchers = FlowWatchers::new(datapath.flows()?);
         let workers = config.proxy.workers.or_else(|| std::thread::available_parallelism().ok());
         let proxy = Proxy::start(ProxyConfig {
             workers: workers.map_or(1, NonZeroUsize::get),
@@ -135,6 +140,7 @@ impl Node {
             deliveries,
             pod_questions,
             disturbed,
+            flow_watchers,
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
         this.reconcile(config).await;
@@ -163,6 +169,7 @@ impl Node {
                     // The asker may have gone.
                     let _ = asked.reply.send(answer);
                 }
+                flows = self.flow_watchers.next() => self.tell_of(flows),
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
                 Some(workload) = self.disturbed.recv() => {
                     log_repairs(self.parts.datapath.repair_routing(&workload).await);
@@ -171,6 +178,7 @@ impl Node {
                 _ = presence.tick() => {
                     self.look_after().await;
                     self.close_drained();
+                    self.forget_gone_watchers();
                     log_repairs(self.parts.datapath.inspect().await);
                     self.finish_takeover();
                     self.save_if_due().await;
@@ -287,14 +295,15 @@ impl Node {
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> Answer {
-        match request {
+    async fn answer(&mut self, request: &Request) -> Reply {
+        Reply::Once(match request {
+            Request::Flows { workload, json } => return self.watch_flows(workload.as_deref(), *json),
             Request::Enrolled { workload } => self.enrolled(workload).await,
             Request::Status { json } => report::status(self, *json),
             Request::Explain { workload, destination, json } => {
                 explain::explain(self, workload, destination, *json)
             }
-        }
+        })
     }
 }
 
