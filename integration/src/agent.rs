@@ -51,6 +51,7 @@ pub struct Agent {
     cgroup: PathBuf,
     node: String,
     control_plane: ControlPlane,
+    identity: Option<Value>,
     credentials: BTreeMap<String, Value>,
 }
 
@@ -120,6 +121,8 @@ pub struct WorkloadStatus {
     /// Why it has no admin interface.
     #[serde(default)]
     pub admin_problem: Option<String>,
+    /// Its certificate, where the node keeps certificates.
+    pub identity: Option<Identity>,
     /// Resources whose newest version was refused, and why.
     pub rejected: Vec<String>,
     /// Routes that answer 503 because of what they ask for.
@@ -136,6 +139,24 @@ pub struct WorkloadStatus {
     pub proxy: Option<ProxyCounters>,
     /// What became of its questions to resolvers, where the node takes them.
     pub dns: Option<DnsCounters>,
+}
+
+/// What `orlop status` says of a workload's certificate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Who it is.
+    pub spiffe_id: String,
+    /// Of the certificate that it has.
+    pub serial_number: Option<String>,
+    /// How long that is still valid.
+    pub remaining_seconds: Option<u64>,
+    /// How many roots it trusts.
+    pub roots: usize,
+    /// How often it was asked for.
+    pub attempts: u64,
+    /// Why there is none, or no newer one.
+    pub problem: Option<String>,
 }
 
 /// What became of a workload's questions to resolvers.
@@ -264,6 +285,7 @@ impl Agent {
             cgroup: bed.node_cgroup()?,
             node: bed.node_name().to_owned(),
             control_plane: control_plane.into(),
+            identity: None,
             credentials: BTreeMap::new(),
         };
         agent.set_workloads(pods)?;
@@ -351,6 +373,11 @@ impl Agent {
         self.credentials.insert(pod.name().to_owned(), credentials);
     }
 
+    /// The section `identity` of every `node.yaml` from now on.
+    pub fn set_identity(&mut self, identity: Value) {
+        self.identity = Some(identity);
+    }
+
     /// Rewrites `node.yaml` with these workloads.
     pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
         let workloads: Vec<_> = pods.iter().map(|pod| self.describe(pod)).collect::<Result<_>>()?;
@@ -362,6 +389,7 @@ impl Agent {
                 "stateDirectory": self.dir.join("state"),
             },
             "controlPlane": self.control_plane,
+            "identity": self.identity,
             "workloads": workloads,
         });
         self.write_config(&serde_norway::to_string(&config)?)

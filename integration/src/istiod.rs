@@ -8,10 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use crate::authority::Authority;
 use crate::bed::Bed;
 use crate::http_get::http_get;
+use crate::pod::Pod;
 use crate::process::Process;
 use crate::tools::{ISTIOD_ENV, prepared, workspace_binary};
 use crate::wait::until;
@@ -20,6 +22,12 @@ use crate::wait::until;
 const MESH: &str = "trustDomain: cluster.local\nrootNamespace: istio-system\n";
 /// Adds `istio.stats` to every filter chain, as a stock installation does.
 const STOCK_METRICS: &str = "defaultProviders: {metrics: [prometheus]}\n";
+
+/// What the agent of a node shows, where [`Istiod::start_with_pods`] has one.
+pub const NODE_TOKEN: &str = "fake:istio-system:orlop:orlop-1:uid-of-orlop-1";
+const NODE_NAMESPACE: &str = "istio-system";
+const NODE_ACCOUNT: &str = "orlop";
+const PODS_FILE: &str = "pods.yaml";
 
 /// An istiod that runs on the node's loopback. Ends with this handle.
 #[derive(Debug)]
@@ -31,6 +39,14 @@ pub struct Istiod {
     ports: Ports,
     for_stock_envoy: bool,
     serves_tls: bool,
+    has_pods: bool,
+}
+
+/// Whether it has a port for TLS.
+enum Secure<'a> {
+    No,
+    Tls(&'a Authority),
+    WithPods(&'a Authority, &'a [&'a Pod]),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,22 +65,29 @@ impl Istiod {
 
     /// The same, with an istiod that the environment does not name.
     pub fn start_program(bed: &Bed, program: PathBuf, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false, None)
+        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false, &Secure::No)
     }
 
     /// The same, with a mesh configuration of one's own.
     pub fn start_with_mesh(bed: &Bed, mesh: &str, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false, None)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false, &Secure::No)
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
     pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, None)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, &Secure::No)
     }
 
     /// The same, with a port for TLS, whose certificate is this authority's.
     pub fn start_secure(bed: &Bed, authority: &Authority, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, Some(authority))
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, &Secure::Tls(authority))
+    }
+
+    /// The same, with a cluster that has these pods, all on one node, and beside them the node's agent: its token, which
+    /// [`NODE_TOKEN`] is, is good for certificates of their accounts.
+    pub fn start_with_pods(bed: &Bed, authority: &Authority, pods: &[&Pod]) -> Result<Self> {
+        let secure = Secure::WithPods(authority, pods);
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, &[], false, &secure)
     }
 
     fn start_as(
@@ -73,12 +96,15 @@ impl Istiod {
         mesh: &str,
         files: &[(&str, &str)],
         for_stock_envoy: bool,
-        authority: Option<&Authority>,
+        secure: &Secure<'_>,
     ) -> Result<Self> {
         let dir = bed.dir();
         fs::create_dir_all(dir.join("istio"))?;
-        if let Some(authority) = authority {
+        if let Secure::Tls(authority) | Secure::WithPods(authority, _) = secure {
             authority.write(&dir.join("ca"))?;
+        }
+        if let Secure::WithPods(_, pods) = secure {
+            fs::write(dir.join(PODS_FILE), describe(pods)?)?;
         }
         fs::write(dir.join("mesh.yaml"), mesh)?;
         for (name, yaml) in files {
@@ -91,7 +117,8 @@ impl Istiod {
             cgroup: bed.node_cgroup()?,
             ports: Ports::free(bed)?,
             for_stock_envoy,
-            serves_tls: authority.is_some(),
+            serves_tls: !matches!(secure, Secure::No),
+            has_pods: matches!(secure, Secure::WithPods(..)),
         };
         // Somebody else may take a port between the moment when it was found free and istiod's own bind.
         for _ in 0..3 {
@@ -123,6 +150,10 @@ impl Istiod {
         if self.serves_tls {
             command.arg("-secure-grpc").arg(self.ports.secure_grpc.to_string());
             command.env("ROOT_CA_DIR", self.dir.join("ca"));
+        }
+        if self.has_pods {
+            command.arg("-pods").arg(self.dir.join(PODS_FILE));
+            command.env("CA_TRUSTED_NODE_ACCOUNTS", format!("{NODE_NAMESPACE}/{NODE_ACCOUNT}"));
         }
         let process = Process::spawn("istiod", &self.dir, &mut command)?;
         self.process = Some(process.ready_when(|_| http_get(self.ports.http, "/ready").map(|_| true))?);
@@ -193,6 +224,22 @@ impl Istiod {
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("istiod.log")).unwrap_or_default()
     }
+}
+
+/// Pods as Kubernetes has them, and the agent's own.
+fn describe(pods: &[&Pod]) -> Result<String> {
+    let of_bed = pods.iter().map(|pod| ("default", pod.name(), pod.account()));
+    let mut documents = Vec::new();
+    for (namespace, name, account) in of_bed.chain([(NODE_NAMESPACE, "orlop-1", NODE_ACCOUNT)]) {
+        documents.push(serde_norway::to_string(&json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name, "namespace": namespace, "uid": format!("uid-of-{name}") },
+            "spec": { "nodeName": "node-1", "serviceAccountName": account },
+            "status": { "phase": "Running" },
+        }))?);
+    }
+    Ok(documents.join("---\n"))
 }
 
 impl Ports {

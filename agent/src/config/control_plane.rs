@@ -55,12 +55,11 @@ impl TryFrom<RawControlPlane> for ControlPlane {
     fn try_from(raw: RawControlPlane) -> Result<Self, String> {
         let RawControlPlane { address, directory, protocol, root_certificate } = raw;
         match (address, directory) {
-            (Some(address), None) => match address.rsplit_once(':') {
-                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
-                    Ok(Self::Server { address, protocol: protocol.unwrap_or_default(), root_certificate })
-                }
-                _ => Err(format!("controlPlane.address: {address:?} is not HOST:PORT")),
-            },
+            (Some(address), None) => Ok(Self::Server {
+                address: host_and_port("controlPlane.address", address)?,
+                protocol: protocol.unwrap_or_default(),
+                root_certificate,
+            }),
             (None, Some(_)) if protocol.is_some() || root_certificate.is_some() => {
                 Err("controlPlane: protocol and rootCertificate belong to an address".to_owned())
             }
@@ -70,7 +69,16 @@ impl TryFrom<RawControlPlane> for ControlPlane {
     }
 }
 
-/// By what a workload shows the control plane who it is.
+/// The address, if it is one.
+pub(super) fn host_and_port(field: &str, address: String) -> Result<String, String> {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => Ok(address),
+        _ => Err(format!("{field}: {address:?} is not HOST:PORT")),
+    }
+}
+
+/// By what a workload shows the control plane, and the authority for certificates, who it is. A certificate is shown to its
+/// peers as well.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawCredentials")]
 pub enum Credentials {

@@ -3,6 +3,7 @@
 //! Parsed whole or not at all: a [`NodeConfig`] in hand is fit to run, and an error names file, line and field.
 
 mod control_plane;
+mod identity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,27 +15,57 @@ use serde::Deserialize;
 
 pub use crate::annotations::Annotations;
 pub use control_plane::{ControlPlane, Credentials, Protocol};
+pub use identity::Identity;
+use identity::RawIdentity;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "RawNodeConfig")]
 pub struct NodeConfig {
     /// Who this node is.
     pub node: Node,
     /// Where configuration comes from.
     pub control_plane: ControlPlane,
+    /// Where the workloads' certificates come from; they have none without.
+    pub identity: Option<Identity>,
     /// The shared proxy.
-    #[serde(default)]
     pub proxy: Proxy,
     /// When HTTP goes through it, request by request.
-    #[serde(default)]
     pub l7: L7,
     /// What becomes of the workloads' questions to resolvers, where their annotations do not say.
-    #[serde(default)]
     pub dns: Dns,
     /// Whom the agent carries.
-    #[serde(default)]
     pub workloads: Workloads,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawNodeConfig {
+    node: Node,
+    control_plane: ControlPlane,
+    identity: Option<RawIdentity>,
+    #[serde(default)]
+    proxy: Proxy,
+    #[serde(default)]
+    l7: L7,
+    #[serde(default)]
+    dns: Dns,
+    #[serde(default)]
+    workloads: Workloads,
+}
+
+impl TryFrom<RawNodeConfig> for NodeConfig {
+    type Error = String;
+    fn try_from(raw: RawNodeConfig) -> Result<Self, String> {
+        let RawNodeConfig { node, control_plane, identity, proxy, l7, dns, workloads } = raw;
+        let plaintext = matches!(control_plane, ControlPlane::Server { root_certificate: None, .. });
+        let secret = workloads.0.iter().find(|(_, workload)| workload.credentials.is_some());
+        if let Some((id, _)) = secret.filter(|_| plaintext) {
+            return Err(format!("workloads: {id}: credentials need controlPlane.rootCertificate, for TLS"));
+        }
+        let identity = identity.map(|identity| identity.resolve(&control_plane)).transpose()?;
+        Ok(Self { node, control_plane, identity, proxy, l7, dns, workloads })
+    }
 }
 
 /// What becomes of questions to resolvers.
@@ -345,23 +376,13 @@ pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
 
 /// Checks the text of a file; `path` is for its errors.
 pub fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
-    let invalid = |line, column, reason| ConfigError::Invalid { path: path.to_owned(), line, column, reason };
-    let config: NodeConfig = serde_norway::from_str(text).map_err(|error| {
+    serde_norway::from_str(text).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
         // The position stands in front already.
         let reason = error.to_string();
         let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
-        invalid(line, column, reason)
-    })?;
-    let plaintext = matches!(config.control_plane, ControlPlane::Server { root_certificate: None, .. });
-    let secret = config.workloads.0.iter().find(|(_, workload)| workload.credentials.is_some());
-    match secret.filter(|_| plaintext) {
-        Some((id, _)) => {
-            let reason = format!("workloads: {id}: credentials need controlPlane.rootCertificate, for TLS");
-            Err(invalid(1, 1, reason))
-        }
-        None => Ok(config),
-    }
+        ConfigError::Invalid { path: path.to_owned(), line, column, reason }
+    })
 }
 
 #[cfg(test)]

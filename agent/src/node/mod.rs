@@ -1,6 +1,6 @@
 //! The node task: the one owner of every workload's state.
 //!
-//! In: node.yaml as it changes, deliveries from the control plane, questions from the admin socket and from the pods' admin
+//! In: node.yaml as it changes, deliveries from the control plane, certificates, questions from the admin socket and from the pods' admin
 //! pages, and a clock that asks whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
 //! task, in the order it arrives, so nothing here needs a lock.
 
@@ -10,6 +10,7 @@ mod explain;
 mod flow_line;
 mod flows;
 mod hand_over;
+mod identity;
 mod pod_view;
 mod report;
 mod work;
@@ -17,11 +18,12 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use orlop_datapath::{Datapath, DatapathConfig, Repair};
+use orlop_identity::{AuthorityOptions, Identities};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::classify::L7Modes;
 use orlop_plan::snapshot::Interner;
@@ -37,6 +39,7 @@ use crate::pod_admin::{self, PodAdmins};
 use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 use flows::FlowWatchers;
+use identity::Renewed;
 use workload::{Incoming, Workload};
 
 /// Deliveries that may wait for the node task; the streams merge what comes meanwhile.
@@ -56,6 +59,7 @@ pub struct Node {
     parts: Parts,
     workloads: BTreeMap<WorkloadId, Workload>,
     deliveries: mpsc::Receiver<Incoming>,
+    certificates: mpsc::Receiver<Renewed>,
     pod_questions: mpsc::Receiver<pod_admin::Asked>,
     /// Workloads whose routing somebody has disturbed.
     disturbed: mpsc::Receiver<String>,
@@ -69,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) proxy: Proxy,
     pub(crate) dns: orlop_dns::Server,
     pub(crate) control: Client,
+    pub(crate) identities: Option<NodeIdentities>,
     pub(crate) interner: Interner,
     pub(crate) last_good: LastGood,
     /// When HTTP goes through the proxy.
@@ -83,6 +88,14 @@ pub(crate) struct Parts {
     pub(crate) pod_admins: PodAdmins,
     /// Tells the deliveries of a workload from those of its predecessor under the same name.
     pub(crate) enrolments: u64,
+}
+
+/// Where the workloads' certificates come from.
+pub(crate) struct NodeIdentities {
+    pub(crate) identities: Identities,
+    /// By which all of them are asked for, instead of each workload's own.
+    pub(crate) token: Option<PathBuf>,
+    pub(crate) renewed: mpsc::Sender<Renewed>,
 }
 
 impl Node {
@@ -116,6 +129,9 @@ impl Node {
         let state_dir = node.state_directory.join(node.name.as_str());
         let last_good = LastGood::open(&state_dir, &config.control_plane.to_string());
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
+        let (renewed, certificates) = mpsc::channel(DELIVERIES);
+        let identities =
+            config.identity.clone().map(|identity| identities(identity, &node, renewed)).transpose()?;
         let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
             config: node,
@@ -123,6 +139,7 @@ impl Node {
             proxy,
             dns: orlop_dns::Server::start().context("cannot start the DNS thread")?,
             control,
+            identities,
             interner: Interner::new(),
             last_good,
             l7: config.l7.0.clone(),
@@ -138,6 +155,7 @@ impl Node {
             parts,
             workloads: BTreeMap::new(),
             deliveries,
+            certificates,
             pod_questions,
             disturbed,
             flow_watchers,
@@ -164,6 +182,7 @@ impl Node {
             tokio::select! {
                 changed = watch.next() => self.config_changed(changed).await,
                 Some(incoming) = self.deliveries.recv() => self.delivered(incoming),
+                Some(renewed) = self.certificates.recv() => self.renewed(&renewed),
                 Some(asked) = questions.recv() => {
                     let answer = self.answer(&asked.request).await;
                     // The asker may have gone.
@@ -270,6 +289,12 @@ impl Node {
         }
     }
 
+    fn renewed(&mut self, renewed: &Renewed) {
+        if let Some(workload) = self.workloads.get_mut(&renewed.workload) {
+            workload.renewed(renewed, &mut self.parts);
+        }
+    }
+
     async fn look_after(&mut self) {
         for workload in self.workloads.values_mut() {
             workload.look_after(&mut self.parts).await;
@@ -307,11 +332,27 @@ impl Node {
     }
 }
 
+fn identities(
+    identity: config::Identity,
+    node: &config::Node,
+    renewed: mpsc::Sender<Renewed>,
+) -> Result<NodeIdentities, orlop_identity::Error> {
+    let config::Identity { certificate_authority, root_certificate, token, certificate_lifetime } = identity;
+    let identities = Identities::start(AuthorityOptions {
+        address: certificate_authority,
+        root_certificate,
+        cluster: node.cluster.clone(),
+        lifetime: certificate_lifetime,
+    })?;
+    Ok(NodeIdentities { identities, token, renewed })
+}
+
 /// The first part of node.yaml that differs and is read only at start.
 fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str> {
     [
         ("node", old.node != new.node),
         ("controlPlane", old.control_plane != new.control_plane),
+        ("identity", old.identity != new.identity),
         ("proxy", old.proxy != new.proxy),
         ("dns", old.dns != new.dns),
     ]

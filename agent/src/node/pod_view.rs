@@ -1,6 +1,7 @@
 //! What a pod's admin pages see of it.
 
 use super::Node;
+use super::identity::WorkloadIdentity;
 use super::workload::{Enrolled, Stage, Workload};
 use crate::pod_admin::{Asked, Figures, Question, Resources, ServerState};
 use orlop_plan::snapshot::ResourceType;
@@ -41,5 +42,6 @@ fn figures(node: &Node, workload: &Workload, enrolled: &Enrolled) -> Figures {
 }
 
 fn resources(enrolled: &Enrolled) -> Resources {
-    Resources::new(enrolled.snapshot(), enrolled.plans.held(), enrolled.xds())
+    let node_secrets = enrolled.identity().map(WorkloadIdentity::secrets).unwrap_or_default();
+    Resources::new(enrolled.snapshot(), node_secrets, enrolled.plans.held(), enrolled.xds())
 }

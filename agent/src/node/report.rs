@@ -8,6 +8,7 @@ use orlop_l7_proxy::stats::PodStats;
 use orlop_xds_client::StreamStatus;
 use serde::Serialize;
 
+use super::identity::{Standing, WorkloadIdentity};
 use super::work::{Work, WorkDone};
 use super::workload::{Stage, Workload};
 use super::{Node, Parts};
@@ -48,6 +49,8 @@ struct WorkloadStatus {
     refused_routes: Vec<String>,
     /// Fields that are accepted and have no effect yet, with the number of places.
     without_effect: Vec<String>,
+    /// By what it shows its peers who it is; none where the node keeps no certificates.
+    identity: Option<Standing>,
     xds: Option<StreamStatus>,
     /// What its pushes cost.
     work: Option<WorkDone>,
@@ -94,6 +97,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
         rejected: Vec::new(),
         refused_routes: Vec::new(),
         without_effect: Vec::new(),
+        identity: None,
         xds: None,
         work: None,
         kernel: parts.datapath.counters(&key).ok(),
@@ -122,6 +126,7 @@ fn workload(workload: &Workload, parts: &Parts) -> WorkloadStatus {
                 enrolled.snapshot().without_effect().iter().map(ToString::to_string).collect();
             let annotations = workload.spec.annotations.without_effect.iter();
             status.without_effect.extend(annotations.map(|field| format!("annotation {field}")));
+            status.identity = enrolled.identity().map(WorkloadIdentity::standing);
             status.xds = Some(enrolled.xds());
             status.work = Some(enrolled.work);
         }
@@ -236,6 +241,9 @@ impl WorkloadStatus {
                     "{answered} answered, {forwarded} forwarded, {failed} failed, {malformed} malformed, {direct} direct"
                 ),
             );
+        }
+        if let Some(identity) = &self.identity {
+            say("identity: ", &identity.to_string());
         }
         let repaired = self.kernel.unwrap_or_default().repaired;
         if repaired > 0 {

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::accepted::Accepted;
 use super::dns::WorkloadDns;
+use super::identity::{self, Renewed, WorkloadIdentity};
 use super::work::{Work, WorkDone};
 use super::{CLUSTER_DOMAIN, DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
@@ -59,6 +60,8 @@ pub(crate) struct Enrolled {
     forward: AbortHandle,
     admin: PodAdmin,
     dns: WorkloadDns,
+    /// `None` where the node keeps no certificates.
+    identity: Option<WorkloadIdentity>,
     snapshot: Snapshot,
     pub(crate) plans: Plans,
     /// The newest plans are in force.
@@ -96,6 +99,11 @@ impl Enrolled {
         self.dns.counters()
     }
 
+    /// The certificate that it is to have, where the node keeps certificates.
+    pub(crate) fn identity(&self) -> Option<&WorkloadIdentity> {
+        self.identity.as_ref()
+    }
+
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -107,6 +115,8 @@ pub(crate) enum NotCarried<'a> {
     Because(&'a str),
     /// No complete configuration has come.
     Unconfigured(&'a Enrolled),
+    /// It has no certificate that is valid.
+    Unidentified(&'a WorkloadIdentity),
 }
 
 impl fmt::Display for NotCarried<'_> {
@@ -116,6 +126,10 @@ impl fmt::Display for NotCarried<'_> {
             Self::Unconfigured(enrolled) => {
                 f.write_str("no complete configuration has come yet")?;
                 enrolled.xds().last_error.map_or(Ok(()), |error| write!(f, ": {error}"))
+            }
+            Self::Unidentified(identity) => {
+                f.write_str("no valid certificate has come yet")?;
+                identity.problem().map_or(Ok(()), |error| write!(f, ": {error}"))
             }
         }
     }
@@ -150,7 +164,11 @@ impl Workload {
     pub(crate) fn not_carried(&self) -> Option<NotCarried<'_>> {
         match &self.stage {
             Stage::Waiting(reason) => Some(NotCarried::Because(reason)),
-            Stage::Enrolled(e) if e.plans.ready() => e.apply_error.as_deref().map(NotCarried::Because),
+            Stage::Enrolled(e) if e.plans.ready() => {
+                let refused = e.apply_error.as_deref().map(NotCarried::Because);
+                let missing = || e.identity.as_ref().filter(|identity| identity.is_missing());
+                refused.or_else(|| missing().map(NotCarried::Unidentified))
+            }
             Stage::Enrolled(e) => Some(NotCarried::Unconfigured(e)),
         }
     }
@@ -237,6 +255,7 @@ impl Workload {
         let network =
             orlop_dns::PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
         let dns = WorkloadDns::open(&parts.dns, self.dns(parts).capture, network, &self.spec.namespace);
+        let identity = self.subscribe(parts);
         let mut enrolled = Enrolled {
             netns,
             node_id,
@@ -245,6 +264,7 @@ impl Workload {
             forward,
             admin,
             dns,
+            identity,
             snapshot,
             plans: Plans::new(self.facts(parts)),
             in_force: false,
@@ -263,7 +283,29 @@ impl Workload {
     }
 
     fn facts(&self, parts: &Parts) -> WorkloadFacts {
-        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone(), identity: false }
+        let identity =
+            parts.identities.as_ref().is_some_and(|i| identity::credential(&self.spec, i).is_some());
+        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone(), identity }
+    }
+
+    /// Has its certificate kept from now on.
+    fn subscribe(&self, parts: &mut Parts) -> Option<WorkloadIdentity> {
+        let identities = parts.identities.as_mut()?;
+        Some(WorkloadIdentity::open(&self.spec, parts.enrolments, &parts.config.trust_domain, identities))
+    }
+
+    /// Goes on with its certificate and roots as they are now.
+    pub(crate) fn renewed(&mut self, renewed: &Renewed, parts: &mut Parts) {
+        let (id, key) = (self.spec.id(), self.key());
+        let Stage::Enrolled(enrolled) = &mut self.stage else { return };
+        if enrolled.enrolment != renewed.enrolment {
+            return;
+        }
+        let Some(identity) = &mut enrolled.identity else { return };
+        let changes = identity.provide(&mut enrolled.snapshot);
+        if !changes.is_empty() {
+            enrolled.put_in_force(&key, &id, &changes, Work::default(), parts);
+        }
     }
 
     /// Goes on with what node.yaml says now of when HTTP goes through the proxy.
@@ -346,7 +388,7 @@ impl Workload {
         let now = SystemTime::now();
         let outcome = enrolled.snapshot.apply(&mut parts.interner, resource_type, &upserted, &removed, now);
         let subscribe = subscriptions(&outcome);
-        let Outcome { validated, deduplicated, changes, errors, .. } = outcome;
+        let Outcome { validated, deduplicated, mut changes, errors, .. } = outcome;
         if errors.is_empty() {
             reply.accept(subscribe);
         } else {
@@ -354,11 +396,14 @@ impl Workload {
             warn!(workload = %id, %resource_type, %detail, "refused; the last good version stays");
             reply.reject(detail, subscribe);
         }
-        let work = Work { validated, deduplicated, ..Work::default() };
-        enrolled.put_in_force(&key, &id, &changes, work, parts);
         if !changes.is_empty() {
             parts.last_good.changed();
         }
+        if let (ResourceType::ProxyConfig, Some(identity)) = (resource_type, &mut enrolled.identity) {
+            changes.merge(identity.provide(&mut enrolled.snapshot));
+        }
+        let work = Work { validated, deduplicated, ..Work::default() };
+        enrolled.put_in_force(&key, &id, &changes, work, parts);
     }
 
     /// Leaves it to another agent, with everything that is in the kernel.

@@ -14,6 +14,7 @@ mod listeners;
 mod logging;
 mod pages;
 mod query;
+mod secrets;
 mod server;
 mod server_info;
 mod stats;
@@ -32,6 +33,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::config::WorkloadId;
+pub(crate) use secrets::NodeSecret;
 use server::Pod;
 pub(crate) use view::{Asked, Figures, Question, Resources, ServerState};
 

@@ -140,7 +140,10 @@ pub(super) async fn answer(pod: &Pod, request: &Request<Incoming>) -> Response<B
     let query = Query::parse(request.uri().query());
     match page.content {
         Content::Help => text(StatusCode::OK, help()),
-        Content::Certs => json(&certs::certificates()),
+        Content::Certs => match pod.ask(Question::Resources).await {
+            Some(resources) => json(&certs::certificates(&resources)),
+            None => gone(),
+        },
         Content::Logging => logging::answer(&query),
         Content::Ready => match pod.ask(Question::State).await {
             Some(ServerState::Live) => text(StatusCode::OK, "LIVE\n"),

@@ -17,6 +17,7 @@ use orlop_plan::snapshot::{Packed, ResourceType, Snapshot, Store};
 use orlop_xds_client::StreamStatus;
 use tokio::sync::oneshot;
 
+use super::secrets::NodeSecret;
 use crate::config::WorkloadId;
 
 /// A question about one pod on its way to the node task, which drops what is for a pod that is gone.
@@ -77,6 +78,8 @@ pub(crate) struct Resources {
     pub(crate) listeners: Vec<StoredResource<Listener>>,
     pub(crate) routes: Vec<StoredResource<RouteConfiguration>>,
     pub(crate) secrets: Vec<StoredResource<Secret>>,
+    /// Those that the node itself provides.
+    pub(crate) node_secrets: Vec<NodeSecret>,
     pub(crate) extensions: Vec<StoredResource<ExtensionConfig>>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) held: Vec<Held>,
@@ -109,7 +112,12 @@ pub(crate) struct Refused {
 }
 
 impl Resources {
-    pub(crate) fn new(snapshot: &Snapshot, held: Vec<Held>, stream: StreamStatus) -> Self {
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        node_secrets: Vec<NodeSecret>,
+        held: Vec<Held>,
+        stream: StreamStatus,
+    ) -> Self {
         let refused = snapshot.rejections().iter().map(|((resource_type, name), rejection)| Refused {
             resource_type: *resource_type,
             name: name.clone(),
@@ -122,6 +130,7 @@ impl Resources {
             listeners: sorted(snapshot.listeners()),
             routes: sorted(snapshot.routes()),
             secrets: sorted(snapshot.secrets()),
+            node_secrets,
             extensions: sorted(snapshot.extensions()),
             refused: refused.collect(),
             held,

@@ -1,5 +1,6 @@
 // istiod-lite is the real istiod (pilot/pkg/bootstrap) without a cluster: its configuration is a
 // directory of Istio YAML, which it watches. Its xDS ports speak plaintext, and TLS where one is named.
+// The pods of a cluster may be named, for its authority to look up who runs on which node.
 package main
 
 import (
@@ -42,6 +43,7 @@ func run() error {
 	secureAddr := flag.String("secure-grpc", "", "xDS and the authority for certificates, TLS; none if empty")
 	httpAddr := flag.String("http", "127.0.0.1:8080", "readiness and debug")
 	monitoringAddr := flag.String("monitoring", "127.0.0.1:15014", "metrics and debug")
+	pods := flag.String("pods", "", "file with pods in YAML that its cluster has; none if empty")
 	flag.Parse()
 	if *configDir == "" {
 		return errors.New("-config-dir is required")
@@ -70,7 +72,11 @@ func run() error {
 	if err := args.Complete(); err != nil {
 		return err
 	}
-	server, err := bootstrap.NewServer(args, injectFakeCluster)
+	objects, err := readObjects(*pods)
+	if err != nil {
+		return err
+	}
+	server, err := bootstrap.NewServer(args, func(s *bootstrap.Server) { injectFakeCluster(s, objects) })
 	if err != nil {
 		return err
 	}
@@ -88,12 +94,35 @@ func run() error {
 	return nil
 }
 
-// injectFakeCluster gives the server an empty in-memory Kubernetes. Since Istio 1.30 NewServer
+// readObjects returns the Kubernetes objects of a file of YAML documents.
+func readObjects(file string) ([]runtime.Object, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var objects []runtime.Object
+	for _, document := range strings.Split("\n"+string(text), "\n---\n") {
+		if strings.TrimSpace(document) == "" {
+			continue
+		}
+		object, _, err := kube.IstioCodec.UniversalDeserializer().Decode([]byte(document), nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
+// injectFakeCluster gives the server an in-memory Kubernetes with these objects. Since Istio 1.30 NewServer
 // dereferences its multicluster controller, which is nil without a Kubernetes client, and the field
 // that holds the client is not exported.
-func injectFakeCluster(s *bootstrap.Server) {
+func injectFakeCluster(s *bootstrap.Server, objects []runtime.Object) {
 	field := reflect.ValueOf(s).Elem().FieldByName("kubeClient")
-	kubernetes := kube.NewFakeClient()
+	kubernetes := kube.NewFakeClient(objects...)
 	kubernetes.Kube().(*fake.Clientset).PrependReactor("create", "tokenreviews", reviewToken)
 	client := reflect.ValueOf(kubernetes)
 	reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem().Set(client)

@@ -54,7 +54,9 @@ pub(super) fn place(message: &str, field: &str) -> &'static str {
             "validated; hops with TLS are refused until the node holds identities"
         }
         ("core.v3.TypedExtensionConfig" | "core.v3.ExtensionConfigSource", _) => "plan",
-        ("istio.mesh.v1alpha1.ProxyConfig", _) => "validated; the node holds no identities yet",
+        ("istio.mesh.v1alpha1.ProxyConfig", _) => {
+            "trusted beside the roots of the certificate authority, where the node keeps certificates"
+        }
         (name, _) if name.starts_with("istio.networking.nds.") => "names",
         _ => PROXY,
     }

@@ -62,9 +62,9 @@ fn the_state_of_endpoints_is_printed_as_that_of_a_real_envoys() -> Result<()> {
 /// The certificate and the root that a sidecar has from its own agent.
 const IDENTITY: [OnPurpose; 4] = [
     OnPurpose { difference: "RESOURCE NAME", reason: "a table of nothing has no head" },
-    OnPurpose { difference: "only Envoy: default ", reason: "the node holds no identities yet" },
-    OnPurpose { difference: "only Envoy: ROOTCA ", reason: "the node holds no identities yet" },
-    OnPurpose { difference: "No active or warming secrets", reason: "the node holds no identities yet" },
+    OnPurpose { difference: "only Envoy: default ", reason: "this node keeps no certificates" },
+    OnPurpose { difference: "only Envoy: ROOTCA ", reason: "this node keeps no certificates" },
+    OnPurpose { difference: "No active or warming secrets", reason: "this node keeps no certificates" },
 ];
 
 #[test]

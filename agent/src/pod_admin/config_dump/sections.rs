@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Wanted;
 use super::endpoints::endpoint_config;
 use crate::pod_admin::envoy_json::{address, timestamp};
+use crate::pod_admin::secrets::{NodeSecret, without_key};
 use crate::pod_admin::view::{Resources, Source, StoredResource};
 
 /// The repeated fields, which `?resource=` may name.
@@ -231,12 +232,20 @@ impl<'a> Printer<'a> {
                 self.with_error(KIND, &stored.name, secret)
             })
         };
+        let provided =
+            self.resources.node_secrets.iter().filter(|provided| names.want(&provided.secret.name));
+        let provided = provided.map(|NodeSecret { secret, last_updated }| -> Item<'a> {
+            Box::new(move || {
+                let printed = self.descriptors.print(KIND.type_url(), &without_key(secret));
+                json!({ "name": &*secret.name, "last_updated": timestamp(*last_updated), "secret": printed })
+            })
+        });
         let list = |field, items| List { field, element: "SecretsConfigDump.DynamicSecret", items };
         Section {
             message: "SecretsConfigDump",
             fields: Vec::new(),
             lists: vec![
-                list("dynamic_active_secrets", accepted.map(item).collect()),
+                list("dynamic_active_secrets", provided.chain(accepted.map(item)).collect()),
                 list("dynamic_warming_secrets", self.only_refused(KIND, names, &self.resources.secrets)),
             ],
         }

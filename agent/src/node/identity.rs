@@ -1,0 +1,194 @@
+//! A workload's certificate and the roots it trusts: from the task that keeps them to the snapshot, as the secrets
+//! `default` and `ROOTCA`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use orlop_identity::{Credential, Identity, SpiffeId, State, Subscription};
+use orlop_plan::resource::secret::Secret;
+use orlop_plan::snapshot::{Changes, Snapshot};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::NodeIdentities;
+use crate::config::{self, Credentials, WorkloadId};
+use crate::pod_admin::NodeSecret;
+
+/// The name that Istio's proxies know the roots by.
+const ROOTS: &str = "ROOTCA";
+
+/// Word to the node task that what is kept for a workload has changed.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    pub(crate) workload: WorkloadId,
+    /// Which enrolment of that name it is for.
+    pub(crate) enrolment: u64,
+}
+
+/// The identity of one enrolled workload. Ends with this.
+pub(crate) struct WorkloadIdentity {
+    id: SpiffeId,
+    /// `None` where nothing says who it is.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    _subscription: Subscription,
+    state: watch::Receiver<State>,
+    forward: AbortHandle,
+    certificate: Option<NodeSecret>,
+    roots: Option<NodeSecret>,
+}
+
+/// What an operator is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Standing {
+    spiffe_id: String,
+    serial_number: Option<String>,
+    /// When the certificate came.
+    since: Option<SystemTime>,
+    /// How long it is still valid.
+    remaining_seconds: Option<u64>,
+    /// How many roots are trusted.
+    roots: usize,
+    /// How often a certificate was asked for.
+    attempts: u64,
+    /// Why there is none, or no newer one.
+    problem: Option<String>,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { spiffe_id, remaining_seconds, attempts, problem, .. } = self;
+        match remaining_seconds {
+            None => write!(f, "{spiffe_id}, no certificate")?,
+            Some(0) => write!(f, "{spiffe_id}, its certificate has expired")?,
+            Some(seconds) => {
+                let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+                write!(f, "{spiffe_id}, valid for {hours}:{minutes:02}:{seconds:02}")?;
+            }
+        }
+        problem.as_ref().map_or(Ok(()), |problem| write!(f, "; asked for {attempts} times: {problem}"))
+    }
+}
+
+/// By what a workload gets its certificate: its own files, else the node's token, else its own.
+pub(super) fn credential(spec: &config::Workload, node: &NodeIdentities) -> Option<Credential> {
+    match (&spec.credentials, &node.token) {
+        (Some(Credentials::Certificate { certificate, key }), _) => {
+            Some(Credential::Files { certificate: certificate.clone(), key: key.clone() })
+        }
+        (_, Some(token)) => Some(Credential::NodeToken(token.clone())),
+        (Some(Credentials::Token(token)), None) => Some(Credential::WorkloadToken(token.clone())),
+        (None, None) => None,
+    }
+}
+
+impl WorkloadIdentity {
+    pub(super) fn open(
+        spec: &config::Workload,
+        enrolment: u64,
+        trust_domain: &str,
+        node: &mut NodeIdentities,
+    ) -> Self {
+        let id = SpiffeId::new(trust_domain, &spec.namespace, &spec.service_account);
+        let Some(credential) = credential(spec, node) else { return Self { id, kept: None } };
+        let subscription = node.identities.subscribe(id.clone(), credential);
+        let (mut changed, renewed, workload) = (subscription.state(), node.renewed.clone(), spec.id());
+        let forward = tokio::task::spawn_local(async move {
+            while changed.changed().await.is_ok() {
+                if renewed.send(Renewed { workload: workload.clone(), enrolment }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let kept = Kept {
+            state: subscription.state(),
+            _subscription: subscription,
+            forward: forward.abort_handle(),
+            certificate: None,
+            roots: None,
+        };
+        Self { id, kept: Some(kept) }
+    }
+
+    /// Gives the snapshot the certificate, and as roots those of the authority and those that the control plane names, where
+    /// they are others than before.
+    pub(super) fn provide(&mut self, snapshot: &mut Snapshot) -> Changes {
+        let mut changes = Changes::default();
+        let Some(kept) = &mut self.kept else { return changes };
+        let State { identity, roots, since, .. } = kept.state.borrow_and_update().clone();
+        let now = SystemTime::now();
+        let Some(identity) = identity else { return changes };
+        let present = kept.certificate.as_ref();
+        if !present.is_some_and(|present| Arc::ptr_eq(&present.secret, &identity.secret)) {
+            let secret = Arc::clone(&identity.secret);
+            kept.certificate =
+                Some(NodeSecret { secret: Arc::clone(&secret), last_updated: since.unwrap_or(now) });
+            changes.merge(snapshot.provide(secret));
+        }
+        let mut trusted = roots.to_vec();
+        let meshs = snapshot.proxy_config().map(|config| config.ca_certificates.as_slice());
+        for root in meshs.unwrap_or_default() {
+            if !trusted.contains(root) {
+                trusted.push(root.clone());
+            }
+        }
+        let secret = Arc::new(Secret::trusted_ca(ROOTS, trusted));
+        if !kept.roots.as_ref().is_some_and(|present| present.secret.content == secret.content) {
+            kept.roots = Some(NodeSecret { secret: Arc::clone(&secret), last_updated: now });
+            changes.merge(snapshot.provide(secret));
+        }
+        changes
+    }
+
+    /// There should be a valid certificate, and there is none.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| {
+            let state = kept.state.borrow();
+            let valid = |identity: &Identity| !identity.remaining(SystemTime::now()).is_zero();
+            kept.certificate.is_none() || !state.identity.as_deref().is_some_and(valid)
+        })
+    }
+
+    /// Why there is none, or no newer one.
+    pub(crate) fn problem(&self) -> Option<String> {
+        match &self.kept {
+            Some(kept) => kept.state.borrow().last_error.clone(),
+            None => Some(
+                "no certificate can be asked for: set identity.token or the workload's credentials in node.yaml"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let state = self.kept.as_ref().map(|kept| kept.state.borrow().clone()).unwrap_or_default();
+        let identity = state.identity.as_ref();
+        let roots = self.kept.as_ref().and_then(|kept| kept.roots.as_ref());
+        Standing {
+            spiffe_id: self.id.to_string(),
+            serial_number: identity.map(|identity| identity.serial_number.clone()),
+            since: state.since,
+            remaining_seconds: identity.map(|identity| identity.remaining(SystemTime::now()).as_secs()),
+            roots: roots.map_or(0, |roots| roots.certificates().len()),
+            attempts: state.attempts,
+            problem: self.problem(),
+        }
+    }
+
+    /// What the node provides in the place of a sidecar's own agent.
+    pub(crate) fn secrets(&self) -> Vec<NodeSecret> {
+        let kept = self.kept.iter();
+        kept.flat_map(|kept| kept.certificate.iter().chain(&kept.roots)).cloned().collect()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.forward.abort();
+    }
+}
