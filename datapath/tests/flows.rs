@@ -1,6 +1,6 @@
 //! What the kernel tells of connections to whoever wants to know, and what it counts for each service anyhow.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
 mod support;
 

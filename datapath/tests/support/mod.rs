@@ -8,6 +8,7 @@
 )]
 
 mod churn;
+mod connects;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod process;

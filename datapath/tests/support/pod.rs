@@ -104,6 +104,14 @@ pub(crate) fn open_connections(datapath: &Datapath, pod: &Pod) -> BTreeMap<Socke
     open
 }
 
+/// A pod with its addresses that can reach nobody.
+pub(crate) fn lonely_pod() -> Pod {
+    let pod = Pod::new("odl");
+    pod.ip(&["addr", "add", POD4, "dev", "lo"]);
+    pod.ip(&["addr", "add", POD6, "dev", "lo", "nodad"]);
+    pod
+}
+
 /// A pod and the world, joined.
 pub(crate) fn pod_and_world() -> (Pod, Pod) {
     let (pod, world) = (Pod::new("odp"), Pod::new("odw"));

@@ -2,28 +2,28 @@
 //! socket on its standard input.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use orlop_podnet::NetNs;
-use rustix::net::{AddressFamily, SendFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::churn::churn;
+use super::connects::{
+    connect, connect_by_ring, connect_fast_open, connect_nonblocking, connect_while, connect_with, ping,
+    reconnect, socket_for, udp,
+};
 use super::pod::Pod;
 
 /// Tells the process what it is for, in its environment.
 const STARTED_BY_A_TEST: &str = "ORLOP_TEST_INSIDE_A_POD";
-
-/// `MSG_FASTOPEN`: connect with the first bytes in the SYN.
-const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
 
 /// What a process in a pod can be asked.
 #[derive(Serialize, Deserialize)]
@@ -36,6 +36,12 @@ pub(crate) enum Ask {
     ConnectMptcp { to: SocketAddr },
     /// Connect once, with a mark on the socket.
     ConnectMarked { to: SocketAddr, mark: u32 },
+    /// Connect once, from this address and port.
+    ConnectFrom { from: SocketAddr, to: SocketAddr },
+    /// Connect once, by an operation of `io_uring(7)`.
+    ConnectByRing { to: SocketAddr },
+    /// Send an echo request of ICMP and wait for the answer.
+    Ping { to: IpAddr },
     /// Connect once, without waiting in the call.
     ConnectNonblocking { to: SocketAddr },
     /// Connect once with TCP Fast Open: the SYN goes with the first bytes.
@@ -110,6 +116,10 @@ impl Process {
         let mut process = Self { child, socket: BufReader::new(ours) };
         process.send(&pod.netns.path());
         process
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn ask(&mut self, ask: &Ask) -> Reply {
@@ -243,6 +253,13 @@ fn obey(socket: &mut BufReader<UnixStream>) {
                 socket2::SockRef::from(&socket).set_mark(mark).unwrap();
                 connect_with(socket, to)
             }
+            Ask::ConnectFrom { from, to } => {
+                let socket = socket_for(to, None);
+                rustix::net::bind(&socket, &from).unwrap();
+                connect_with(socket, to)
+            }
+            Ask::ConnectByRing { to } => connect_by_ring(to),
+            Ask::Ping { to } => ping(to).unwrap(),
             Ask::Hold { to, times } => {
                 kept.extend((0..times).map(|_| TcpStream::connect(to).unwrap()));
                 Reply::Held { by: still_open(&kept) }
@@ -309,71 +326,9 @@ fn greet(mut client: TcpStream, greeting: &str) -> std::io::Result<()> {
     client.read(&mut [0; 1]).map(drop)
 }
 
-fn try_connect(to: SocketAddr) -> std::io::Result<Connected> {
-    read_greeting(TcpStream::connect_timeout(&to, Duration::from_secs(3))?)
-}
-
-fn read_greeting(stream: TcpStream) -> std::io::Result<Connected> {
-    let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let mut words = line.split_whitespace();
-    let mut word = || words.next().ok_or(ErrorKind::UnexpectedEof);
-    let greeting = word()?.to_owned();
-    let mut address = || word()?.parse().map_err(std::io::Error::other);
-    Ok(Connected { greeting, local, peer, accepted_local: address()?, accepted_peer: address()? })
-}
-
-fn connect(to: SocketAddr) -> Reply {
-    let start = Instant::now();
-    match try_connect(to) {
-        Ok(connected) => Reply::Connected(connected),
-        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: start.elapsed() },
-    }
-}
-
-fn connect_while(to: SocketAddr, go_on: impl Fn(u32) -> bool) -> Reply {
-    let (mut by, mut failures, mut done) = (BTreeMap::new(), Vec::new(), 0);
-    while go_on(done) {
-        match try_connect(to) {
-            Ok(connected) => *by.entry(connected.greeting).or_default() += 1,
-            Err(error) => failures.push(error.to_string()),
-        }
-        done += 1;
-    }
-    Reply::Greeted { by, failures }
-}
-
-fn reconnect(first: SocketAddr, then: SocketAddr) -> Reply {
-    let socket = socket_for(then, None);
-    rustix::net::connect(&socket, &first).unwrap();
-    rustix::net::connect_unspec(&socket).unwrap();
-    connect_with(socket, then)
-}
-
-fn connect_nonblocking(to: SocketAddr) -> Reply {
-    let socket = socket_for(to, None);
-    rustix::io::ioctl_fionbio(&socket, true).unwrap();
-    assert_eq!(rustix::net::connect(&socket, &to), Err(rustix::io::Errno::INPROGRESS));
-    // A blocking call waits for what was begun.
-    rustix::io::ioctl_fionbio(&socket, false).unwrap();
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::ISCONN) => outcome(read_greeting(socket.into())),
-        Err(errno) => outcome(Err(errno.into())),
-    }
-}
-
-fn connect_fast_open(to: SocketAddr) -> Reply {
-    let socket = socket_for(to, None);
-    let sent = rustix::net::sendto(&socket, b"early", MSG_FASTOPEN, &to);
-    outcome(sent.map_err(Into::into).and_then(|_| read_greeting(socket.into())))
-}
-
-fn outcome(result: std::io::Result<Connected>) -> Reply {
-    match result {
-        Ok(connected) => Reply::Connected(connected),
-        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: Duration::ZERO },
-    }
+/// An address that is compared without its port.
+pub(crate) fn ip(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
 }
 
 fn answer_on(socket: UdpSocket, greeting: String) {
@@ -383,40 +338,4 @@ fn answer_on(socket: UdpSocket, greeting: String) {
             drop(socket.send_to(greeting.as_bytes(), from));
         }
     });
-}
-
-fn udp(to: SocketAddr, connected: bool) -> std::io::Result<Reply> {
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
-    if connected {
-        socket.connect(to)?;
-        socket.send(b"?")?;
-    } else {
-        socket.send_to(b"?", to)?;
-    }
-    let mut buffer = [0; 64];
-    let (length, from) = socket.recv_from(&mut buffer)?;
-    Ok(Reply::Answered {
-        by: String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned(),
-        from,
-    })
-}
-
-fn socket_for(to: SocketAddr, protocol: Option<rustix::net::Protocol>) -> OwnedFd {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    rustix::net::socket(family, SocketType::STREAM, protocol).unwrap()
-}
-
-fn connect_with(socket: OwnedFd, to: SocketAddr) -> Reply {
-    let start = Instant::now();
-    match rustix::net::connect(&socket, &to).map_err(Into::into).and_then(|()| read_greeting(socket.into())) {
-        Ok(connected) => Reply::Connected(connected),
-        Err(error) => Reply::Refused { error: format!("{:?}", error.kind()), after: start.elapsed() },
-    }
-}
-
-/// An address that is compared without its port.
-pub(crate) fn ip(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }
