@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use orlop_plan::resource::secret::Secret;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
@@ -26,6 +26,8 @@ pub struct Identity {
     pub id: SpiffeId,
     /// The chain and the key, as the secret `default`.
     pub secret: Arc<Secret>,
+    /// The same, as TLS takes it.
+    pub certified: Arc<CertifiedKey>,
     /// In hexadecimal.
     pub serial_number: String,
     /// Not valid before.
@@ -56,9 +58,9 @@ impl Identity {
         });
         let details = details.collect::<Result<Vec<_>, _>>()?;
         let (Some(leaf), Some(own)) = (chain.first(), details.first()) else { return Err(Flaw::Empty) };
-        // The key is copied for the look, wiped by rustls' own means, and never leaves this function otherwise.
-        CertifiedKey::from_der(chain.clone(), key.clone_key(), &default_provider())
-            .map_err(|_| Flaw::OtherKey)?;
+        let signer = any_supported_type(&key).map_err(|_| Flaw::OtherKey)?;
+        let certified = CertifiedKey::new(chain.clone(), signer);
+        certified.keys_match().map_err(|_| Flaw::OtherKey)?;
         if own.uris != [id.as_str()] {
             return Err(Flaw::OtherIdentity { expected: id.clone(), found: own.uris.clone() });
         }
@@ -82,6 +84,7 @@ impl Identity {
             not_before: own.not_before,
             not_after: own.not_after,
             secret: Arc::new(Secret::certificate(SECRET, chain, key)),
+            certified: Arc::new(certified),
         })
     }
 }

@@ -38,9 +38,7 @@ impl Scene {
 
     /// An agent whose workloads show tokens of their own.
     fn agent_with_tokens(&self, istiod: &Istiod, identity: Value, pods: &[&Pod]) -> Result<Agent> {
-        let address = istiod.secure_address().to_string();
-        let control_plane = ControlPlane::Secure { address, root_certificate: self.root()? };
-        let mut agent = Agent::described(&self.bed, control_plane, &[])?;
+        let mut agent = Agent::described(&self.bed, self.secure(istiod)?, &[])?;
         agent.set_identity(identity);
         for pod in pods {
             let (name, account) = (pod.name(), pod.account());
@@ -52,9 +50,20 @@ impl Scene {
         Ok(agent)
     }
 
+    fn secure(&self, istiod: &Istiod) -> Result<ControlPlane> {
+        let address = istiod.secure_address().to_string();
+        Ok(ControlPlane::Secure { address, root_certificate: self.root()? })
+    }
+
     /// An agent that asks for its workloads with its own token.
-    fn agent_with_node_token(&self, istiod: &Istiod, token: &str, pods: &[&Pod]) -> Result<Agent> {
-        let mut agent = Agent::described(&self.bed, istiod, &[])?;
+    fn agent_with_node_token(
+        &self,
+        istiod: &Istiod,
+        control_plane: ControlPlane,
+        token: &str,
+        pods: &[&Pod],
+    ) -> Result<Agent> {
+        let mut agent = Agent::described(&self.bed, control_plane, &[])?;
         agent.set_identity(json!({
             "certificateAuthority": istiod.secure_address().to_string(),
             "rootCertificate": self.root()?,
@@ -115,7 +124,8 @@ fn a_node_gets_certificates_for_the_workloads_that_run_on_it_by_its_own_token() 
     let scene = Scene::new()?;
     let (here, elsewhere) = (scene.bed.pod("here").start()?, scene.bed.pod("elsewhere").start()?);
     let istiod = Istiod::start_with_pods(&scene.bed, &scene.authority, &[&here])?;
-    let mut agent = scene.agent_with_node_token(&istiod, NODE_TOKEN, &[&here, &elsewhere])?;
+    let plaintext = ControlPlane::from(&istiod);
+    let mut agent = scene.agent_with_node_token(&istiod, plaintext, NODE_TOKEN, &[&here, &elsewhere])?;
 
     agent.start_without_waiting()?;
 
@@ -131,6 +141,24 @@ fn a_node_gets_certificates_for_the_workloads_that_run_on_it_by_its_own_token() 
     let status =
         agent.wait_for_status("the one to be ready", |status| Ok(status.workload(here.name())?.ready))?;
     assert!(!status.workload(elsewhere.name())?.ready);
+    Ok(())
+}
+
+#[test]
+fn workloads_without_credentials_of_their_own_show_the_control_plane_the_certificates_that_the_node_has()
+-> Result<()> {
+    let scene = Scene::new()?;
+    let [a, b, c] = [("a", "first"), ("b", "first"), ("c", "second")]
+        .map(|(name, account)| scene.bed.pod(name).account(account).start());
+    let (a, b, c) = (a?, b?, c?);
+    let istiod = Istiod::start_with_pods(&scene.bed, &scene.authority, &[&a, &b, &c])?;
+    let secure = scene.secure(&istiod)?;
+    let mut agent = scene.agent_with_node_token(&istiod, secure, NODE_TOKEN, &[&a, &b, &c])?;
+
+    // istiod takes no stream of a workload by the certificate of another account.
+    agent.restart()?;
+
+    assert_ne!(identity(&agent, &b)?.serial_number, identity(&agent, &c)?.serial_number);
     Ok(())
 }
 

@@ -21,7 +21,7 @@ mod status;
 pub use client::{Client, ClientError, ControlPlane};
 pub use consumer::Stream;
 pub use delivery::{Delivery, Reply};
-pub use grpc::{BackoffBounds, Credentials, GrpcOptions, RenewalWindow};
+pub use grpc::{BackoffBounds, Credentials, GrpcOptions, KeptCertificate, RenewalWindow};
 pub use node::{Node, WorkloadNode};
 pub use orlop_proto::{Resource, ResourceType};
 pub use protocol::Protocol;

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use orlop_identity::{Credential, Identity, SpiffeId, State, Subscription};
 use orlop_plan::resource::secret::Secret;
 use orlop_plan::snapshot::{Changes, Snapshot};
+use orlop_xds_client::KeptCertificate;
+use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -38,6 +40,8 @@ struct Kept {
     _subscription: Subscription,
     state: watch::Receiver<State>,
     forward: AbortHandle,
+    /// For the control plane, where the workload has nothing else to show there.
+    shown: Option<watch::Sender<Option<Arc<CertifiedKey>>>>,
     certificate: Option<NodeSecret>,
     roots: Option<NodeSecret>,
 }
@@ -109,6 +113,7 @@ impl WorkloadIdentity {
             state: subscription.state(),
             _subscription: subscription,
             forward: forward.abort_handle(),
+            shown: node.serve_control_plane.then(|| watch::Sender::new(None)),
             certificate: None,
             roots: None,
         };
@@ -129,6 +134,9 @@ impl WorkloadIdentity {
             kept.certificate =
                 Some(NodeSecret { secret: Arc::clone(&secret), last_updated: since.unwrap_or(now) });
             changes.merge(snapshot.provide(secret));
+            if let Some(shown) = &kept.shown {
+                shown.send_replace(Some(Arc::clone(&identity.certified)));
+            }
         }
         let mut trusted = roots.to_vec();
         let meshs = snapshot.proxy_config().map(|config| config.ca_certificates.as_slice());
@@ -143,6 +151,11 @@ impl WorkloadIdentity {
             changes.merge(snapshot.provide(secret));
         }
         changes
+    }
+
+    /// The certificate as it will be from time to time, for a control plane that is spoken to in TLS.
+    pub(super) fn for_control_plane(&self) -> Option<KeptCertificate> {
+        Some(KeptCertificate(self.kept.as_ref()?.shown.as_ref()?.subscribe()))
     }
 
     /// There should be a valid certificate, and there is none.

@@ -95,6 +95,8 @@ pub(crate) struct NodeIdentities {
     pub(crate) identities: Identities,
     /// By which all of them are asked for, instead of each workload's own.
     pub(crate) token: Option<PathBuf>,
+    /// The control plane is spoken to in TLS, by certificates where a workload has nothing else to show.
+    pub(crate) serve_control_plane: bool,
     pub(crate) renewed: mpsc::Sender<Renewed>,
 }
 
@@ -131,7 +133,7 @@ impl Node {
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
         let (renewed, certificates) = mpsc::channel(DELIVERIES);
         let identities =
-            config.identity.clone().map(|identity| identities(identity, &node, renewed)).transpose()?;
+            config.identity.clone().map(|identity| identities(identity, &config, renewed)).transpose()?;
         let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
             config: node,
@@ -334,17 +336,19 @@ impl Node {
 
 fn identities(
     identity: config::Identity,
-    node: &config::Node,
+    node: &NodeConfig,
     renewed: mpsc::Sender<Renewed>,
 ) -> Result<NodeIdentities, orlop_identity::Error> {
     let config::Identity { certificate_authority, root_certificate, token, certificate_lifetime } = identity;
     let identities = Identities::start(AuthorityOptions {
         address: certificate_authority,
         root_certificate,
-        cluster: node.cluster.clone(),
+        cluster: node.node.cluster.clone(),
         lifetime: certificate_lifetime,
     })?;
-    Ok(NodeIdentities { identities, token, renewed })
+    let serve_control_plane =
+        matches!(node.control_plane, config::ControlPlane::Server { root_certificate: Some(_), .. });
+    Ok(NodeIdentities { identities, token, serve_control_plane, renewed })
 }
 
 /// The first part of node.yaml that differs and is read only at start.

@@ -233,13 +233,14 @@ impl Workload {
             drop(parts.proxy.release(&key, DRAIN)?);
             return Err(error.into());
         }
-        let node = self.node(parts);
+        parts.enrolments += 1;
+        let identity = self.subscribe(parts);
+        let node = self.node(parts, identity.as_ref());
         let node_id = node.id().to_owned();
         let mut snapshot = Snapshot::new();
         let (restored, changes) = restore(&mut snapshot, &node_id, parts);
         let mut stream = parts.control.resume(node.clone(), restored);
         let status = stream.watch_status();
-        parts.enrolments += 1;
         let (workload, enrolment, deliver) = (self.spec.id(), parts.enrolments, parts.deliver.clone());
         let forward = tokio::task::spawn_local(async move {
             while let Some(delivery) = stream.next().await {
@@ -255,7 +256,6 @@ impl Workload {
         let network =
             orlop_dns::PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
         let dns = WorkloadDns::open(&parts.dns, self.dns(parts).capture, network, &self.spec.namespace);
-        let identity = self.subscribe(parts);
         let mut enrolled = Enrolled {
             netns,
             node_id,
@@ -350,8 +350,9 @@ impl Workload {
         given
     }
 
-    fn node(&self, parts: &Parts) -> Node {
+    fn node(&self, parts: &Parts, identity: Option<&WorkloadIdentity>) -> Node {
         let spec = &self.spec;
+        let kept = identity.and_then(WorkloadIdentity::for_control_plane);
         WorkloadNode {
             name: spec.name.clone(),
             namespace: spec.namespace.clone(),
@@ -365,7 +366,7 @@ impl Workload {
             domain: CLUSTER_DOMAIN.to_owned(),
             locality: None,
             credentials: match &spec.credentials {
-                None => Credentials::None,
+                None => kept.map_or(Credentials::None, Credentials::Kept),
                 Some(config::Credentials::Token(file)) => Credentials::Token { file: file.clone() },
                 Some(config::Credentials::Certificate { certificate, key }) => {
                     Credentials::Certificate { certificate: certificate.clone(), key: key.clone() }

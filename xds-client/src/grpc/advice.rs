@@ -28,7 +28,7 @@ fn of_tls(error: &rustls::Error, tls: &Tls) -> Option<String> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Some(format!(
                     "the control plane's certificate is not for {}: let controlPlane.address be a name that it is for",
-                    tls.server_name
+                    tls.server_name.to_str()
                 ))
             }
             CertificateError::Expired
@@ -57,6 +57,7 @@ fn of_status(error: &OpenError, credentials: &Credentials, tls: bool) -> Option<
         Credentials::Certificate { certificate, .. } => {
             Some(format!("the certificate {}", certificate.display()))
         }
+        Credentials::Kept(_) => Some("the certificate that the node keeps".to_owned()),
     };
     match (status.code(), shown) {
         (Code::Unauthenticated, None) => {

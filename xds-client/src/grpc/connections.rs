@@ -10,12 +10,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::time::Instant;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
+use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, read};
 use super::error::OpenError;
 use super::options::RenewalWindow;
+use super::tls::{self, Connector};
 use crate::ClientError;
 
 /// istiod allows a client's ping every 15 s (half of `GRPC_KEEPALIVE_INTERVAL`) and itself pings every 30 s.
@@ -42,10 +45,10 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) roots: PathBuf,
-    pub(super) server_name: String,
+    pub(super) server_name: ServerName<'static>,
 }
 
-/// What a connection is made with, in PEM; streams with the same share it.
+/// What a connection is made with; streams with the same share it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 struct Shown {
     roots: Vec<u8>,
@@ -71,11 +74,12 @@ impl Connections {
         roots: Option<PathBuf>,
         renewal: RenewalWindow,
     ) -> Result<Self, ClientError> {
-        let scheme = if roots.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        let refused = || ClientError::Address { address: address.to_owned() };
+        // TLS is the connector's, which tonic does not know of.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .ok()
             .filter(|endpoint| endpoint.uri().port().is_some())
-            .ok_or_else(|| ClientError::Address { address: address.to_owned() })?
+            .ok_or_else(refused)?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW_BYTES)
@@ -84,9 +88,17 @@ impl Connections {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
-        let server_name = if host.parse::<IpAddr>().is_ok() { ISTIOD } else { host }.to_owned();
-        let tls = roots.map(|roots| Tls { roots, server_name });
-        Ok(Self { endpoint, tls, renewal, newest: Mutex::default(), renewing: tokio::sync::Mutex::default() })
+        let server_name = if host.parse::<IpAddr>().is_ok() { ISTIOD } else { host };
+        let server_name = ServerName::try_from(server_name.to_owned()).map_err(|_| refused())?;
+        let Some(roots) = roots else {
+            return Ok(Self::with(endpoint, None, renewal));
+        };
+        let origin = format!("https://{address}").parse().map_err(|_| refused())?;
+        Ok(Self::with(endpoint.origin(origin), Some(Tls { roots, server_name }), renewal))
+    }
+
+    fn with(endpoint: Endpoint, tls: Option<Tls>, renewal: RenewalWindow) -> Self {
+        Self { endpoint, tls, renewal, newest: Mutex::default(), renewing: tokio::sync::Mutex::default() }
     }
 
     /// `None` is plaintext.
@@ -100,7 +112,10 @@ impl Connections {
         if let Some(current) = self.current(&shown) {
             return Ok(current);
         }
-        let channel = self.endpoint(&shown, credentials)?.connect_lazy();
+        let channel = match self.connector(&shown, credentials)? {
+            Some(connector) => self.endpoint.connect_with_connector_lazy(connector),
+            None => self.endpoint.connect_lazy(),
+        };
         Ok(self.insert(shown, channel))
     }
 
@@ -111,8 +126,11 @@ impl Connections {
         if let Some(current) = self.current(&shown) {
             return Ok(current);
         }
-        let channel = self.endpoint(&shown, credentials)?.connect().await.map_err(OpenError::Connect)?;
-        Ok(self.insert(shown, channel))
+        let channel = match self.connector(&shown, credentials)? {
+            Some(connector) => self.endpoint.connect_with_connector(connector).await,
+            None => self.endpoint.connect().await,
+        };
+        Ok(self.insert(shown, channel.map_err(OpenError::Connect)?))
     }
 
     /// The newest connection, unless it is about to be left.
@@ -134,21 +152,28 @@ impl Connections {
         let certificate = match credentials {
             Credentials::None | Credentials::Token { .. } => None,
             Credentials::Certificate { certificate, .. } => Some(read(certificate)?),
+            Credentials::Kept(kept) => {
+                Some(kept.current()?.cert.first().map(|own| own.to_vec()).unwrap_or_default())
+            }
         };
         Ok(Shown { roots: read(&tls.roots)?, certificate })
     }
 
-    fn endpoint(&self, shown: &Shown, credentials: &Credentials) -> Result<Endpoint, OpenError> {
-        let Some(Tls { roots, server_name }) = &self.tls else { return Ok(self.endpoint.clone()) };
+    /// `None` is plaintext.
+    fn connector(&self, shown: &Shown, credentials: &Credentials) -> Result<Option<Connector>, OpenError> {
+        let Some(Tls { roots, server_name }) = &self.tls else { return Ok(None) };
         let mut files = vec![roots.clone()];
-        let mut config = ClientTlsConfig::new()
-            .domain_name(server_name)
-            .ca_certificate(Certificate::from_pem(&shown.roots));
-        if let (Credentials::Certificate { certificate, key }, Some(pem)) = (credentials, &shown.certificate)
-        {
-            config = config.identity(Identity::from_pem(pem, read(key)?));
-            files.extend([certificate.clone(), key.clone()]);
-        }
-        self.endpoint.clone().tls_config(config).map_err(|source| OpenError::Certificates { files, source })
+        let certificate = match (credentials, &shown.certificate) {
+            (Credentials::Certificate { certificate, key }, Some(chain)) => {
+                files.extend([certificate.clone(), key.clone()]);
+                Some(tls::certified(chain, &read(key).map(Zeroizing::new)?).map(Arc::new))
+            }
+            (Credentials::Kept(kept), _) => Some(Ok(kept.current()?)),
+            _ => None,
+        };
+        let connector = certificate
+            .transpose()
+            .and_then(|certificate| Connector::new(server_name.clone(), &shown.roots, certificate));
+        connector.map(Some).map_err(|source| OpenError::Certificates { files, source })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 use tonic::metadata::{Ascii, MetadataValue};
 
 use super::error::OpenError;
@@ -26,9 +29,37 @@ pub enum Credentials {
         /// PEM file: its key.
         key: PathBuf,
     },
+    /// By a certificate that somebody keeps for it in memory; the streams of one certificate share a connection.
+    Kept(KeptCertificate),
 }
 
+/// A certificate that somebody keeps and replaces, once there is one.
+#[derive(Debug, Clone)]
+pub struct KeptCertificate(pub watch::Receiver<Option<Arc<CertifiedKey>>>);
+
+impl KeptCertificate {
+    pub(super) fn current(&self) -> Result<Arc<CertifiedKey>, OpenError> {
+        self.0.borrow().clone().ok_or(OpenError::NoCertificate)
+    }
+}
+
+impl PartialEq for KeptCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+impl Eq for KeptCertificate {}
+
 impl Credentials {
+    /// Waits for what there is nothing to show without.
+    pub(super) async fn ready(&self) {
+        if let Self::Kept(KeptCertificate(certificate)) = self {
+            // Nobody keeps it any more: then opening says so.
+            let _ = certificate.clone().wait_for(Option::is_some).await;
+        }
+    }
+
     /// The header `authorization` of a stream.
     pub(super) fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, OpenError> {
         let Self::Token { file } = self else { return Ok(None) };

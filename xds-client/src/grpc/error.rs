@@ -7,6 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::Status;
 
+use super::tls::TlsError;
+
 #[derive(Debug, Error)]
 pub(super) enum OpenError {
     /// The control plane, or the way to it.
@@ -19,7 +21,9 @@ pub(super) enum OpenError {
     #[error("{} holds no token", file.display())]
     NoToken { file: PathBuf },
     #[error("no connection can be made with {}", list(files))]
-    Certificates { files: Vec<PathBuf>, source: tonic::transport::Error },
+    Certificates { files: Vec<PathBuf>, source: TlsError },
+    #[error("the node has no certificate for the workload yet")]
+    NoCertificate,
     #[error("no fresh connection")]
     Connect(#[source] tonic::transport::Error),
 }

@@ -15,6 +15,7 @@ mod options;
 mod pacer;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 pub use backoff::BackoffBounds;
 use connections::Connections;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, KeptCertificate};
 pub use options::{GrpcOptions, RenewalWindow};
 use pacer::Pacer;
 use worker::Worker;

@@ -106,9 +106,10 @@ impl Worker {
     /// Waits for the delay and then for this stream's turn. The consumer may finish what it has meanwhile, and learns
     /// what dies.
     async fn pause(&mut self, delay: Duration) {
-        let pacer = Arc::clone(&self.grpc.pacer);
+        let (pacer, credentials) = (Arc::clone(&self.grpc.pacer), self.credentials.clone());
         let mut turn = pin!(async move {
             sleep(delay).await;
+            credentials.ready().await;
             pacer.turn().await;
         });
         loop {
