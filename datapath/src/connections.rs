@@ -81,13 +81,13 @@ impl Connections {
         Ok(found)
     }
 
-    /// Forgets what went a way that nobody is led any more, unless some connection still goes it.
+    /// Forgets what went a way that nobody is led any more, unless some connection still goes it. Returns what it was.
     pub(crate) fn forget_way(
         &mut self,
         workload: u32,
         frontend: Frontend,
         endpoint: SocketAddr,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<WayTraffic>, Error> {
         let way = Raw(Way {
             frontend: FrontendKey {
                 workload,
@@ -100,9 +100,12 @@ impl Connections {
             padding: 0,
         });
         match self.traffic.get(&way, 0) {
-            Ok(Raw(traffic)) if traffic.opened != traffic.closed => Ok(()),
-            Ok(_) => gone(self.traffic.remove(&way), MapName::Traffic),
-            Err(MapError::KeyNotFound) => Ok(()),
+            Ok(Raw(traffic)) if traffic.opened != traffic.closed => Ok(None),
+            Ok(Raw(traffic)) => {
+                gone(self.traffic.remove(&way), MapName::Traffic)?;
+                Ok(Some(way_traffic(way.0, traffic)))
+            }
+            Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(in_map(MapName::Traffic)(error)),
         }
     }

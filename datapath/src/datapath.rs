@@ -75,6 +75,15 @@ pub struct Datapath {
     turns: Turns,
 }
 
+/// What became of endpoints whose time was over.
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// Connections that were closed.
+    pub closed: usize,
+    /// What went to them, by workload: [`Datapath::traffic`] speaks no more of it.
+    pub forgotten: Vec<(String, WayTraffic)>,
+}
+
 /// Disturbances that may wait to be seen to.
 const DISTURBANCES: usize = 64;
 /// How often connections are looked for that were chosen and never made, at most.
@@ -228,9 +237,9 @@ impl Datapath {
         Ok(applied)
     }
 
-    /// Closes connections to endpoints that their services lost longer than the drain time ago. To be called about once
-    /// a second. Returns how many were closed; an error is that of one workload, and the others were looked at.
-    pub fn close_drained(&mut self) -> Result<usize, Error> {
+    /// Closes connections to endpoints that their services lost longer than the drain time ago, and forgets what went
+    /// there. To be called about once a second. An error is that of one workload, and the others were looked at.
+    pub fn close_drained(&mut self) -> Result<Drained, Error> {
         let now = Instant::now();
         if now >= self.next_sweep {
             self.tables
@@ -239,14 +248,17 @@ impl Datapath {
                 .forget_unborn(monotonic_nanoseconds().saturating_sub(UNBORN_AFTER))?;
             self.next_sweep = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
         }
-        let (mut closed, mut failed) = (0, Ok(()));
-        for Enrolled { index, netns, draining, .. } in self.workloads.values_mut() {
+        let (mut drained, mut failed) = (Drained::default(), Ok(()));
+        for (name, Enrolled { index, netns, draining, .. }) in &mut self.workloads {
             match draining.close_due(*index, netns, &mut self.tables.maps, now) {
-                Ok(of_workload) => closed += of_workload,
+                Ok((closed, forgotten)) => {
+                    drained.closed += closed;
+                    drained.forgotten.extend(forgotten.into_iter().map(|way| (name.clone(), way)));
+                }
                 Err(error) => failed = Err(error),
             }
         }
-        failed.map(|()| closed)
+        failed.map(|()| drained)
     }
 
     /// What went each way from a frontend of a workload to an endpoint.

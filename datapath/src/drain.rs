@@ -14,7 +14,7 @@ use orlop_abi::Connection;
 use orlop_plan::kernel::{Frontend, KernelPlan, OutboundAction};
 use orlop_podnet::NetNs;
 
-use crate::connections::frontend_of;
+use crate::connections::{WayTraffic, frontend_of};
 use crate::error::Error;
 use crate::maps::Maps;
 use crate::sock_diag::{Connected, SockDiag};
@@ -87,18 +87,18 @@ impl Draining {
         self.closed
     }
 
-    /// Closes what has had its time. Returns how many connections that were.
+    /// Closes what has had its time. Returns how many connections that were, and what is forgotten with them.
     pub(crate) fn close_due(
         &mut self,
         workload: u32,
         netns: &NetNs,
         maps: &mut Maps,
         now: Instant,
-    ) -> Result<usize, Error> {
+    ) -> Result<(usize, Vec<WayTraffic>), Error> {
         let due: BTreeSet<_> =
             self.until.iter().filter(|(_, until)| **until <= now).map(|(key, _)| *key).collect();
         if due.is_empty() {
-            return Ok(0);
+            return Ok((0, Vec::new()));
         }
         self.until.retain(|key, _| !due.contains(key));
         let leads_there: BTreeSet<_> = due.iter().map(|(_, address)| *address).collect();
@@ -120,10 +120,11 @@ impl Draining {
             Ok(())
         });
         self.closed += closed as u64;
+        let mut forgotten = Vec::new();
         for (frontend, address) in due {
-            maps.connections.forget_way(workload, frontend, address)?;
+            forgotten.extend(maps.connections.forget_way(workload, frontend, address)?);
         }
-        outcome.map(|()| closed)
+        outcome.map(|()| (closed, forgotten))
     }
 }
 

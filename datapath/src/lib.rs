@@ -42,7 +42,7 @@ mod writer;
 
 pub use connections::WayTraffic;
 pub use counters::WorkloadCounters;
-pub use datapath::{Datapath, DatapathConfig};
+pub use datapath::{Datapath, DatapathConfig, Drained};
 pub use drain::DEFAULT_DRAIN_TIME;
 pub use error::Error;
 pub use flows::{Ended, Flow, FlowEvent, Flows};

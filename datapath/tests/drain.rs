@@ -56,13 +56,13 @@ async fn connections_to_a_removed_endpoint_drain_and_are_then_closed() {
 
     datapath.apply(&pod.name, &both.frontend(VIP, balance(&[(A, 1)]))).unwrap();
     assert_eq!(client.connect(VIP).greeting, "a", "nobody is sent there any more");
-    assert_eq!(datapath.close_drained().unwrap(), 0);
+    assert_eq!(datapath.close_drained().unwrap().closed, 0);
     assert_eq!(held(&mut client, B), 8, "they may end by themselves");
 
     tokio::time::sleep(DRAIN).await;
-    assert_eq!(datapath.close_drained().unwrap(), 5);
+    assert_eq!(datapath.close_drained().unwrap().closed, 5);
     assert_eq!(held(&mut client, B), 3, "another service's and the application's own are not meant");
-    assert_eq!(datapath.close_drained().unwrap(), 0);
+    assert_eq!(datapath.close_drained().unwrap().closed, 0);
     assert_eq!(datapath.counters(&pod.name).unwrap().drained, 5);
 }
 
@@ -77,7 +77,7 @@ async fn an_endpoint_that_is_back_in_time_keeps_its_connections() {
     datapath.apply(&pod.name, &nothing().frontend(VIP, OutboundAction::Block)).unwrap();
     datapath.apply(&pod.name, &with).unwrap();
     tokio::time::sleep(DRAIN).await;
-    assert_eq!(datapath.close_drained().unwrap(), 0);
+    assert_eq!(datapath.close_drained().unwrap().closed, 0);
     assert_eq!(held(&mut client, B), 3);
 }
 
@@ -92,7 +92,7 @@ async fn a_removed_service_ends_likewise_for_ipv6_and_ipv4_mapped_sockets() {
 
     datapath.apply(&pod.name, &nothing()).unwrap();
     tokio::time::sleep(DRAIN).await;
-    assert_eq!(datapath.close_drained().unwrap(), 4);
+    assert_eq!(datapath.close_drained().unwrap().closed, 4);
     assert_eq!(client.held().len(), 0);
 }
 
@@ -109,7 +109,7 @@ async fn what_an_endpoint_lost_while_no_agent_ran_is_closed_by_the_next_one() {
     datapath.apply(&pod.name, &nothing().frontend(VIP, balance(&[(A, 1)]))).unwrap();
     assert_eq!(open_connections(&datapath, &pod), [(B.parse().unwrap(), 3)].into());
     tokio::time::sleep(DRAIN).await;
-    assert_eq!(datapath.close_drained().unwrap(), 3);
+    assert_eq!(datapath.close_drained().unwrap().closed, 3);
     assert_eq!(
         datapath.traffic(&pod.name).unwrap(),
         [],

@@ -13,6 +13,7 @@ mod hand_over;
 mod identity;
 mod pod_view;
 mod report;
+pub(crate) mod tcp_metrics;
 mod work;
 mod workload;
 
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use orlop_datapath::{Datapath, DatapathConfig, Repair};
+use orlop_datapath::{Datapath, DatapathConfig, Drained, Repair};
 use orlop_identity::{AuthorityOptions, Identities};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::classify::L7Modes;
@@ -306,8 +307,18 @@ impl Node {
     /// Ends connections to endpoints that are long gone.
     fn close_drained(&mut self) {
         match self.parts.datapath.close_drained() {
-            Ok(0) => {}
-            Ok(closed) => info!(closed, "connections to removed endpoints closed, their drain time is over"),
+            Ok(Drained { closed, forgotten }) => {
+                for (name, way) in forgotten {
+                    if let Some(workload) =
+                        self.workloads.values_mut().find(|workload| workload.key() == name)
+                    {
+                        workload.forget_way(&self.parts.config, &way);
+                    }
+                }
+                if closed > 0 {
+                    info!(closed, "connections to removed endpoints closed, their drain time is over");
+                }
+            }
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::from(error));
                 warn!(%reason, "connections to removed endpoints stay open");

@@ -1,14 +1,15 @@
 //! What a pod's admin pages see of it.
 
-use super::Node;
 use super::identity::WorkloadIdentity;
 use super::workload::{Enrolled, Stage, Workload};
+use super::{Node, Parts};
 use crate::pod_admin::{Asked, Figures, Question, Resources, ServerState};
 use orlop_plan::snapshot::ResourceType;
 
 /// Answers, unless the pod that is asked about is gone: then the question is dropped, which the page notices.
-pub(super) fn answer(node: &Node, asked: Asked) {
-    let Some(workload) = node.workloads.get(&asked.workload) else { return };
+pub(super) fn answer(node: &mut Node, asked: Asked) {
+    let Node { workloads, parts, .. } = node;
+    let Some(workload) = workloads.get_mut(&asked.workload) else { return };
     let Stage::Enrolled(enrolled) = &workload.stage else { return };
     if enrolled.enrolment() != asked.enrolment {
         return;
@@ -16,8 +17,12 @@ pub(super) fn answer(node: &Node, asked: Asked) {
     // A client that went away does not want the answer.
     match asked.question {
         Question::State(reply) => drop(reply.send(state(workload, enrolled))),
-        Question::Figures(reply) => drop(reply.send(figures(node, workload, enrolled))),
         Question::Resources(reply) => drop(reply.send(resources(enrolled))),
+        Question::Figures(reply) => {
+            if let Some(figures) = figures(parts, workload) {
+                drop(reply.send(figures));
+            }
+        }
     }
 }
 
@@ -31,14 +36,18 @@ fn state(workload: &Workload, enrolled: &Enrolled) -> ServerState {
     }
 }
 
-fn figures(node: &Node, workload: &Workload, enrolled: &Enrolled) -> Figures {
+fn figures(parts: &Parts, workload: &mut Workload) -> Option<Figures> {
     let key = workload.key();
-    Figures {
+    let ways = parts.datapath.traffic(&key).unwrap_or_default();
+    let tcp = workload.tcp_metrics(&parts.config, &ways);
+    let Stage::Enrolled(enrolled) = &workload.stage else { return None };
+    Some(Figures {
         state: state(workload, enrolled),
-        proxy: node.parts.proxy.stats(&key),
-        kernel: node.parts.datapath.counters(&key).ok(),
+        proxy: parts.proxy.stats(&key),
+        kernel: parts.datapath.counters(&key).ok(),
+        tcp,
         resources: resources(enrolled),
-    }
+    })
 }
 
 fn resources(enrolled: &Enrolled) -> Resources {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use orlop_datapath::{Applied, Datapath, ListenerRole, WorkloadSpec};
+use orlop_datapath::{Applied, Datapath, ListenerRole, WayTraffic, WorkloadSpec};
 use orlop_dns::DnsCounters;
 use orlop_l7_proxy::{PodListeners, PodNetwork};
 use orlop_plan::compile::{Plans, WorkloadFacts};
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use super::accepted::Accepted;
 use super::dns::WorkloadDns;
 use super::identity::{self, Renewed, WorkloadIdentity};
+use super::tcp_metrics::{Labels, TcpMetrics, TcpSums, labels};
 use super::work::{Work, WorkDone};
 use super::{CLUSTER_DOMAIN, DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
@@ -64,6 +65,7 @@ pub(crate) struct Enrolled {
     identity: Option<WorkloadIdentity>,
     snapshot: Snapshot,
     pub(crate) plans: Plans,
+    tcp_metrics: TcpMetrics,
     /// The newest plans are in force.
     in_force: bool,
     pub(crate) work: WorkDone,
@@ -145,6 +147,22 @@ impl Workload {
     /// The name that proxy and datapath know it by. An underscore is in no Kubernetes name, so this is unique.
     pub(crate) fn key(&self) -> String {
         format!("{}_{}", self.spec.namespace, self.spec.name)
+    }
+
+    /// Istio's metrics of TCP, by now; `ways` is what the kernel has counted.
+    pub(crate) fn tcp_metrics(&mut self, node: &config::Node, ways: &[WayTraffic]) -> Vec<(Labels, TcpSums)> {
+        let Stage::Enrolled(enrolled) = &mut self.stage else { return Vec::new() };
+        let Enrolled { tcp_metrics, plans, .. } = &mut **enrolled;
+        tcp_metrics.follow(ways, |to, endpoint| labels(node, &self.spec, plans, to, endpoint));
+        tcp_metrics.sums()
+    }
+
+    /// The kernel has forgotten a way.
+    pub(crate) fn forget_way(&mut self, node: &config::Node, way: &WayTraffic) {
+        self.tcp_metrics(node, &[*way]);
+        if let Stage::Enrolled(enrolled) = &mut self.stage {
+            enrolled.tcp_metrics.forget(way);
+        }
     }
 
     /// What it would come up with after a restart; `None` while nothing complete has come.
@@ -267,6 +285,7 @@ impl Workload {
             identity,
             snapshot,
             plans: Plans::new(self.facts(parts)),
+            tcp_metrics: TcpMetrics::default(),
             in_force: false,
             work: WorkDone::default(),
             apply_error: None,

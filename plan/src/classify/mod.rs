@@ -19,6 +19,7 @@ mod verdict;
 mod virtual_host;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::compile::{Refusals, WorkloadFacts};
 use crate::index::Index;
@@ -82,6 +83,11 @@ impl<'a> Served<'a> {
             return Some(OutboundAction::Block);
         }
         Some(outbound::action(&outbound::taken(self, frontend)?.finding(self)))
+    }
+
+    /// The clusters that connections to a destination may be led to.
+    pub(crate) fn clusters(self, frontend: Frontend) -> BTreeSet<&'a Arc<str>> {
+        outbound::taken(self, frontend).map_or_else(BTreeSet::new, |taken| taken.clusters(self))
     }
 
     /// What the kernel does with connections to anywhere else.

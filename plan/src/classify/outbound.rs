@@ -15,7 +15,7 @@ use crate::resource::http_connection_manager::{HttpConnectionManager, RouteSpeci
 use crate::resource::listener::{FilterChain, FilterChainMatch, Listener, TerminalFilter};
 use crate::resource::route::{Domain, RouteConfiguration, VirtualHost};
 use crate::resource::tcp_proxy::TcpClusterSpecifier;
-use crate::snapshot::chains;
+use crate::snapshot::{chains, host_clusters, listener_clusters};
 
 /// A destination's listener, and which of its virtual hosts count.
 #[derive(Clone, Copy)]
@@ -108,6 +108,14 @@ impl<'a> Taken<'a> {
             findings.retain(|(layer, finding)| *layer == Layer::Http || finding.path != Path::Passthrough);
         }
         combine(&findings, resource)
+    }
+
+    /// The clusters that it may lead to.
+    pub(super) fn clusters(self, served: Served<'a>) -> BTreeSet<&'a Arc<str>> {
+        let Self { listener, scope, port: _ } = self;
+        let routes = route_configurations(served, listener);
+        let hosts = routes.flat_map(|routes| scope.hosts(routes));
+        listener_clusters(listener).chain(hosts.flat_map(host_clusters)).collect()
     }
 
     /// The names that the destination goes by.

@@ -11,6 +11,7 @@ mod claims;
 mod destinations;
 mod explain;
 mod held;
+mod peer;
 mod pools;
 mod refusals;
 mod warming;
@@ -28,6 +29,7 @@ use warming::{Serving, User};
 
 pub use explain::{Explanation, explain};
 pub use held::Held;
+pub use peer::{Peer, peer};
 pub(crate) use pools::Pools;
 pub(crate) use refusals::Refusals;
 

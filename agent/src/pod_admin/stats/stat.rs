@@ -33,6 +33,14 @@ impl Stat {
         Self { name: name.to_owned(), kind, value, metric: metric(name), labels: Vec::new() }
     }
 
+    /// One of Istio's metrics of TCP; in Envoy's own names its labels are part of the name.
+    pub(super) fn istio_tcp(name: &str, labels: &[(&'static str, String)], value: u64) -> Self {
+        let metric = format!("istio_tcp_{name}");
+        let named: Vec<_> = labels.iter().map(|(label, value)| format!("{label}.{value}")).collect();
+        let name = clean(&format!("istiocustom.{metric}.{}", named.join(".")));
+        Self { name, kind: Kind::Counter, value, metric, labels: labels.to_vec() }
+    }
+
     /// A stat of `cluster`, by its observability name.
     pub(super) fn cluster(kind: Kind, cluster: &str, name: &str, value: u64) -> Self {
         Self {
