@@ -28,7 +28,7 @@ use crate::link::{LinkTarget, PinnedLink};
 use crate::listener::ListenerRole;
 use crate::maps::{Capacities, MapName, MapUsage};
 use crate::netns;
-use crate::pins::{NodePins, Record, WorkloadPins};
+use crate::pins::{MapPins, NodePins, Record, WorkloadPins};
 use crate::probe;
 use crate::programs::{Programs, Targets};
 use crate::workload::{Enrolled, PodAddresses, WorkloadSpec, links_match, netns_inode};
@@ -63,10 +63,11 @@ impl DatapathConfig {
 /// all of it as it is, like a crash.
 pub struct Datapath {
     pins: NodePins,
-    programs: Programs,
-    capacities: Capacities,
-    tables: Tables,
-    workloads: BTreeMap<String, Enrolled>,
+    pub(crate) map_pins: MapPins,
+    pub(crate) programs: Programs,
+    pub(crate) capacities: Capacities,
+    pub(crate) tables: Tables,
+    pub(crate) workloads: BTreeMap<String, Enrolled>,
     free_indices: VecDeque<u32>,
     drain_time: Duration,
     next_sweep: Instant,
@@ -99,14 +100,15 @@ impl Datapath {
         probe::require(probe::probe(&config.pin_root).await)?;
         let pins = NodePins::open(&config.pin_root, &config.node)?;
         let capacities = config.capacities;
-        let (generation, sockets) = (pins.new_generation()?, pins.sockets()?);
-        let (programs, maps) = Programs::load(&generation, &sockets, pins.pods(), capacities)?;
+        let map_pins = pins.maps()?;
+        let (programs, maps) = Programs::load(&map_pins, capacities)?;
         // What earlier agents attached goes on under its index until it is adopted or forgotten.
         let taken: BTreeSet<u32> = pins.others(&[])?.iter().filter_map(WorkloadPins::index).collect();
         let free_indices =
             (0..capacities.of(MapName::Workloads)).filter(|index| !taken.contains(index)).collect();
         Ok(Self {
             pins,
+            map_pins,
             programs,
             capacities,
             tables: Tables::new(maps, capacities),
@@ -216,8 +218,12 @@ impl Datapath {
 
     /// Makes the kernel follow `plan`: writes what differs from the last one, nothing if nothing does.
     ///
-    /// [`Error::MapFull`] and faults of the plan leave the last plan in force.
+    /// Maps that are too small grow. [`Error::MapFull`] and faults of the plan leave the last plan in force.
     pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
+        self.with_room(|this| this.apply_once(name, plan))
+    }
+
+    fn apply_once(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
         let workload = self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         let until = Instant::now() + self.drain_time;
         let Enrolled { index, written, draining, fail_open, exclusions, .. } = workload;

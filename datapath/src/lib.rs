@@ -19,6 +19,7 @@ mod drain;
 mod error;
 mod exclusions;
 mod flows;
+mod growth;
 mod guard;
 mod hook;
 mod judge;

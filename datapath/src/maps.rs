@@ -21,7 +21,8 @@ use crate::listener::ListenerRole;
 use crate::raw::Raw;
 use crate::slices::Slice;
 
-/// How many entries the maps can hold, fixed for the life of the agent.
+/// How many entries the maps can hold at first. Those of frontends, backends, inbound ports and sources grow when a plan
+/// needs it, see `growth`.
 ///
 /// `workloads` and `backends` cost their memory at once (32 bytes a backend slot), `frontends` and `inbound` 16 bytes
 /// at once and about 100 when used.
@@ -43,27 +44,30 @@ pub struct Capacities {
     pub exclusions: u32,
     /// Address ranges that policies speak of, each policy once however many workloads have it.
     pub sources: u32,
+    /// No map grows beyond this.
+    pub largest: u32,
 }
 
 impl Default for Capacities {
-    /// 512 workloads, 524,288 frontends, 131,072 backends, 16,384 inbound ports, 131,072 ways, 131,072 connections:
-    /// 18 MiB when empty.
+    /// 512 workloads, 131,072 ways and as many connections; what grows begins with 65,536 frontends, as many backends,
+    /// 4,096 inbound ports and 16,384 sources: 9 MiB when empty. At most 4,194,304 of each.
     fn default() -> Self {
         Self {
             workloads: 512,
-            frontends: 524_288,
-            backends: 131_072,
-            inbound: 16_384,
+            frontends: 65_536,
+            backends: 65_536,
+            inbound: 4_096,
             ways: 131_072,
             connections: 131_072,
             exclusions: 16_384,
-            sources: 65_536,
+            sources: 16_384,
+            largest: 4_194_304,
         }
     }
 }
 
 /// A map, named as in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MapName {
     /// (workload, address, port) to an action.
@@ -157,6 +161,28 @@ impl fmt::Display for MapName {
 const FLOW_BYTES: u32 = 512 * 1024;
 
 impl Capacities {
+    /// The size that a map may be given instead of `capacity`: four times as much, or what `needed` entries take.
+    pub(crate) fn larger(self, map: MapName, needed: u64, capacity: u32) -> Option<u32> {
+        let grows =
+            matches!(map, MapName::Frontends | MapName::Backends | MapName::Inbound | MapName::Sources);
+        let wanted =
+            u32::try_from(needed).ok()?.max(capacity.saturating_mul(4)).checked_next_power_of_two()?;
+        let larger = wanted.min(self.largest);
+        (grows && larger > capacity && u64::from(larger) >= needed).then_some(larger)
+    }
+
+    /// The same with another size for a map that grows.
+    pub(crate) fn with(mut self, map: MapName, capacity: u32) -> Self {
+        match map {
+            MapName::Frontends => self.frontends = capacity,
+            MapName::Backends => self.backends = capacity,
+            MapName::Inbound => self.inbound = capacity,
+            MapName::Sources => self.sources = capacity,
+            _ => {}
+        }
+        self
+    }
+
     pub(crate) fn of(&self, map: MapName) -> u32 {
         let workloads = self.workloads.clamp(1, MAX_WORKLOADS);
         match map {
@@ -221,6 +247,26 @@ impl Maps {
             flows: Some(take(ebpf, MapName::Flows)?),
             watched: take(ebpf, MapName::Watched)?,
         })
+    }
+
+    /// Takes over what `old` holds in a map that has grown; `slots` is how many of an array's are in use. All other maps are
+    /// the same ones.
+    pub(crate) fn take_over(&mut self, old: &mut Self, map: MapName, slots: u32) -> Result<(), Error> {
+        match map {
+            MapName::Frontends => copy(&old.frontends, &mut self.frontends),
+            MapName::Inbound => copy(&old.inbound, &mut self.inbound),
+            MapName::Backends => (0..slots).try_for_each(|slot| {
+                old.backends.get(&slot, 0).and_then(|value| self.backends.set(slot, value, 0))
+            }),
+            MapName::Sources => old.sources.iter().try_for_each(|entry| {
+                let (key, value) = entry?;
+                self.sources.insert(&key, value, 0)
+            }),
+            _ => Ok(()),
+        }
+        .map_err(in_map(map))?;
+        self.flows = old.flows.take();
+        Ok(())
     }
 
     pub(crate) fn set_frontend(&mut self, key: FrontendKey, value: FrontendValue) -> Result<(), Error> {
@@ -331,4 +377,14 @@ pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: MapN
 
 pub(crate) fn in_map(map: MapName) -> impl FnOnce(MapError) -> Error {
     move |source| Error::Map { map, source }
+}
+
+fn copy<K: aya::Pod, V: aya::Pod>(
+    from: &HashMap<MapData, K, V>,
+    to: &mut HashMap<MapData, K, V>,
+) -> Result<(), MapError> {
+    from.iter().try_for_each(|entry| {
+        let (key, value) = entry?;
+        to.insert(key, value, 0)
+    })
 }

@@ -1,7 +1,7 @@
 //! What of Orlop is in the BPF file system, where it outlives the agent.
 //!
 //! ```text
-//! <pin root>/<node>/gen-7/FRONTENDS …                     the maps of the running agent
+//! <pin root>/<node>/gen-7/FRONTENDS-2 …                   the maps of the running agent; this one has grown
 //! <pin root>/<node>/PODS-1                                whose each attachment is; of one layout, for all agents
 //! <pin root>/<node>/sockets-4/CONNECTIONS, OPEN           what is known of open connections, for all agents of one ABI
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
@@ -13,6 +13,7 @@
 //! The records are symbolic links because that is the only content a file there can have. A dot in a name is reserved
 //! by the file system, so names are escaped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use rustix::mount::{MountFlags, mount};
 use crate::error::Error;
 use crate::hook::Hook;
 use crate::link::PinnedLink;
+use crate::maps::MapName;
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u32 = 0xcafe_4a11;
@@ -32,6 +34,36 @@ const BPF_FS: u32 = 0xcafe_4a11;
 #[derive(Debug)]
 pub(crate) struct NodePins {
     dir: PathBuf,
+}
+
+/// Where each map is pinned.
+#[derive(Debug, Clone)]
+pub(crate) struct MapPins {
+    generation: PathBuf,
+    sockets: PathBuf,
+    /// The map of the attachments.
+    pub(crate) pods: PathBuf,
+    /// Of maps that have grown, how often.
+    grown: BTreeMap<MapName, u32>,
+}
+
+impl MapPins {
+    pub(crate) fn path(&self, map: MapName) -> PathBuf {
+        if map.outlives_the_agent() {
+            return self.sockets.join(map.name());
+        }
+        match self.grown.get(&map) {
+            Some(times) => self.generation.join(format!("{}-{}", map.name(), times + 1)),
+            None => self.generation.join(map.name()),
+        }
+    }
+
+    /// The same with another place for a map.
+    pub(crate) fn with_another(&self, map: MapName) -> Self {
+        let mut pins = self.clone();
+        *pins.grown.entry(map).or_default() += 1;
+        pins
+    }
 }
 
 /// A workload's folder, which need not exist.
@@ -58,8 +90,19 @@ impl NodePins {
         Ok(Self { dir })
     }
 
+    /// Places for the maps of a new generation, in a new folder but for what outlives the agent.
+    pub(crate) fn maps(&self) -> Result<MapPins, Error> {
+        let pods = self.dir.join(format!("PODS-{POD_LAYOUT}"));
+        Ok(MapPins {
+            generation: self.new_generation()?,
+            sockets: self.sockets()?,
+            pods,
+            grown: BTreeMap::new(),
+        })
+    }
+
     /// A new folder for maps. Those of earlier agents go: their programs hold the maps that they still need.
-    pub(crate) fn new_generation(&self) -> Result<PathBuf, Error> {
+    fn new_generation(&self) -> Result<PathBuf, Error> {
         let mut last = 0;
         for entry in list(&self.dir)? {
             let Some(number) = entry.strip_prefix("gen-").and_then(|n| n.parse::<u64>().ok()) else {
@@ -74,14 +117,9 @@ impl NodePins {
         Ok(dir)
     }
 
-    /// Where the map of the attachments is pinned.
-    pub(crate) fn pods(&self) -> PathBuf {
-        self.dir.join(format!("PODS-{POD_LAYOUT}"))
-    }
-
     /// The folder of the maps that outlive the agent, made if need be. What an agent of another ABI left goes: its
     /// programs hold what they still need.
-    pub(crate) fn sockets(&self) -> Result<PathBuf, Error> {
+    fn sockets(&self) -> Result<PathBuf, Error> {
         let name = format!("sockets-{ABI_VERSION}");
         for entry in
             list(&self.dir)?.into_iter().filter(|entry| entry.starts_with("sockets-") && *entry != name)

@@ -37,6 +37,11 @@ impl Policies {
         Self { capacity, entries: 0, numbers, resting, free, fresh: NO_POLICY + 1 }
     }
 
+    /// There is room for more entries now.
+    pub(crate) fn grow(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
     /// Entries that are not free.
     pub(crate) fn entries(&self) -> u32 {
         self.entries

@@ -10,7 +10,6 @@
 )]
 
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, CgroupStorage, CgroupStorageKey, MapData, MapError};
 use aya::{Ebpf, EbpfLoader};
@@ -20,7 +19,7 @@ use crate::error::Error;
 use crate::hook::{self, Hook};
 use crate::link::{LinkTarget, PinnedLink};
 use crate::maps::{Capacities, MapName, Maps, in_map, take};
-use crate::pins::WorkloadPins;
+use crate::pins::{MapPins, WorkloadPins};
 use crate::program_info::ProgramInfo;
 use crate::raw::Raw;
 
@@ -46,23 +45,16 @@ pub(crate) struct Targets<'a> {
 }
 
 impl Programs {
-    /// Makes the generation's maps in the folder `generation`, and has the kernel verify what all pods share. The maps of
-    /// open connections are in the folder `sockets`; `pods` is where the map of the attachments is, or will be, pinned.
-    pub(crate) fn load(
-        generation: &Path,
-        sockets: &Path,
-        pods: PathBuf,
-        capacities: Capacities,
-    ) -> Result<(Self, Maps), Error> {
+    /// Makes the maps that are not pinned yet, and has the kernel verify what all pods share.
+    pub(crate) fn load(pins: &MapPins, capacities: Capacities) -> Result<(Self, Maps), Error> {
         let mut loader = EbpfLoader::new();
         // The kernel's own types are read by the constructor and of no use here: nothing is relocated by them.
         loader.btf(None);
         for map in MapName::ALL {
             loader.map_max_entries(map.name(), capacities.of(map));
-            let folder = if map.outlives_the_agent() { sockets } else { generation };
-            loader.map_pin_path(map.name(), folder.join(map.name()));
+            loader.map_pin_path(map.name(), pins.path(map));
         }
-        loader.map_pin_path(MapName::Pods.name(), pods);
+        loader.map_pin_path(MapName::Pods.name(), pins.pods.clone());
         let mut shared = loader.load(OBJECT)?;
         let maps = Maps::take(&mut shared)?;
         let data: MapData = match shared.take_map(MapName::Pods.name()) {

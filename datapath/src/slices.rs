@@ -33,6 +33,7 @@ pub(crate) enum Acquired {
 
 #[derive(Debug)]
 pub(crate) struct Slices {
+    capacity: u32,
     used: u32,
     /// Free runs by their first slot; neighbours are merged.
     free: BTreeMap<u32, u32>,
@@ -43,7 +44,13 @@ pub(crate) struct Slices {
 impl Slices {
     pub(crate) fn new(capacity: u32) -> Self {
         let free = BTreeMap::from([(0, capacity)]);
-        Self { used: 0, free, resting: VecDeque::new(), sets: HashMap::new() }
+        Self { capacity, used: 0, free, resting: VecDeque::new(), sets: HashMap::new() }
+    }
+
+    /// There are more slots now.
+    pub(crate) fn grow(&mut self, capacity: u32) {
+        self.insert_free(Slice { base: self.capacity, count: capacity.saturating_sub(self.capacity) });
+        self.capacity = capacity;
     }
 
     /// Slots that are not free, resting ones included.
@@ -136,6 +143,15 @@ mod tests {
         assert_eq!(slices.acquire(&set(5, 3), now + QUARANTINE / 2), None);
         let slice = Slice { base: 0, count: 3 };
         assert_eq!(slices.acquire(&set(5, 3), now + QUARANTINE), Some(Acquired::Fresh(slice)));
+    }
+
+    #[test]
+    fn slots_that_are_added_join_the_free_ones_before_them() {
+        let (mut slices, now) = (Slices::new(4), Instant::now());
+        slices.acquire(&set(1, 3), now);
+        assert_eq!(slices.acquire(&set(5, 3), now), None);
+        slices.grow(8);
+        assert_eq!(slices.acquire(&set(5, 5), now), Some(Acquired::Fresh(Slice { base: 3, count: 5 })));
     }
 
     proptest! {

@@ -169,6 +169,20 @@ impl Tables {
         Ok(())
     }
 
+    /// Goes on with other maps, of which one has grown and holds nothing yet.
+    pub(crate) fn move_to(
+        &mut self,
+        mut maps: Maps,
+        map: MapName,
+        capacities: Capacities,
+    ) -> Result<(), Error> {
+        maps.take_over(&mut self.maps, map, self.capacities.of(MapName::Backends))?;
+        (self.maps, self.capacities) = (maps, capacities);
+        self.slices.grow(capacities.of(MapName::Backends));
+        self.policies.grow(capacities.of(MapName::Sources));
+        Ok(())
+    }
+
     /// Removes everything that the maps hold for the workload, so that its index can be used again.
     pub(crate) fn clear(&mut self, workload: u32, written: &mut Written) -> Result<(), Error> {
         self.maps.clear_listeners(workload);

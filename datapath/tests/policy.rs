@@ -199,7 +199,7 @@ async fn equal_policies_are_in_the_map_once_and_one_without_room_leaves_the_last
     let mut app = Process::start(&pod);
     app.listen(&format!("[::]:{PORT}"), "app");
     let mut config = node.config();
-    config.capacities.sources = 3;
+    (config.capacities.sources, config.capacities.largest) = (3, 3);
     let mut datapath = Datapath::open(config).await.unwrap();
     datapath.enrol(pod.spec()).await.unwrap();
     let small = || by_source(&[(ANY4, Drop), (ANY6, Drop)]);
@@ -220,4 +220,25 @@ async fn equal_policies_are_in_the_map_once_and_one_without_room_leaves_the_last
     let wide = by_source(&[(ANY4, Direct), (ANY6, Drop), ("10.77.0.3/32", Drop)]);
     datapath.apply(&pod.name, &nothing().inbound(PORT, wide)).unwrap();
     assert_eq!(used(&datapath), 3, "what nobody refers to has made room");
+}
+
+#[tokio::test]
+async fn what_policies_say_holds_in_the_larger_map_as_well() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let mut app = Process::start(&pod);
+    app.listen(&format!("[::]:{PORT}"), "app");
+    let mut config = node.config();
+    config.capacities.sources = 4;
+    let mut datapath = Datapath::open(config).await.unwrap();
+    datapath.enrol(pod.spec()).await.unwrap();
+    let plan = nothing().inbound(PORT, by_source(&[(ANY4, Direct), (ANY6, Drop), ("10.77.0.3/32", Drop)]));
+    datapath.apply(&pod.name, &plan).unwrap();
+
+    let many: Vec<_> = (1..200).map(|last| (format!("10.1.1.{last}/32"), Drop)).collect();
+    let mut ranges: Vec<_> = many.iter().map(|(range, action)| (range.as_str(), *action)).collect();
+    ranges.extend([(ANY4, Direct), (ANY6, Direct)]);
+    datapath.apply(&pod.name, &plan.inbound(81, by_source(&ranges))).unwrap();
+    assert_eq!(greeting(&world, WORLD4[0]), "app");
+    assert_refused(&world, WORLD4[1]);
 }

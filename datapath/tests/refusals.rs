@@ -33,6 +33,7 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
         connections: 2,
         exclusions: 1,
         sources: 1,
+        largest: 2,
     };
     let mut datapath = Datapath::open(config).await.unwrap();
     datapath.enrol(pod.spec()).await.unwrap();
