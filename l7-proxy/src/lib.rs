@@ -4,7 +4,8 @@
 //! that namespace (for the datapath to steer connections to), traffic, and [`stats`].
 //!
 //! A connection's way: `worker` (accept) → `listener` (sniff, choose the filter chain) → `tcp` or `http` (route) →
-//! `upstream` and `balance` (cluster, endpoint, pool) → `dialer` (a socket of the pod's namespace).
+//! `upstream` and `balance` (cluster, endpoint, pool) → `dialer` (a socket of the pod's namespace). `tls` is at both ends, where a
+//! chain terminates it and where an endpoint is owed it.
 //!
 //! Threads: each traffic worker is an OS thread with a current-thread runtime, apart from the runtime of the agent. What
 //! a worker owns is `Rc`; what threads share is the plan (`ArcSwap`) and counters that one worker writes and anyone reads.
@@ -18,6 +19,7 @@ mod listener;
 mod pod;
 mod proxy;
 mod tcp;
+mod tls;
 mod upstream;
 mod worker;
 

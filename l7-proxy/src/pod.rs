@@ -1,17 +1,19 @@
 //! What a worker holds for one pod and for one connection: the contexts that every later stage reads.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use orlop_plan::proxy::ProxyPlan;
-use orlop_plan::rbac::Plaintext;
+use orlop_plan::rbac;
 use tokio::sync::watch;
 
 use crate::dialer::Dialer;
 use crate::stats::{Direction, PodCounters};
 use crate::tcp::BufferPool;
+use crate::tls::{Certificate, ServerContexts};
 use crate::upstream::Upstreams;
 
 /// One pod, as one worker sees it. The worker is its only owner.
@@ -24,6 +26,8 @@ pub(crate) struct PodContext {
     pub(crate) dialer: Dialer,
     /// The worker's balancer state and connection pools for this pod's clusters.
     pub(crate) upstreams: Upstreams,
+    /// What filter chains terminate TLS with.
+    pub(crate) server_contexts: ServerContexts,
     /// The worker's buffers for bytes in flight.
     pub(crate) buffers: Rc<BufferPool>,
     /// Written by this worker only.
@@ -49,12 +53,23 @@ pub(crate) struct ConnectionContext {
     pub(crate) peer: SocketAddr,
     /// The original destination: what the client dialled.
     pub(crate) local: SocketAddr,
+    /// Set by the handshake; none is plaintext.
+    pub(crate) tls: OnceCell<Box<TlsInfo>>,
+}
+
+/// What a handshake has shown.
+pub(crate) struct TlsInfo {
+    /// Who the client is; `None` where nobody has verified it.
+    pub(crate) peer: Option<Certificate>,
+    /// What the client was shown.
+    pub(crate) own: Rc<Certificate>,
 }
 
 impl ConnectionContext {
     /// As policies see it.
-    pub(crate) fn peers(&self) -> Plaintext {
-        Plaintext { source: self.peer, destination: self.local }
+    pub(crate) fn peers(&self) -> rbac::Connection<'_> {
+        let peer = self.tls.get().and_then(|tls| tls.peer.as_ref()).map(Certificate::names);
+        rbac::Connection { source: self.peer, destination: self.local, peer }
     }
 
     /// The address that upstream connections of this connection come from: `None` is the pod's own; inbound it is the

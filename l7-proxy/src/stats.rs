@@ -105,12 +105,39 @@ pub enum Refusal {
     /// The pod has no listener for this direction, or the listener no filter chain for the connection.
     #[error("no filter chain takes the connection")]
     NoFilterChain,
-    /// The filter chain terminates TLS, for which the node holds no identity.
-    #[error("the filter chain terminates TLS, and the node holds no identity yet")]
+    /// The filter chain terminates TLS, and a secret of it is not there or of no use.
+    #[error("the filter chain terminates TLS, for which a secret is missing or of no use")]
     DownstreamTls,
-    /// The endpoint is owed TLS, for which the node holds no identity; plaintext would be a downgrade.
-    #[error("the endpoint is owed TLS, and the node holds no identity yet")]
+    /// What the client sent is no handshake, or has nothing in common with what is spoken.
+    #[error("the client's TLS handshake failed")]
+    DownstreamTlsHandshake,
+    /// The client's handshake took longer than `transport_socket_connect_timeout`.
+    #[error("the client's TLS handshake took too long")]
+    DownstreamTlsTimeout,
+    /// The filter chain requires a certificate of the client, which shows none.
+    #[error("the client shows no certificate")]
+    NoClientCertificate,
+    /// The client's certificate is of no trusted authority, expired or not yet valid.
+    #[error("the client's certificate is refused")]
+    ClientCertificate,
+    /// The client's certificate is good, and none of its names is expected: another trust domain's.
+    #[error("the client's certificate is for nobody who is expected")]
+    ClientName,
+    /// The endpoint is owed TLS, and a secret for it is not there or of no use; plaintext would be a downgrade.
+    #[error("the endpoint is owed TLS, for which a secret is missing or of no use")]
     UpstreamTls,
+    /// The endpoint speaks no TLS, has nothing in common with what is spoken, or refuses it.
+    #[error("the TLS handshake with the endpoint failed")]
+    UpstreamTlsHandshake,
+    /// The endpoint's handshake took longer than `connect_timeout`.
+    #[error("the TLS handshake with the endpoint took too long")]
+    UpstreamTlsTimeout,
+    /// The endpoint's certificate is of no trusted authority, expired or not yet valid.
+    #[error("the endpoint's certificate is refused")]
+    UpstreamTlsCertificate,
+    /// The endpoint's certificate is good, and none of its names is the service's.
+    #[error("the endpoint's certificate is for somebody else")]
+    UpstreamTlsName,
     /// The cluster's endpoints come from DNS, which is not served yet.
     #[error("clusters that resolve by DNS are not served yet")]
     DnsCluster,
@@ -136,10 +163,19 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
+        Self::DownstreamTlsHandshake,
+        Self::DownstreamTlsTimeout,
+        Self::NoClientCertificate,
+        Self::ClientCertificate,
+        Self::ClientName,
         Self::UpstreamTls,
+        Self::UpstreamTlsHandshake,
+        Self::UpstreamTlsTimeout,
+        Self::UpstreamTlsCertificate,
+        Self::UpstreamTlsName,
         Self::DnsCluster,
         Self::HashPolicy,
         Self::ListenerFilterTimeout,
@@ -154,7 +190,16 @@ impl Refusal {
         match self {
             Self::NoFilterChain => "no_filter_chain",
             Self::DownstreamTls => "downstream_tls",
+            Self::DownstreamTlsHandshake => "downstream_tls_handshake",
+            Self::DownstreamTlsTimeout => "downstream_tls_timeout",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::ClientCertificate => "client_certificate",
+            Self::ClientName => "client_name",
             Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamTlsHandshake => "upstream_tls_handshake",
+            Self::UpstreamTlsTimeout => "upstream_tls_timeout",
+            Self::UpstreamTlsCertificate => "upstream_tls_certificate",
+            Self::UpstreamTlsName => "upstream_tls_name",
             Self::DnsCluster => "dns_cluster",
             Self::HashPolicy => "hash_policy",
             Self::ListenerFilterTimeout => "listener_filter_timeout",

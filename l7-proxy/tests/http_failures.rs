@@ -18,6 +18,7 @@ use support::http::{Answer, Client, backend, ok, says, status};
 use support::http_plan::{http_listener, istio_retry_policy, route, route_action};
 use support::plan::{Plan, eds, endpoint};
 use support::tcp::{accepted, reset};
+use support::tls::{SERVER, upstream};
 use support::{Pod, Proxied};
 
 const VIP: &str = "10.96.0.1:80";
@@ -101,7 +102,7 @@ fn an_endpoint_that_is_owed_tls_gets_no_plaintext() {
     let pod = Pod::new();
     let backend = says(pod.listen_outside(BACKEND), "hello");
     let cluster =
-        Cluster { transport_socket: UpstreamTransportSocket::Tls(Arc::default()), ..eds("backend") };
+        Cluster { transport_socket: UpstreamTransportSocket::Tls(upstream(SERVER)), ..eds("backend") };
     let proxied = served_by(&pod, route_action("backend"), cluster, &[BACKEND]);
     assert_eq!(get(&pod).status(), 503);
     proxied.expect_refused("upstream_tls", 1);

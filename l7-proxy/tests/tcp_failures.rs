@@ -11,6 +11,7 @@ use orlop_plan::resource::endpoint::{EndpointAbout, HealthStatus, LbEndpoint};
 use orlop_plan::resource::tcp_proxy::TcpClusterSpecifier;
 use support::plan::{Plan, chain, eds, endpoint, listener, tcp_listener, tcp_proxy};
 use support::tcp::{accepted, read_all, serve_echo, serve_name};
+use support::tls::{SERVER, upstream};
 use support::{Pod, Proxied};
 
 const VIP: &str = "10.96.0.1:80";
@@ -107,7 +108,7 @@ fn the_connection_beyond_max_connections() {
 fn a_hop_that_owes_tls_gets_no_plaintext() {
     let pod = Pod::new();
     let cluster =
-        Cluster { transport_socket: UpstreamTransportSocket::Tls(Arc::default()), ..eds("backend") };
+        Cluster { transport_socket: UpstreamTransportSocket::Tls(upstream(SERVER)), ..eds("backend") };
     let proxied = served(&pod, cluster, &[live_endpoint(&pod)]);
 
     assert!(pod.is_reset(VIP));
@@ -129,7 +130,7 @@ fn an_endpoint_whose_metadata_asks_for_tls_gets_no_plaintext_and_its_neighbour_d
     let by_metadata = UpstreamTransportSocket::TlsForEndpointsWith {
         key: "tlsMode".to_owned(),
         value: "istio".to_owned(),
-        context: Arc::default(),
+        context: upstream(SERVER),
         others: None,
     };
     let cluster = Cluster { transport_socket: by_metadata, ..eds("backend") };

@@ -34,13 +34,34 @@ pub trait Peers {
     fn is_authenticated(&self, name: Option<&StringMatcher>) -> Answer;
 }
 
-/// One plaintext connection: nobody has shown who they are.
+/// One connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Plaintext {
+pub struct Connection<'a> {
     /// Who connects.
     pub source: SocketAddr,
     /// To where.
     pub destination: SocketAddr,
+    /// Who the peer has shown to be; `None` is nobody, as in plaintext.
+    pub peer: Option<PeerNames<'a>>,
+}
+
+/// The names in a certificate that was verified.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerNames<'a> {
+    /// Subject alternative names that are URIs: SPIFFE identities.
+    pub uris: &'a [String],
+    /// Subject alternative names that are host names.
+    pub dns: &'a [String],
+    /// The subject, as RFC 2253 writes it.
+    pub subject: &'a str,
+}
+
+impl PeerNames<'_> {
+    /// As Envoy's `authenticated` looks at them: any of the names, and the subject.
+    fn matches(self, matcher: &StringMatcher) -> bool {
+        let names = self.uris.iter().chain(self.dns).map(String::as_str);
+        names.chain([self.subject]).any(|name| matcher.matches(name.as_bytes()))
+    }
 }
 
 /// What filters say.
@@ -123,7 +144,7 @@ impl Principal {
     }
 }
 
-impl Peers for Plaintext {
+impl Peers for Connection<'_> {
     fn goes_to_port(&self, ports: &std::ops::Range<u32>) -> Answer {
         ports.contains(&u32::from(self.destination.port())).into()
     }
@@ -136,8 +157,8 @@ impl Peers for Plaintext {
         range.contains(&self.source.ip().to_canonical()).into()
     }
 
-    fn is_authenticated(&self, _name: Option<&StringMatcher>) -> Answer {
-        Answer::No
+    fn is_authenticated(&self, name: Option<&StringMatcher>) -> Answer {
+        self.peer.is_some_and(|peer| name.is_none_or(|name| peer.matches(name))).into()
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn place(message: &str, field: &str) -> &'static str {
         )
         | ("cluster.v3.Cluster", "transport_socket" | "transport_socket_matches") => VERDICT,
         (name, _) if name.starts_with("extensions.transport_sockets.tls.") => {
-            "validated; hops with TLS are refused until the node holds identities"
+            "refused where a secret is not there"
         }
         ("core.v3.TypedExtensionConfig" | "core.v3.ExtensionConfigSource", _) => "plan",
         ("istio.mesh.v1alpha1.ProxyConfig", _) => {

@@ -1,7 +1,6 @@
 //! One attempt of a request: a connection to the chosen host, the request on it, the response's head.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -9,7 +8,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 use orlop_plan::resource::cluster::UpstreamProtocol;
-use tokio::net::TcpStream;
+use orlop_plan::resource::http_connection_manager::{AlpnProtocol, HttpConnectionManager};
 
 use super::body::{BodyError, RequestBody, ResponseSource};
 use super::deadlines::{Deadlines, Expired};
@@ -18,9 +17,12 @@ use super::h2::{self, SendError, Upload};
 use super::head::{RequestHead, ResponseHead, Version};
 use super::retry::ResetReason;
 use super::stream::StreamGuard;
-use crate::dialer::{DialError, DialOptions};
+use crate::dialer::DialError;
 use crate::pod::ConnectionContext;
-use crate::upstream::{Http1Connection, Http2Connection, Membership, Picked, Pools, UpstreamCluster};
+use crate::tls::Stream;
+use crate::upstream::{
+    Http1Connection, Http2Connection, Membership, OpenError, Picked, Pools, UpstreamCluster, open,
+};
 
 /// Why an attempt brought no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,32 +60,41 @@ pub(crate) struct Answer {
     pub(crate) at: Instant,
 }
 
+/// What an attempt is sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a UpstreamCluster,
+    /// Its host.
+    pub(crate) picked: &'a Picked,
+    /// Whose filter may replace the ALPN that TLS offers; `None` where the cluster does not want it.
+    pub(crate) alpn: Option<&'a HttpConnectionManager>,
+}
+
 /// Sends a request as the cluster speaks.
 pub(crate) async fn send(
-    cluster: &UpstreamCluster,
-    picked: &Picked,
+    target: Target<'_>,
     head: &RequestHead,
     body: RequestBody,
     deadlines: &mut Deadlines,
     guard: &StreamGuard,
 ) -> Result<Answer, Failure> {
-    let over_http2 = match cluster.cluster().protocol {
+    let over_http2 = match target.cluster.cluster().protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => head.version == Version::Http2,
     };
-    cluster.counters().requests.inc();
+    target.cluster.counters().requests.inc();
     if over_http2 {
         // Boxed, so that HTTP/1.1 connections do not carry the larger state of HTTP/2 with them.
-        Box::pin(http2(cluster, picked, head, body, deadlines, guard)).await
+        Box::pin(http2(target, head, body, deadlines, guard)).await
     } else {
-        http1(cluster, picked, head, body, deadlines, guard).await
+        http1(target, head, body, deadlines, guard).await
     }
 }
 
 async fn http1(
-    cluster: &UpstreamCluster,
-    picked: &Picked,
+    target: Target<'_>,
     head: &RequestHead,
     body: RequestBody,
     deadlines: &mut Deadlines,
@@ -94,10 +105,10 @@ async fn http1(
     if timed {
         deadlines.begin(guard.timer(), received);
     }
-    let pools = picked.host().state().pools(guard.connection().upstream_source());
+    let pools = target.picked.pools(guard.connection().upstream_source());
     let connection = match pools.http1.take() {
         Some(connection) => connection,
-        None => in_time(deadlines, guard, connect(cluster, picked, &pools, guard.connection())).await?,
+        None => in_time(deadlines, guard, connect(target, &pools, guard.connection())).await?,
     };
     let mut exchange = Exchange::new(connection, head, body);
     let (head, framing) = poll_fn(|cx| {
@@ -128,8 +139,7 @@ async fn http1(
 }
 
 async fn http2(
-    cluster: &UpstreamCluster,
-    picked: &Picked,
+    target: Target<'_>,
     head: &RequestHead,
     body: RequestBody,
     deadlines: &mut Deadlines,
@@ -140,9 +150,9 @@ async fn http2(
     if !received {
         deadlines.begin(guard.timer(), false);
     }
-    let pools = picked.host().state().pools(guard.connection().upstream_source());
+    let pools = target.picked.pools(guard.connection().upstream_source());
     loop {
-        let connecting = connect_http2(cluster, picked, &pools, guard.connection());
+        let connecting = connect_http2(target, &pools, guard.connection());
         let connection = in_time(deadlines, guard, connecting).await?;
         let mut responding = pin!(h2::respond(&connection, head, upload));
         let responded = poll_fn(|cx| {
@@ -191,11 +201,11 @@ async fn in_time<T>(
 
 /// A connection with room for another stream: one that is open, or a new one.
 async fn connect_http2(
-    cluster: &UpstreamCluster,
-    picked: &Picked,
+    target: Target<'_>,
     pools: &Rc<Pools>,
     connection: &ConnectionContext,
 ) -> Result<Rc<Http2Connection>, Failure> {
+    let Target { cluster, picked, alpn } = target;
     if let Some(open) = pools.http2.get() {
         return Ok(open);
     }
@@ -206,7 +216,8 @@ async fn connect_http2(
     }
     let host = picked.host().state();
     let permit = cluster.try_connection_to(host).ok_or(Failure::unsent(ResetReason::Overflow))?;
-    let io = dial(cluster, picked.address(), connection).await?;
+    let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http2));
+    let io = dial(target, alpn, connection).await?;
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     let opened = h2::connect(io, cluster.cluster(), membership).await.map_err(Failure::unsent)?;
     Ok(pools.http2.add(opened))
@@ -214,11 +225,11 @@ async fn connect_http2(
 
 /// A connection that is not in the pool: a new one, or, where there may be no more, one that another request gives back.
 async fn connect(
-    cluster: &UpstreamCluster,
-    picked: &Picked,
+    target: Target<'_>,
     pools: &Rc<Pools>,
     connection: &ConnectionContext,
 ) -> Result<Box<Http1Connection>, Failure> {
+    let Target { cluster, picked, alpn } = target;
     let host = picked.host().state();
     let _pending = cluster.try_pending().ok_or(Failure::unsent(ResetReason::Overflow))?;
     let permit = loop {
@@ -229,26 +240,29 @@ async fn connect(
             return Ok(connection);
         }
     };
-    let io = dial(cluster, picked.address(), connection).await?;
+    let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http11));
+    let io = dial(target, alpn, connection).await?;
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     Ok(Box::new(Http1Connection::new(io, cluster.cluster(), membership)))
 }
 
-/// Opens a connection from inside the pod's namespace.
+/// Opens a connection from inside the pod's namespace. No ALPN leaves the TLS context's.
 async fn dial(
-    cluster: &UpstreamCluster,
-    to: SocketAddr,
+    target: Target<'_>,
+    alpn: Option<&[String]>,
     connection: &ConnectionContext,
-) -> Result<TcpStream, Failure> {
-    let options = DialOptions::from(&**cluster.cluster());
-    let source = connection.upstream_source();
-    connection.pod.dialer.connect(to, source, options).await.map_err(|error| {
-        cluster.counters().connect_failures.inc();
-        tracing::debug!(pod = %connection.pod.name, cluster = %cluster.cluster().name, %error, "connect failed");
+) -> Result<Stream, Failure> {
+    open(target.cluster, target.picked, connection, alpn).await.map_err(|error| {
         Failure::unsent(match error {
-            DialError::Namespace(_) | DialError::Socket { .. } => ResetReason::LocalConnectionFailure,
-            DialError::Connect { .. } => ResetReason::RemoteConnectionFailure,
-            DialError::Timeout { .. } => ResetReason::ConnectionTimeout,
+            OpenError::Dial(DialError::Namespace(_) | DialError::Socket { .. }) => {
+                ResetReason::LocalConnectionFailure
+            }
+            OpenError::Dial(DialError::Connect { .. }) | OpenError::Tls(_) => {
+                ResetReason::RemoteConnectionFailure
+            }
+            OpenError::Dial(DialError::Timeout { .. }) | OpenError::TlsTimeout => {
+                ResetReason::ConnectionTimeout
+            }
         })
     })
 }

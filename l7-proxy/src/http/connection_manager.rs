@@ -115,7 +115,7 @@ impl ConnectionManager {
         if !selection.virtual_host.unsupported.is_empty() {
             return self.unsupported(head, guard);
         }
-        if selection.virtual_host.require_tls {
+        if selection.virtual_host.require_tls && self.connection.tls.get().is_none() {
             return self.local(head, redirect::require_tls(head), None, guard);
         }
         let route = selection.route;

@@ -7,6 +7,7 @@
 
 mod attempt;
 mod body;
+mod client_cert;
 mod connection_manager;
 mod date;
 mod deadlines;
@@ -34,6 +35,7 @@ use orlop_plan::resource::http_connection_manager::HttpConnectionManager;
 
 use crate::listener::{HttpProtocol, PrefixedStream};
 use crate::pod::ConnectionContext;
+use crate::tls::Stream;
 
 use connection_manager::ConnectionManager;
 
@@ -42,7 +44,7 @@ pub(crate) use h2::Upload;
 
 /// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.
 pub(crate) async fn serve_connection(
-    io: PrefixedStream,
+    io: PrefixedStream<Stream>,
     protocol: HttpProtocol,
     hcm: Arc<HttpConnectionManager>,
     cx: Rc<ConnectionContext>,

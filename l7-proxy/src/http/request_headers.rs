@@ -1,14 +1,15 @@
 //! What happens to every request before it is routed: Envoy's checks of `ConnectionManagerImpl::ActiveStream::decodeHeaders`
-//! and its `ConnectionManagerUtility::mutateRequestHeaders`, as far as plaintext connections have it.
+//! and its `ConnectionManagerUtility::mutateRequestHeaders`.
 
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 use orlop_plan::resource::http_connection_manager::{
-    ForwardClientCert, HeadersWithUnderscores, HttpConnectionManager, StripPort,
+    HeadersWithUnderscores, HttpConnectionManager, StripPort,
 };
 
+use super::client_cert;
 use super::head::RequestHead;
 use super::local_reply::LocalReply;
 use super::path::{self, NormalizedPath};
@@ -16,7 +17,6 @@ use crate::pod::ConnectionContext;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -86,24 +86,22 @@ pub(crate) fn is_enabled(enabled: &[String], upgrade: &HeaderValue) -> bool {
 fn forwarding(head: &mut RequestHead, config: &HttpConnectionManager, connection: &ConnectionContext) {
     let headers = &mut head.headers;
     let peer = connection.peer.ip();
+    let scheme = HeaderValue::from_static(if connection.tls.get().is_some() { "https" } else { "http" });
     if config.use_remote_address {
         if !config.skip_xff_append {
             append_forwarded_for(headers, peer);
         }
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, scheme);
         headers.extend(address_value(peer).map(|address| (X_ENVOY_EXTERNAL_ADDRESS, address)));
     } else {
-        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
     }
     if head.has_envoy_headers {
         for name in INTERNAL.iter().chain(EDGE.iter().filter(|_| config.use_remote_address)) {
             headers.remove(name);
         }
     }
-    // Only a mutually authenticated peer may hand on certificates.
-    if config.forward_client_cert != ForwardClientCert::AlwaysForwardOnly {
-        headers.remove(X_FORWARDED_CLIENT_CERT);
-    }
+    client_cert::forward(headers, config, connection);
     if config.generate_request_id {
         // An edge does not take over what a client made up.
         if config.use_remote_address && !config.preserve_external_request_id {

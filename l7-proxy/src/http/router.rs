@@ -18,7 +18,7 @@ use orlop_plan::resource::route::{
 };
 use orlop_plan::route_match::RouteSelection;
 
-use super::attempt::{self, Answer, Failure};
+use super::attempt::{self, Answer, Failure, Target};
 use super::body::{RequestBody, ResponseBody};
 use super::connection_manager::{ConnectionManager, Response};
 use super::deadlines::Deadlines;
@@ -187,6 +187,7 @@ impl<'a> Routed<'a> {
                     .policy
                     .filter(|policy| policy.avoid_previous_hosts)
                     .map_or(0, |policy| policy.host_selection_attempts),
+                secrets: &self.plan.secrets,
             };
             let picked = match attempts.cluster.pick(&context) {
                 Ok(picked) => picked,
@@ -206,7 +207,9 @@ impl<'a> Routed<'a> {
                 Source::Replay(replay) => RequestBody::Replay(replay.body()),
             };
             let Attempts { cluster, deadlines, guard, .. } = &mut *attempts;
-            let outcome = attempt::send(cluster, &picked, head, body, deadlines, guard).await;
+            let alpn = cluster.cluster().alpn_override.then(|| self.manager.config());
+            let target = Target { cluster, picked: &picked, alpn };
+            let outcome = attempt::send(target, head, body, deadlines, guard).await;
             let address = picked.address();
             let last = match outcome {
                 Ok(answer) => Last::Answer(Box::new(answer), picked, permit),

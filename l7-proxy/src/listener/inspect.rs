@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use orlop_plan::resource::listener::{FilterChainMatch, Listener, TransportProtocol};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -16,6 +17,7 @@ use super::http_inspector::{self, HTTP2_PREFACE, HttpInspection};
 use super::tls_inspector::{self, TlsInspection};
 use crate::pod::Drain;
 use crate::stats::Refusal;
+use crate::tls::Stream;
 
 /// The most that is held while inspecting, as Envoy's inspectors have it.
 const MAX_INSPECTED: usize = 64 * 1024;
@@ -81,7 +83,7 @@ pub(super) async fn inspect(
 
 /// What a connection manager that detects its codec is spoken to in: HTTP/2 where the client begins with the preface.
 pub(super) async fn detect_codec(
-    stream: &TcpStream,
+    stream: &mut Stream,
     prefix: Bytes,
     idle_timeout: Option<Duration>,
     drain: &Drain,
@@ -96,7 +98,11 @@ pub(super) async fn detect_codec(
             if bytes.len() == HTTP2_PREFACE.len() {
                 return Ok(HttpProtocol::Http2);
             }
-            if read_more(stream, &mut bytes, drain).await? == 0 {
+            let read = match &mut *stream {
+                Stream::Plain(stream) => read_more(stream, &mut bytes, drain).await?,
+                tls => read_more_inside(tls, &mut bytes, drain).await?,
+            };
+            if read == 0 {
                 // An unfinished preface; the HTTP/1 codec answers it as malformed.
                 return Ok(HttpProtocol::Http1);
             }
@@ -107,6 +113,23 @@ pub(super) async fn detect_codec(
         None => reading.await,
     }?;
     Ok((protocol, bytes.freeze()))
+}
+
+/// As [`read_more`], inside TLS.
+async fn read_more_inside(
+    stream: &mut Stream,
+    bytes: &mut BytesMut,
+    drain: &Drain,
+) -> Result<usize, Uninspected> {
+    let nothing_yet = bytes.is_empty();
+    tokio::select! {
+        read = stream.read_buf(bytes) => match read {
+            Ok(0) | Err(_) if nothing_yet => Err(Uninspected::Closed),
+            Ok(read) => Ok(read),
+            Err(_) => Err(Uninspected::Closed),
+        },
+        () = drain.leaving(), if nothing_yet => Err(Uninspected::Closed),
+    }
 }
 
 async fn read_until_known(

@@ -10,7 +10,7 @@ mod tls_inspector;
 
 pub(crate) use acceptor::{Accepted, Acceptor, accept_now, pause_after};
 pub(crate) use prefixed::PrefixedStream;
-pub(crate) use serve::{reset, serve};
+pub(crate) use serve::{serve, will_reset};
 
 /// What an HTTP connection speaks, as the connection manager's codec or the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,29 +6,38 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A stream that gives back the bytes that a listener filter read before it reads on. Without a prefix it costs one
 /// comparison a read.
 #[derive(Debug)]
-pub(crate) struct PrefixedStream {
+pub(crate) struct PrefixedStream<S> {
     prefix: Bytes,
-    io: TcpStream,
+    io: S,
 }
 
-impl PrefixedStream {
+impl<S> PrefixedStream<S> {
     /// `prefix` was read from `io`.
-    pub(crate) fn new(prefix: Bytes, io: TcpStream) -> Self {
+    pub(crate) fn new(prefix: Bytes, io: S) -> Self {
         Self { prefix, io }
     }
 
     /// The bytes that were read already, and the stream behind them.
-    pub(crate) fn into_parts(self) -> (Bytes, TcpStream) {
+    pub(crate) fn into_parts(self) -> (Bytes, S) {
         (self.prefix, self.io)
+    }
+
+    /// The stream behind the bytes.
+    pub(crate) fn io(&self) -> &S {
+        &self.io
+    }
+
+    /// Whether bytes are still to be given back.
+    pub(crate) fn has_prefix(&self) -> bool {
+        !self.prefix.is_empty()
     }
 }
 
-impl AsyncRead for PrefixedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +56,7 @@ impl AsyncRead for PrefixedStream {
     }
 }
 
-impl AsyncWrite for PrefixedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

@@ -1,55 +1,128 @@
 //! Finds out who serves an accepted connection, and lets them.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::rbac::{Answer, decide};
-use orlop_plan::resource::http_connection_manager::CodecType;
+use orlop_plan::resource::http_connection_manager::{CodecType, HttpConnectionManager};
 use orlop_plan::resource::listener::{DownstreamTransportSocket, FilterChain, Listener, TerminalFilter};
+use orlop_plan::resource::tls::DownstreamTlsContext;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::inspect::{Uninspected, detect_codec, inspect};
-use super::{Accepted, HttpProtocol, PrefixedStream};
-use crate::pod::{ConnectionContext, PodContext};
+use super::{HttpProtocol, PrefixedStream};
+use crate::pod::{ConnectionContext, PodContext, TlsInfo};
 use crate::proxy::is_own_listener;
 use crate::stats::{Direction, Refusal, ResponseFlag};
+use crate::tls::{Accepted, Stream, TlsFailure, accept};
 use crate::{http, tcp};
 
 /// Carries one accepted connection to its end.
-pub(crate) async fn serve(accepted: Accepted, pod: Rc<PodContext>) {
-    let Accepted { stream, peer, direction } = accepted;
+pub(crate) async fn serve(accepted: super::Accepted, pod: Rc<PodContext>) {
+    let super::Accepted { stream, peer, direction } = accepted;
     // Fails when the client has reset the connection already.
     let Ok(local) = stream.local_addr() else { return };
-    let cx = Rc::new(ConnectionContext { pod, direction, peer, local });
-    let (chain, prefix) = match choose_chain(&stream, &cx).await {
+    let cx = Rc::new(ConnectionContext { pod, direction, peer, local, tls: OnceCell::new() });
+    // On its own: its space is free again once the chain is known.
+    let Some((chain, stream, prefix)) = Box::pin(establish(stream, &cx)).await else { return };
+    let io = PrefixedStream::new(prefix, stream);
+    match chain.terminal.clone() {
+        TerminalFilter::TcpProxy(config) => {
+            drop(chain);
+            tcp::proxy(io, config, cx).await;
+        }
+        // On its own, so that a TCP connection does not take the space of an HTTP one.
+        TerminalFilter::HttpConnectionManager(hcm) => Box::pin(serve_http(io, hcm, cx)).await,
+    }
+}
+
+/// Serves a connection in the protocol that it is spoken to in.
+async fn serve_http(io: PrefixedStream<Stream>, hcm: Arc<HttpConnectionManager>, cx: Rc<ConnectionContext>) {
+    let (prefix, mut stream) = io.into_parts();
+    let detected = match hcm.codec {
+        CodecType::Http1 => Ok((HttpProtocol::Http1, prefix)),
+        CodecType::Http2 => Ok((HttpProtocol::Http2, prefix)),
+        CodecType::Auto => detect_codec(&mut stream, prefix, hcm.idle_timeout, &cx.pod.drain).await,
+    };
+    match detected {
+        Ok((protocol, prefix)) => {
+            http::serve_connection(PrefixedStream::new(prefix, stream), protocol, hcm, cx).await;
+        }
+        Err(unserved) => turn_away(stream.tcp(), unserved, &cx),
+    }
+}
+
+/// Finds the connection's filter chain, terminates TLS where it is to be, and lets in whom the chain lets in. `None` is a
+/// connection that was turned away.
+async fn establish(stream: TcpStream, cx: &ConnectionContext) -> Option<(Arc<FilterChain>, Stream, Bytes)> {
+    let (chain, prefix) = match choose_chain(&stream, cx).await {
         Ok(chosen) => chosen,
-        Err(unserved) => return turn_away(stream, unserved, &cx),
+        Err(unserved) => {
+            turn_away(&stream, unserved, cx);
+            return None;
+        }
+    };
+    let (stream, prefix) = match &chain.transport_socket {
+        DownstreamTransportSocket::RawBuffer => (Stream::Plain(stream), prefix),
+        DownstreamTransportSocket::Tls(context) => {
+            // On its own, so that plaintext does not take the space of a handshake.
+            (Box::pin(terminate(&chain, context, prefix, stream, cx)).await?, Bytes::new())
+        }
     };
     // Envoy waits for the client's first byte, by which time a server that speaks first has spoken.
     if decide(chain.network_rbac(), &cx.peers()).allowed != Answer::Yes {
-        return turn_away(stream, Uninspected::Refused(Refusal::Policy), &cx);
+        turn_away(stream.tcp(), Uninspected::Refused(Refusal::Policy), cx);
+        return None;
     }
-    match &chain.terminal {
-        TerminalFilter::TcpProxy(config) => {
-            tcp::proxy(PrefixedStream::new(prefix, stream), Arc::clone(config), cx).await;
+    Some((chain, stream, prefix))
+}
+
+/// Terminates TLS. A client that is refused for its handshake has been told by an alert.
+async fn terminate(
+    chain: &FilterChain,
+    context: &Arc<DownstreamTlsContext>,
+    prefix: Bytes,
+    stream: TcpStream,
+    cx: &ConnectionContext,
+) -> Option<Stream> {
+    let Some(tls) = cx.pod.server_contexts.get(context, &cx.pod.plan().secrets) else {
+        turn_away(&stream, Uninspected::Refused(Refusal::DownstreamTls), cx);
+        return None;
+    };
+    let accepting = accept(tls, prefix, stream);
+    let accepted = match chain.transport_socket_connect_timeout {
+        None => Ok(accepting.await),
+        Some(limit) => timeout(limit, accepting).await,
+    };
+    match accepted {
+        Ok(Ok(Accepted { stream, peer, own })) => {
+            // This is the only handshake.
+            let _new = cx.tls.set(Box::new(TlsInfo { peer, own }));
+            Some(stream)
         }
-        TerminalFilter::HttpConnectionManager(hcm) => {
-            let hcm = Arc::clone(hcm);
-            let detected = match hcm.codec {
-                CodecType::Http1 => Ok((HttpProtocol::Http1, prefix)),
-                CodecType::Http2 => Ok((HttpProtocol::Http2, prefix)),
-                CodecType::Auto => detect_codec(&stream, prefix, hcm.idle_timeout, &cx.pod.drain).await,
-            };
-            match detected {
-                Ok((protocol, prefix)) => {
-                    let io = PrefixedStream::new(prefix, stream);
-                    // On its own, so that a TCP connection does not take the space of an HTTP one.
-                    Box::pin(http::serve_connection(io, protocol, hcm, cx)).await;
-                }
-                Err(unserved) => turn_away(stream, unserved, &cx),
-            }
+        Ok(Err(failure)) => {
+            tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, %failure, "no TLS");
+            count(handshake_refusal(&failure), cx);
+            None
+        }
+        Err(_elapsed) => {
+            count(Refusal::DownstreamTlsTimeout, cx);
+            None
+        }
+    }
+}
+
+fn handshake_refusal(failure: &TlsFailure) -> Refusal {
+    match failure {
+        TlsFailure::NoCertificate => Refusal::NoClientCertificate,
+        TlsFailure::Certificate(_) => Refusal::ClientCertificate,
+        TlsFailure::Name(_) => Refusal::ClientName,
+        TlsFailure::Protocol(_) | TlsFailure::Connection(_) | TlsFailure::NoServerName => {
+            Refusal::DownstreamTlsHandshake
         }
     }
 }
@@ -73,10 +146,7 @@ async fn choose_chain(
         server_name: findings.server_name.as_deref(),
     };
     let chain = select_chain(&listener, &facts).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
-    match chain.transport_socket {
-        DownstreamTransportSocket::RawBuffer => Ok((Arc::clone(chain), findings.prefix)),
-        DownstreamTransportSocket::Tls(_) => Err(Uninspected::Refused(Refusal::DownstreamTls)),
-    }
+    Ok((Arc::clone(chain), findings.prefix))
 }
 
 /// The listener by the connection's original destination.
@@ -89,33 +159,36 @@ fn choose_listener(cx: &ConnectionContext) -> Option<Arc<Listener>> {
 }
 
 /// Ends a connection that nobody serves, and counts why.
-fn turn_away(stream: TcpStream, unserved: Uninspected, cx: &ConnectionContext) {
-    let counters = &cx.pod.counters;
+fn turn_away(stream: &TcpStream, unserved: Uninspected, cx: &ConnectionContext) {
     match unserved {
-        Uninspected::Closed => counters.flag(ResponseFlag::DownstreamConnectionTermination),
+        Uninspected::Closed => cx.pod.counters.flag(ResponseFlag::DownstreamConnectionTermination),
         Uninspected::Refused(refusal) => {
-            counters.refuse(refusal);
-            if refusal == Refusal::NoFilterChain {
-                counters.flag(ResponseFlag::NoRouteFound);
-            }
-            tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, %refusal, "refused");
-            reset(stream);
+            count(refusal, cx);
+            will_reset(stream);
         }
     }
 }
 
-/// Ends a connection by a reset: the client sees that it failed, not an empty answer.
-pub(crate) fn reset(stream: TcpStream) {
+fn count(refusal: Refusal, cx: &ConnectionContext) {
+    let counters = &cx.pod.counters;
+    counters.refuse(refusal);
+    if refusal == Refusal::NoFilterChain {
+        counters.flag(ResponseFlag::NoRouteFound);
+    }
+    tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, %refusal, "refused");
+}
+
+/// The connection will end by a reset: the client sees that it failed, not an empty answer.
+pub(crate) fn will_reset(stream: &TcpStream) {
     // Fails on a connection that is gone, which needs no reset.
     let _set = stream.set_zero_linger();
-    drop(stream);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn size_of_future<F: Future>(_serve: impl Fn(Accepted, Rc<PodContext>) -> F) -> usize {
+    fn size_of_future<F: Future>(_serve: impl Fn(crate::listener::Accepted, Rc<PodContext>) -> F) -> usize {
         size_of::<F>()
     }
 

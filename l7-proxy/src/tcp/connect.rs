@@ -4,16 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use orlop_plan::resource::tcp_proxy::TcpProxy;
-use tokio::net::TcpStream;
 
-use crate::dialer::{DialError, DialOptions};
 use crate::pod::ConnectionContext;
 use crate::stats::{ClusterCounters, PodCounters, Refusal, ResponseFlag};
-use crate::upstream::{ConnectionPermit, PickContext, PickError, Picked};
+use crate::tls::Stream;
+use crate::upstream::{ConnectionPermit, OpenError, PickContext, PickError, Picked, open};
 
 /// An open upstream connection.
 pub(super) struct Upstream {
-    stream: TcpStream,
+    stream: Stream,
     held: Held,
 }
 
@@ -38,44 +37,41 @@ pub(super) enum Failure {
     /// Serving it would be wrong.
     Refused(Arc<str>, Refusal),
     /// UF, and URX: no attempt is left.
-    Connect(DialError),
+    Connect(OpenError),
 }
 
 /// Opens a connection to a host of the configured cluster.
 pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result<Upstream, Failure> {
     let name = config.cluster.pick(fastrand::u64(..)).ok_or(Failure::NoWeight)?;
-    let cluster = cx.pod.upstreams.cluster(&cx.pod.plan(), name);
+    let plan = cx.pod.plan();
+    let cluster = cx.pod.upstreams.cluster(&plan, name);
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Arc::clone(name)))?;
     let permit = cluster.try_connection().ok_or_else(|| Failure::Overflow(Arc::clone(name)))?;
-    let options = DialOptions::from(&**cluster.cluster());
     let counters = cluster.counters();
     let mut attempts_left = config.max_connect_attempts.max(1);
     loop {
-        let picked = cluster.pick(&PickContext::first(cx.local)).map_err(|error| match error {
-            PickError::NoHealthyUpstream => Failure::NoHealthyUpstream(Arc::clone(name)),
-            PickError::Refused(refusal) => Failure::Refused(Arc::clone(name), refusal),
-        })?;
+        let picked =
+            cluster.pick(&PickContext::first(cx.local, &plan.secrets)).map_err(|error| match error {
+                PickError::NoHealthyUpstream => Failure::NoHealthyUpstream(Arc::clone(name)),
+                PickError::Refused(refusal) => Failure::Refused(Arc::clone(name), refusal),
+            })?;
         attempts_left -= 1;
-        match cx.pod.dialer.connect(picked.address(), cx.upstream_source(), options).await {
+        match open(&cluster, &picked, cx, None).await {
             Ok(stream) => {
                 counters.connections.inc();
                 counters.active.inc();
                 let held = Held { _picked: picked, _permit: permit, counters: Arc::clone(counters) };
                 return Ok(Upstream { stream, held });
             }
-            Err(error) => {
-                counters.connect_failures.inc();
-                if attempts_left == 0 {
-                    return Err(Failure::Connect(error));
-                }
-            }
+            Err(error) if attempts_left == 0 => return Err(Failure::Connect(error)),
+            Err(_) => {}
         }
     }
 }
 
 impl Upstream {
     /// The connection, and what is to be held until it is closed.
-    pub(super) fn into_parts(self) -> (TcpStream, Held) {
+    pub(super) fn into_parts(self) -> (Stream, Held) {
         (self.stream, self.held)
     }
 }

@@ -15,14 +15,19 @@ use tokio::time::timeout;
 
 pub(crate) use buffer_pool::BufferPool;
 
-use crate::listener::{PrefixedStream, reset};
+use crate::listener::{PrefixedStream, will_reset};
 use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
+use crate::tls::Stream;
 
 use self::relay::{Ended, Relay};
 
 /// Serves one downstream connection until it ends.
-pub(crate) async fn proxy(downstream: PrefixedStream, config: Arc<TcpProxy>, cx: Rc<ConnectionContext>) {
+pub(crate) async fn proxy(
+    downstream: PrefixedStream<Stream>,
+    config: Arc<TcpProxy>,
+    cx: Rc<ConnectionContext>,
+) {
     let counters = &cx.pod.counters;
     // On its own: its space is free again once connected.
     let upstream = match Box::pin(connect::connect(&config, &cx)).await {
@@ -30,7 +35,7 @@ pub(crate) async fn proxy(downstream: PrefixedStream, config: Arc<TcpProxy>, cx:
         Err(failure) => {
             failure.count(counters);
             tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, %failure, "not connected");
-            return reset(downstream.into_parts().1);
+            return will_reset(downstream.io().tcp());
         }
     };
     let (stream, _held) = upstream.into_parts();

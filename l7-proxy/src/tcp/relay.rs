@@ -1,7 +1,8 @@
 //! Bytes between two connections, until both sides have ended.
 //!
 //! A side that ends its half is passed on as a half-close; a side that resets is passed on as a reset. A slow receiver
-//! stops the reading of its sender after one buffer, so that memory is bounded and back-pressure is the kernel's.
+//! stops the reading of its sender after one buffer, so that memory is bounded and back-pressure is the kernel's. In TLS a half
+//! ends by `close_notify`; a connection that ends without is cut off, which is passed on as a reset.
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::listener::PrefixedStream;
 use crate::pod::PodContext;
+use crate::tls::Stream;
 
 use super::buffer_pool::BufferPool;
 
@@ -35,8 +36,8 @@ pub(super) enum Ended {
 
 /// Two connections. Dropped before the end, both are reset: a clean end would pass for the end of the data.
 pub(super) struct Relay<'p> {
-    downstream: TcpStream,
-    upstream: TcpStream,
+    downstream: Stream,
+    upstream: Stream,
     /// Bytes that the listener filters read.
     prefix: Bytes,
     to_upstream: Half,
@@ -86,8 +87,8 @@ struct IdleTimer {
 impl<'p> Relay<'p> {
     /// `idle_timeout` is `None` for never.
     pub(super) fn new(
-        downstream: PrefixedStream,
-        upstream: TcpStream,
+        downstream: PrefixedStream<Stream>,
+        upstream: Stream,
         idle_timeout: Option<Duration>,
         pod: &'p PodContext,
     ) -> Self {
@@ -147,8 +148,8 @@ impl Drop for Relay<'_> {
     fn drop(&mut self) {
         if !self.clean {
             // Fails on a connection that is gone, which needs no reset.
-            let _downstream = self.downstream.set_zero_linger();
-            let _upstream = self.upstream.set_zero_linger();
+            let _downstream = self.downstream.tcp().set_zero_linger();
+            let _upstream = self.upstream.tcp().set_zero_linger();
         }
     }
 }
@@ -157,8 +158,8 @@ impl Half {
     /// Moves bytes until the sender has no more for now, the receiver takes no more for now, or the end is passed on.
     fn poll_move(
         &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         pool: &BufferPool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
@@ -178,6 +179,8 @@ impl Half {
                     self.state = HalfState::Closed;
                 }
                 HalfState::Open => {
+                    // What TLS holds back is written before more is read.
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Broken::Receiver)?;
                     // Before a buffer is taken, so that waiting costs none.
                     ready!(from.poll_read_ready(cx)).map_err(|_| Broken::Sender)?;
                     match InFlight::poll_read(from, pool, cx) {
@@ -195,7 +198,7 @@ impl Half {
 impl InFlight {
     /// `None` is the end of the sender's half.
     fn poll_read(
-        from: &mut TcpStream,
+        from: &mut Stream,
         pool: &BufferPool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Self>>> {
@@ -212,7 +215,7 @@ impl InFlight {
         }
     }
 
-    fn poll_write(&mut self, to: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let unsent = self.buffer.get(self.start..self.end).unwrap_or_default();
         let written = ready!(Pin::new(to).poll_write(cx, unsent))?;
         self.start += written;
@@ -245,7 +248,7 @@ impl IdleTimer {
     }
 }
 
-fn poll_write_prefix(prefix: &mut Bytes, to: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write_prefix(prefix: &mut Bytes, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while !prefix.is_empty() {
         let written = ready!(Pin::new(&mut *to).poll_write(cx, prefix))?;
         prefix.advance(written);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orlop_plan::proxy::ClusterPlan;
-use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, LbPolicy, UpstreamTransportSocket};
+use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, LbPolicy, ServerNameSource};
 use orlop_plan::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint};
 
 use super::circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, ResourceManager, RetryPermit};
@@ -16,6 +16,7 @@ use super::host::{Host, HostState};
 use super::pick::{PickContext, PickError, Picked};
 use crate::balance::{Balancer, BalancerConfig, Locality};
 use crate::stats::{ClusterCounters, Refusal};
+use crate::tls::{CannotSpeak, ClientContexts, ClientTls, Secrets};
 
 /// A cluster of one pod, on one worker.
 pub(crate) struct UpstreamCluster {
@@ -23,6 +24,8 @@ pub(crate) struct UpstreamCluster {
     /// What is in use; survives updates.
     resources: Rc<ResourceManager>,
     counters: Arc<ClusterCounters>,
+    /// Survives updates.
+    contexts: Rc<ClientContexts>,
     hosts: Hosts,
 }
 
@@ -38,7 +41,7 @@ enum Hosts {
 impl UpstreamCluster {
     pub(super) fn new(plan: &Arc<ClusterPlan>, counters: Arc<ClusterCounters>) -> Self {
         let hosts = Hosts::new(plan, &HashMap::new());
-        Self { plan: Arc::clone(plan), resources: Rc::default(), counters, hosts }
+        Self { plan: Arc::clone(plan), resources: Rc::default(), counters, contexts: Rc::default(), hosts }
     }
 
     /// Whether this is the version that `plan` has.
@@ -60,10 +63,12 @@ impl UpstreamCluster {
                 state.retire();
             }
         }
+        self.contexts.retain(&plan.cluster.transport_socket);
         Self {
             plan: Arc::clone(plan),
             resources: Rc::clone(&self.resources),
             counters: Arc::clone(&self.counters),
+            contexts: Rc::clone(&self.contexts),
             hosts,
         }
     }
@@ -112,10 +117,20 @@ impl UpstreamCluster {
             }
             Hosts::Assigned { balancer, .. } => choose(balancer, context)?,
         };
-        if owes_tls(&self.plan.cluster.transport_socket, host.endpoint()) {
-            return Err(PickError::Refused(Refusal::UpstreamTls));
+        let tls = self.tls(host.endpoint(), context.secrets);
+        let tls = tls.map_err(|CannotSpeak| PickError::Refused(Refusal::UpstreamTls))?;
+        Ok(Picked::new(host, tls))
+    }
+
+    /// What TLS to an endpoint is spoken with; `None` is plaintext.
+    fn tls(&self, endpoint: &LbEndpoint, secrets: &Secrets) -> Result<Option<Rc<ClientTls>>, CannotSpeak> {
+        let cluster = &self.plan.cluster;
+        match cluster.transport_socket.context(&endpoint.about) {
+            None => Ok(None),
+            // The name that the endpoint's certificate has to be for would go unlooked at.
+            Some(_) if cluster.server_name == ServerNameSource::Request => Err(CannotSpeak),
+            Some(context) => self.contexts.get(context, secrets).map(Some),
         }
-        Ok(Picked::new(host))
     }
 
     /// Room for another connection (`max_connections`); `None` is `UO`.
@@ -234,18 +249,6 @@ fn choose(balancer: &Balancer<Rc<Host>>, context: &PickContext<'_>) -> Result<Rc
         host = balancer.choose().ok_or(PickError::NoHealthyUpstream)?;
     }
     Ok(host)
-}
-
-/// Whether plaintext to `endpoint` would be a downgrade.
-fn owes_tls(transport_socket: &UpstreamTransportSocket, endpoint: &LbEndpoint) -> bool {
-    match transport_socket {
-        UpstreamTransportSocket::RawBuffer => false,
-        UpstreamTransportSocket::Tls(_)
-        | UpstreamTransportSocket::TlsForEndpointsWith { others: Some(_), .. } => true,
-        UpstreamTransportSocket::TlsForEndpointsWith { key, value, others: None, .. } => {
-            endpoint.about.matches_socket(key, value)
-        }
-    }
 }
 
 /// What is known of a host that no assignment names.

@@ -14,6 +14,7 @@ use super::http1_pool::Http1Pool;
 use super::http2_pool::Http2Pool;
 use crate::balance::Candidate;
 use crate::stats::ClusterCounters;
+use crate::tls::ClientTls;
 
 /// A host in one version of a cluster.
 #[derive(Debug)]
@@ -28,10 +29,18 @@ pub(crate) struct HostState {
     active: Cell<u32>,
     /// Every connection of the pools, idle or not.
     connections: Cell<u32>,
-    pools: RefCell<Vec<(Option<IpAddr>, Rc<Pools>)>>,
+    pools: RefCell<Vec<PoolsBy>>,
 }
 
-/// Connections to one host from one source address; never shared between sources, nor between pods.
+/// Pools, and by whom their connections are made.
+#[derive(Debug)]
+struct PoolsBy {
+    source: Option<IpAddr>,
+    tls: Option<Rc<ClientTls>>,
+    pools: Rc<Pools>,
+}
+
+/// Connections to one host from one source address and by one identity; never shared between sources, identities or pods.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pub(crate) http1: Http1Pool,
@@ -112,15 +121,30 @@ impl Drop for Membership {
     }
 }
 
+impl PoolsBy {
+    fn is_by(&self, tls: Option<&Rc<ClientTls>>) -> bool {
+        match (&self.tls, tls) {
+            (Some(known), Some(tls)) => Rc::ptr_eq(known, tls),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
 impl HostState {
-    /// The pools for connections that come from `source`.
-    pub(crate) fn pools(&self, source: Option<IpAddr>) -> Rc<Pools> {
+    /// The pools for connections that come from `source` and are spoken to by `tls`. Those that were made otherwise, in
+    /// plaintext or with an older certificate, end with what they are at.
+    pub(super) fn pools(&self, source: Option<IpAddr>, tls: Option<&Rc<ClientTls>>) -> Rc<Pools> {
         let mut pools = self.pools.borrow_mut();
-        if let Some((_, known)) = pools.iter().find(|(from, _)| *from == source) {
-            return Rc::clone(known);
+        if let Some(known) = pools.iter().find(|known| known.source == source && known.is_by(tls)) {
+            return Rc::clone(&known.pools);
         }
         let new = Rc::<Pools>::default();
-        pools.push((source, Rc::clone(&new)));
+        let others = pools.extract_if(.., |known| known.source == source).collect::<Vec<_>>();
+        pools.push(PoolsBy { source, tls: tls.cloned(), pools: Rc::clone(&new) });
+        drop(pools);
+        // Closing connections comes back here.
+        drop(others);
         new
     }
 
@@ -144,7 +168,7 @@ impl HostState {
     }
 
     pub(super) fn sweep(&self, now: Instant) {
-        self.pools.borrow_mut().retain(|(_, pools)| {
+        self.pools.borrow_mut().retain(|PoolsBy { pools, .. }| {
             pools.http1.sweep(now);
             pools.http2.sweep(now);
             Rc::strong_count(pools) > 1 || pools.open.get() > 0

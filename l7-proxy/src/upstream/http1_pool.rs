@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use crate::http::WriteBuffer;
 use bytes::BytesMut;
 use orlop_plan::resource::cluster::Cluster;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::host::Membership;
+use crate::tls::Stream;
 
 /// An HTTP/1.1 connection to a host: in the pool, or owned by the one request that uses it.
 pub(crate) struct Http1Connection {
-    /// The socket.
-    pub(crate) io: TcpStream,
+    /// The connection itself.
+    pub(crate) io: Stream,
     /// Read and not yet decoded.
     pub(crate) read: BytesMut,
     /// Encoded and not yet written.
@@ -38,7 +38,7 @@ impl fmt::Debug for Http1Connection {
 
 impl Http1Connection {
     /// A connection that was just opened.
-    pub(crate) fn new(io: TcpStream, cluster: &Cluster, membership: Membership) -> Self {
+    pub(crate) fn new(io: Stream, cluster: &Cluster, membership: Membership) -> Self {
         Self {
             io,
             read: BytesMut::new(),
@@ -64,9 +64,8 @@ impl Http1Connection {
     }
 
     /// Whether the peer has neither closed it nor sent anything since its last response.
-    fn is_quiet(&self) -> bool {
-        // Costs no system call while the reactor has seen nothing.
-        matches!(self.io.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    fn is_quiet(&mut self) -> bool {
+        self.io.is_quiet()
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
@@ -90,7 +89,7 @@ impl Http1Pool {
     pub(crate) fn take(&self) -> Option<Box<Http1Connection>> {
         loop {
             // Not held over the check: closing a connection comes back to `capacity_freed`.
-            let connection = self.idle.borrow_mut().pop()?;
+            let mut connection = self.idle.borrow_mut().pop()?;
             if connection.is_quiet() {
                 return Some(connection);
             }
@@ -128,10 +127,10 @@ impl Http1Pool {
 
     /// Closes what was idle for too long or was closed by the peer.
     pub(super) fn sweep(&self, now: Instant) {
-        let idle = self.idle.take();
-        let (keep, close): (Vec<_>, Vec<_>) =
-            idle.into_iter().partition(|connection| connection.is_fresh(now) && connection.is_quiet());
-        self.idle.replace(keep);
+        let mut idle = self.idle.take();
+        let close: Vec<_> =
+            idle.extract_if(.., |connection| !(connection.is_fresh(now) && connection.is_quiet())).collect();
+        self.idle.replace(idle);
         drop(close);
     }
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod host;
 mod http1_pool;
 mod http2_pool;
+mod open;
 mod pick;
 
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ pub(crate) use cluster::UpstreamCluster;
 pub(crate) use host::{Membership, Pools};
 pub(crate) use http1_pool::Http1Connection;
 pub(crate) use http2_pool::{Http2Connection, Http2Stream};
+pub(crate) use open::{OpenError, open};
 pub(crate) use pick::{PickContext, PickError, Picked};
 
 /// Every cluster of one pod that this worker has used.

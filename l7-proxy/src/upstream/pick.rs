@@ -1,10 +1,11 @@
 //! The choice of a host for one request or connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use super::host::Host;
+use super::host::{Host, Pools};
 use crate::stats::Refusal;
+use crate::tls::{ClientTls, Secrets};
 
 /// What the choice depends on beside the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -15,12 +16,14 @@ pub(crate) struct PickContext<'a> {
     pub(crate) tried: &'a [SocketAddr],
     /// How often another host is drawn when one of `tried` came up (`host_selection_retry_max_attempts`).
     pub(crate) reselections: u32,
+    /// The workload's, for TLS.
+    pub(crate) secrets: &'a Secrets,
 }
 
-impl PickContext<'_> {
+impl<'a> PickContext<'a> {
     /// A first attempt of a connection to `original_dst`.
-    pub(crate) fn first(original_dst: SocketAddr) -> Self {
-        Self { original_dst, tried: &[], reselections: 0 }
+    pub(crate) fn first(original_dst: SocketAddr, secrets: &'a Secrets) -> Self {
+        Self { original_dst, tried: &[], reselections: 0, secrets }
     }
 }
 
@@ -35,27 +38,41 @@ pub(crate) enum PickError {
 
 /// A chosen host. Counts as active on it until dropped, which least-request balancing goes by.
 #[derive(Debug)]
-pub(crate) struct Picked(Rc<Host>);
+pub(crate) struct Picked {
+    host: Rc<Host>,
+    tls: Option<Rc<ClientTls>>,
+}
 
 impl Picked {
-    pub(super) fn new(host: Rc<Host>) -> Self {
+    /// `tls` is what it is owed.
+    pub(super) fn new(host: Rc<Host>, tls: Option<Rc<ClientTls>>) -> Self {
         host.state().enter();
-        Self(host)
+        Self { host, tls }
+    }
+
+    /// How TLS is spoken to it; `None` is plaintext.
+    pub(super) fn tls(&self) -> Option<&Rc<ClientTls>> {
+        self.tls.as_ref()
+    }
+
+    /// The pools for connections to it that come from `source`.
+    pub(crate) fn pools(&self, source: Option<IpAddr>) -> Rc<Pools> {
+        self.host.state().pools(source, self.tls.as_ref())
     }
 
     /// The host.
     pub(crate) fn host(&self) -> &Rc<Host> {
-        &self.0
+        &self.host
     }
 
     /// Where to connect to.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.0.address()
+        self.host.address()
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.0.state().leave();
+        self.host.state().leave();
     }
 }

@@ -19,6 +19,7 @@ use crate::dialer::Dialer;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, Phase, PodContext};
 use crate::proxy::PodListeners;
+use crate::tls::ServerContexts;
 use crate::upstream::Upstreams;
 
 use super::{Enrolment, Own, PodShared};
@@ -82,6 +83,7 @@ impl PodTask {
             plan: Arc::clone(&shared.plan),
             dialer: Dialer::new(Arc::clone(&shared.netns), Rc::clone(&own.home), shared.mark),
             upstreams: Upstreams::new(Arc::clone(&counters)),
+            server_contexts: ServerContexts::default(),
             buffers: Rc::clone(&own.buffers),
             counters,
             drain,
@@ -114,7 +116,10 @@ impl PodTask {
             Event::Accepted(Err(error)) => self.accept_failed(&error).await,
             Event::Ended(ended) => self.ended(&ended),
             Event::Mail(Some(Mail::Connection(accepted))) => self.carry_handed_over(accepted),
-            Event::Sweep(now) => self.pod.upstreams.sweep(now.into_std()),
+            Event::Sweep(now) => {
+                self.pod.upstreams.sweep(now.into_std());
+                self.pod.server_contexts.sweep();
+            }
             Event::Mail(Some(Mail::PlanChanged(clusters))) => {
                 self.pod.upstreams.update(&self.pod.plan(), &clusters);
             }

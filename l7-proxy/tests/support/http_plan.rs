@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 use orlop_plan::resource::header::HeaderMutations;
 use orlop_plan::resource::http_connection_manager::{
-    CodecType, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, HttpConnectionManager, HttpFilter,
-    RouteSpecifier, ServerHeader, StripPort,
+    ClientCertDetails, CodecType, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores,
+    HttpConnectionManager, HttpFilter, RouteSpecifier, ServerHeader, StripPort,
 };
 use orlop_plan::resource::listener::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, Listener, TerminalFilter,
@@ -31,6 +31,7 @@ pub fn http_chain(manager: HttpConnectionManager) -> FilterChain {
         name: String::new(),
         filter_chain_match: FilterChainMatch::default(),
         transport_socket: DownstreamTransportSocket::RawBuffer,
+        transport_socket_connect_timeout: None,
         filters: Vec::new(),
         terminal: TerminalFilter::HttpConnectionManager(Arc::new(manager)),
     }
@@ -61,6 +62,7 @@ pub fn manager(routes: RouteConfiguration) -> HttpConnectionManager {
         escaped_slashes: EscapedSlashes::KeepUnchanged,
         underscores: HeadersWithUnderscores::Allow,
         forward_client_cert: ForwardClientCert::Sanitize,
+        client_cert_details: ClientCertDetails::default(),
         upgrades: vec!["websocket".to_owned()],
         strip_port: StripPort::Keep,
         access_logs: Vec::new(),

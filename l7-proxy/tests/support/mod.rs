@@ -4,12 +4,18 @@
 //! production, choosing the listener, `TPROXY` does here. Needs root; without it every test fails at once.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed that cannot be built fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test bed that cannot be built fails the test"
+)]
 
 pub mod http;
 pub mod http_plan;
 pub mod plan;
 pub mod tcp;
+pub mod tls;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use orlop_plan::proxy::{ClusterPlan, ProxyPlan};
 use orlop_plan::resource::cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, UpstreamProtocol, UpstreamTransportSocket,
+    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, ServerNameSource, UpstreamProtocol,
+    UpstreamTransportSocket,
 };
 use orlop_plan::resource::endpoint::{
     ClusterLoadAssignment, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints,
@@ -89,6 +90,8 @@ pub fn eds(name: &str) -> Cluster {
         lb_policy: LbPolicy::RoundRobin,
         protocol: UpstreamProtocol::Http1,
         transport_socket: UpstreamTransportSocket::RawBuffer,
+        server_name: ServerNameSource::Context,
+        alpn_override: true,
         circuit_breakers: CircuitBreakers {
             max_connections: 1024,
             max_pending_requests: 1024,
@@ -148,6 +151,7 @@ pub fn chain(tcp_proxy: TcpProxy) -> FilterChain {
         name: String::new(),
         filter_chain_match: FilterChainMatch::default(),
         transport_socket: DownstreamTransportSocket::RawBuffer,
+        transport_socket_connect_timeout: None,
         filters: Vec::new(),
         terminal: TerminalFilter::TcpProxy(Arc::new(tcp_proxy)),
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::balance::{Availability, Health, PriorityLoad, effective_weight};
 use crate::kernel::{Backend, BackendSet, Choice, ConnectionLimit, Group, MAX_CHOICES};
 use crate::resource::FieldPath;
-use crate::resource::cluster::{Cluster, LbPolicy, UpstreamTransportSocket};
+use crate::resource::cluster::{Cluster, LbPolicy};
 use crate::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint, LocalityLbEndpoints};
 
 /// Why the kernel cannot choose.
@@ -23,7 +23,8 @@ pub(super) enum NotByKernel {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TlsOwed {
     Nobody,
-    Everybody,
+    /// Whatever is known of them, or because of what this one and all others say of themselves.
+    Everybody(Option<FieldPath>),
     /// This one among others.
     Some(FieldPath, SocketAddr),
 }
@@ -37,24 +38,20 @@ struct Part<'a> {
 
 /// To which endpoints in use the cluster's transport socket owes TLS.
 pub(super) fn tls_owed(cluster: &Cluster, assignment: &ClusterLoadAssignment) -> TlsOwed {
-    let (key, value) = match &cluster.transport_socket {
-        UpstreamTransportSocket::RawBuffer => return TlsOwed::Nobody,
-        UpstreamTransportSocket::Tls(_)
-        | UpstreamTransportSocket::TlsForEndpointsWith { others: Some(_), .. } => return TlsOwed::Everybody,
-        UpstreamTransportSocket::TlsForEndpointsWith { key, value, others: None, .. } => (key, value),
-    };
-    let expects = |endpoint: &LbEndpoint| {
-        endpoint.about.transport_socket_match.iter().any(|(k, v)| k == key && v == value)
-    };
+    if cluster.transport_socket.is_always_tls() {
+        return TlsOwed::Everybody(None);
+    }
+    let expects = |endpoint: &LbEndpoint| cluster.transport_socket.context(&endpoint.about).is_some();
     let parts = parts(cluster, assignment);
     let in_use = || parts.iter().flat_map(|part| &part.endpoints);
     let Some((path, first)) = in_use().find(|(_, endpoint)| expects(endpoint)) else {
         return TlsOwed::Nobody;
     };
+    let field = path.field("metadata");
     if in_use().all(|(_, endpoint)| expects(endpoint)) {
-        TlsOwed::Everybody
+        TlsOwed::Everybody(Some(field))
     } else {
-        TlsOwed::Some(path.field("metadata"), first.address)
+        TlsOwed::Some(field, first.address)
     }
 }
 

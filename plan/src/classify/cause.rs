@@ -59,6 +59,12 @@ pub enum Cause {
         /// The cluster.
         cluster: Arc<str>,
     },
+    /// The proxy has the identity that the kernel lacks.
+    #[error("cluster `{cluster}` asks for TLS to every endpoint, which the proxy speaks")]
+    TlsToAll {
+        /// The cluster.
+        cluster: Arc<str>,
+    },
     /// TLS is owed to some endpoints.
     #[error(
         "cluster `{cluster}` owes TLS to {endpoint} and plaintext to others; only the proxy keeps them apart"

@@ -33,6 +33,10 @@ impl<'a> ChainAt<'a> {
         }
     }
 
+    pub(super) fn terminates_tls(self) -> bool {
+        matches!(self.chain.transport_socket, DownstreamTransportSocket::Tls(_))
+    }
+
     pub(super) fn resource(self) -> String {
         format!("listener `{}`", self.listener.name)
     }
@@ -72,7 +76,7 @@ pub(super) fn routes<'a>(
 
 /// Where a chain leads. `scope` picks the virtual hosts that count.
 pub(super) fn chain_finding<'a>(served: Served<'a>, at: ChainAt<'a>, scope: Scope<'a>) -> Finding<'a> {
-    if matches!(at.chain.transport_socket, DownstreamTransportSocket::Tls(_)) {
+    if at.terminates_tls() {
         return at.asks("transport_socket", "terminates TLS");
     }
     match &at.chain.terminal {

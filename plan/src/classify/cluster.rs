@@ -11,9 +11,7 @@ use super::{Cause, Path, Reason, Served};
 use crate::kernel::{BackendSet, Choice};
 use crate::proxy::ClusterPlan;
 use crate::resource::FieldPath;
-use crate::resource::cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, UpstreamTransportSocket,
-};
+use crate::resource::cluster::{CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy};
 use crate::resource::endpoint::ClusterLoadAssignment;
 
 /// Envoy's idle timeout of upstream connections where none is asked for.
@@ -51,6 +49,12 @@ impl From<Layer> for Need {
 /// What each need comes to, for one version of a cluster and its endpoints; shared by all who have it.
 #[derive(Debug, Default)]
 pub(crate) struct Landings {
+    with_identity: ByNeed,
+    without_identity: ByNeed,
+}
+
+#[derive(Debug, Default)]
+struct ByNeed {
     tcp: OnceLock<Landing>,
     http: OnceLock<Landing>,
     weights: OnceLock<Landing>,
@@ -75,13 +79,15 @@ impl Judged {
 }
 
 impl ClusterPlan {
-    fn landing(&self, need: Need) -> &Landing {
+    fn landing(&self, need: Need, identity: bool) -> &Landing {
+        let Landings { with_identity, without_identity } = &self.landings;
+        let by_need = if identity { with_identity } else { without_identity };
         let landing = match need {
-            Need::Tcp => &self.landings.tcp,
-            Need::Http => &self.landings.http,
-            Need::Weights => &self.landings.weights,
+            Need::Tcp => &by_need.tcp,
+            Need::Http => &by_need.http,
+            Need::Weights => &by_need.weights,
         };
-        landing.get_or_init(|| judge(self, need).landing)
+        landing.get_or_init(|| judge(self, need, identity).landing)
     }
 }
 
@@ -96,11 +102,12 @@ pub(super) fn hop<'a>(served: Served<'a>, name: &'a Arc<str>, need: Need) -> Fin
         };
         return Finding { cluster: Some(name), ..Finding::new(path, unknown) };
     };
-    let landing = plan.landing(need);
+    let identity = served.facts.identity;
+    let landing = plan.landing(need, identity);
     let mut finding = Finding {
         cluster: Some(name),
         backends: landing.backends.clone(),
-        ..Finding::new(landing.path, move || judge(plan, need).reason)
+        ..Finding::new(landing.path, move || judge(plan, need, identity).reason)
     };
     if need == Need::Weights && matches!(landing.path, Path::Kernel | Path::Passthrough) {
         finding.forgone.push(Rc::new(move || {
@@ -117,7 +124,8 @@ fn asks(cluster: &Cluster, layer: Layer, field: &str, what: &'static str) -> Jud
     Judged::new(layer.proxy(), format!("cluster `{name}`"), FieldPath::root().field(field), cause)
 }
 
-fn judge(plan: &ClusterPlan, need: Need) -> Judged {
+/// `identity` is whether the proxy can speak mutual TLS for the workload.
+fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
     let ClusterPlan { cluster, load_assignment, landings: _ } = plan;
     let judged = |path, field: &str, cause| {
         let field = if field.is_empty() { FieldPath::root() } else { FieldPath::root().field(field) };
@@ -125,10 +133,9 @@ fn judge(plan: &ClusterPlan, need: Need) -> Judged {
     };
     let name = || Arc::clone(&cluster.name);
     match (&cluster.discovery, load_assignment) {
-        (ClusterDiscovery::OriginalDst { .. }, _)
-            if matches!(cluster.transport_socket, UpstreamTransportSocket::Tls(_)) =>
-        {
-            judged(Path::Blocked, "transport_socket", Cause::TlsOwed { cluster: name() })
+        (ClusterDiscovery::OriginalDst { .. }, _) if cluster.transport_socket.is_always_tls() => {
+            let (path, cause) = tls_to_all(cluster, need, identity);
+            judged(path, "transport_socket", cause)
         }
         (ClusterDiscovery::OriginalDst { .. }, _) => asked(cluster, need).unwrap_or_else(|| {
             judged(Path::Passthrough, "type", Cause::OriginalDestination { cluster: name() })
@@ -143,8 +150,18 @@ fn judge(plan: &ClusterPlan, need: Need) -> Judged {
             judged(Path::Blocked, "load_assignment", Cause::BlackHole { cluster: name() })
         }
         (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), Some(assignment)) => {
-            balanced(cluster, assignment, need)
+            balanced(cluster, assignment, need, identity)
         }
+    }
+}
+
+/// Where every endpoint is owed TLS.
+fn tls_to_all(cluster: &Cluster, need: Need, identity: bool) -> (Path, Cause) {
+    let cluster = Arc::clone(&cluster.name);
+    if identity {
+        (need.layer().proxy(), Cause::TlsToAll { cluster })
+    } else {
+        (Path::Blocked, Cause::TlsOwed { cluster })
     }
 }
 
@@ -158,7 +175,7 @@ fn asked(cluster: &Cluster, need: Need) -> Option<Judged> {
     Some(asks(cluster, layer, field, what))
 }
 
-fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -> Judged {
+fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need, identity: bool) -> Judged {
     let layer = need.layer();
     let name = || Arc::clone(&cluster.name);
     let judged = |path, field, cause| {
@@ -168,16 +185,23 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need) -
         };
         Judged::new(path, resource, field, cause)
     };
-    let owed = tls_owed(cluster, assignment);
-    if owed == TlsOwed::Everybody {
-        return judged(Path::Blocked, FieldPath::root(), Cause::TlsOwed { cluster: name() });
-    }
     let backends = backends(cluster, assignment, need == Need::Tcp);
     if backends == Err(NotByKernel::NoEndpoint) {
         return judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() });
     }
-    if let TlsOwed::Some(field, endpoint) = owed {
-        return judged(layer.proxy(), field, Cause::TlsOwedToSome { cluster: name(), endpoint });
+    match tls_owed(cluster, assignment) {
+        TlsOwed::Nobody => {}
+        TlsOwed::Everybody(of_endpoints) => {
+            let (path, cause) = tls_to_all(cluster, need, identity);
+            if let Some(field) = of_endpoints {
+                return judged(path, field, cause);
+            }
+            let resource = format!("cluster `{}`", cluster.name);
+            return Judged::new(path, resource, FieldPath::root().field("transport_socket"), cause);
+        }
+        TlsOwed::Some(field, endpoint) => {
+            return judged(layer.proxy(), field, Cause::TlsOwedToSome { cluster: name(), endpoint });
+        }
     }
     if let Some(judged) = asked(cluster, need) {
         return judged;
@@ -248,6 +272,9 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
         protocol: _,
         // Judged by endpoint.
         transport_socket: _,
+        // Of hops with TLS, which are the proxy's.
+        server_name: _,
+        alpn_override: _,
         circuit_breakers,
         outlier_detection,
         idle_timeout,

@@ -9,9 +9,7 @@ use super::{Cause, Path, Reason, Scope, Served};
 use crate::kernel::{InboundAction, SourceAction};
 use crate::resource::FieldPath;
 use crate::resource::cluster::ClusterDiscovery;
-use crate::resource::listener::{
-    DownstreamTransportSocket, FilterChain, FilterChainMatch, Listener, TransportProtocol,
-};
+use crate::resource::listener::{FilterChain, FilterChainMatch, Listener, TransportProtocol};
 
 /// What `virtualInbound` does with connections to a port; `None` is a port that none of its chains names.
 pub(super) fn finding(served: Served<'_>, port: Option<u16>) -> Finding<'_> {
@@ -26,14 +24,14 @@ pub(super) fn finding(served: Served<'_>, port: Option<u16>) -> Finding<'_> {
     }
 }
 
-/// The workload does not say that it accepts mutual TLS, so that peers send plaintext where they may. What comes to a
-/// chain that terminates TLS all the same is refused by the application, which understands none of it.
+/// A workload without an identity does not say that it accepts mutual TLS, so that peers send plaintext where they may. What
+/// comes to a chain that terminates TLS all the same is refused by the application, which understands none of it.
 fn port_finding<'a>(served: Served<'a>, listener: &'a Listener, port: Option<u16>) -> Finding<'a> {
     let resource = move || format!("listener `{}`", listener.name);
-    let chains = raw_chains(listener, port);
+    let chains = chains(served, listener, port);
     let plaintext =
         |chain: &FilterChain| chain.filter_chain_match.transport_protocol != Some(TransportProtocol::Tls);
-    if !chains.iter().any(|at| plaintext(at.chain)) {
+    if !served.facts.identity && !chains.iter().any(|at| plaintext(at.chain)) {
         return Finding::new(Path::Blocked, move || Reason {
             resource: resource(),
             field: FieldPath::root().field("filter_chains"),
@@ -47,13 +45,13 @@ fn port_finding<'a>(served: Served<'a>, listener: &'a Listener, port: Option<u16
     combine(&findings, resource)
 }
 
-/// The chains without TLS that connections to a port may match.
-fn raw_chains(listener: &Listener, port: Option<u16>) -> Vec<ChainAt<'_>> {
+/// The chains that connections to a port may match; without an identity, those that terminate no TLS.
+fn chains<'a>(served: Served<'_>, listener: &'a Listener, port: Option<u16>) -> Vec<ChainAt<'a>> {
     let own = listener.filter_chains.iter().enumerate().map(|(index, chain)| (Some(index), chain));
     let own = own.filter(|(_, chain)| chain.filter_chain_match.destination_port == port);
     own.chain(listener.default_filter_chain.iter().map(|chain| (None, chain)))
         .map(|(position, chain)| ChainAt { chain, listener, position })
-        .filter(|at| at.chain.transport_socket == DownstreamTransportSocket::RawBuffer)
+        .filter(|at| served.facts.identity || !at.terminates_tls())
         .collect()
 }
 
@@ -122,6 +120,6 @@ fn guarded<'a>(served: Served<'a>, finding: &Finding<'_>, port: Option<u16>) -> 
         Path::TcpProxy | Path::L7Proxy => SourceAction::Proxy,
         Path::Blocked => return None,
     };
-    let chains = raw_chains(served.proxy.inbound.as_deref()?, port);
+    let chains = chains(served, served.proxy.inbound.as_deref()?, port);
     Some(Guarded { chains, port, addresses: &served.facts.addresses, allowed })
 }

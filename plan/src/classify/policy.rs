@@ -89,11 +89,15 @@ impl Guarded<'_> {
         let own = self.addresses.iter().filter(|address| address.is_ipv4() == sources.addr().is_ipv4());
         let own: Vec<_> = own.copied().collect();
         let destination = if let [one] = *own { Some(one) } else { None };
-        let decisions = |identity| -> Vec<_> {
-            let peers = Sources { range: sources, port: self.port, destination, identity };
-            self.chains.iter().map(|at| (at.layer(), decide(at.chain.rbac(), &peers))).collect()
+        let decisions = |of_plaintext| -> Vec<_> {
+            let decisions = self.chains.iter().map(|at| {
+                let identity = if at.terminates_tls() { Answer::Unknown } else { of_plaintext };
+                let peers = Sources { range: sources, port: self.port, destination, identity };
+                (at.layer(), decide(at.chain.rbac(), &peers))
+            });
+            decisions.collect()
         };
-        // For now whoever comes in plaintext is nobody to the proxy. The kernel does not rely on it.
+        // Whoever comes in plaintext is nobody to the proxy. The kernel does not rely on it.
         let known = decisions(Answer::Unknown);
         let every = |answer| known.iter().all(|(_, decision)| decision.allowed == answer);
         let action = if every(Answer::Yes) {

@@ -246,7 +246,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         // enforces a policy must not be forgone: it does not belong here.
         HttpFilter::PeerMetadata
         | HttpFilter::GrpcStats
-        | HttpFilter::Alpn
+        | HttpFilter::Alpn(_)
         | HttpFilter::Stats
         | HttpFilter::Fault
         | HttpFilter::Cors

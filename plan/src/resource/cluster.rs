@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::ClusterLoadAssignment;
+use super::endpoint::{ClusterLoadAssignment, EndpointAbout};
 use super::tls::UpstreamTlsContext;
 
 /// `Cluster`.
@@ -21,6 +21,10 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// TLS by endpoint metadata, or for all.
     pub transport_socket: UpstreamTransportSocket,
+    /// Whose name TLS asks for.
+    pub server_name: ServerNameSource,
+    /// The filter `istio.alpn` may replace the ALPN of the TLS context (no `alpn_override: "false"` in Istio's metadata).
+    pub alpn_override: bool,
     /// `circuit_breakers.thresholds` of the default priority.
     pub circuit_breakers: CircuitBreakers,
     /// `outlier_detection` is set.
@@ -103,6 +107,15 @@ pub enum UpstreamProtocol {
     Downstream,
 }
 
+/// Where the SNI and the name to verify come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerNameSource {
+    /// The TLS context says it.
+    Context,
+    /// It is the request's host (`auto_sni`, `auto_san_validation`). Understood, not yet served: hops with TLS are refused.
+    Request,
+}
+
 /// The transport socket towards endpoints.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UpstreamTransportSocket {
@@ -124,8 +137,28 @@ pub enum UpstreamTransportSocket {
 }
 
 impl UpstreamTransportSocket {
+    /// The TLS context for an endpoint; `None` is plaintext.
+    pub fn context(&self, about: &EndpointAbout) -> Option<&Arc<UpstreamTlsContext>> {
+        match self {
+            Self::RawBuffer => None,
+            Self::Tls(context) => Some(context),
+            Self::TlsForEndpointsWith { key, value, context, others } => {
+                if about.matches_socket(key, value) {
+                    Some(context)
+                } else {
+                    others.as_ref()
+                }
+            }
+        }
+    }
+
+    /// Whether no endpoint at all is spoken to in plaintext.
+    pub(crate) fn is_always_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::TlsForEndpointsWith { others: Some(_), .. })
+    }
+
     /// Every TLS context that an endpoint may meet.
-    pub(crate) fn contexts(&self) -> impl Iterator<Item = &Arc<UpstreamTlsContext>> {
+    pub fn contexts(&self) -> impl Iterator<Item = &Arc<UpstreamTlsContext>> {
         let (one, other) = match self {
             Self::RawBuffer => (None, None),
             Self::Tls(context) => (Some(context), None),

@@ -54,6 +54,8 @@ pub struct HttpConnectionManager {
     pub underscores: HeadersWithUnderscores,
     /// `forward_client_cert_details`.
     pub forward_client_cert: ForwardClientCert,
+    /// `set_current_client_cert_details`.
+    pub client_cert_details: ClientCertDetails,
     /// `upgrade_configs` that are enabled, lower-case (`websocket`).
     pub upgrades: Vec<String>,
     /// `strip_matching_host_port`, `strip_any_host_port`.
@@ -65,6 +67,16 @@ pub struct HttpConnectionManager {
 }
 
 impl HttpConnectionManager {
+    /// What its filter `istio.alpn` has offered to endpoints that speak this protocol, in the place of the TLS context's list.
+    pub fn alpn_override(&self, protocol: AlpnProtocol) -> Option<&[String]> {
+        let overrides = self.http_filters.iter().filter_map(|filter| match filter {
+            HttpFilter::Alpn(overrides) => Some(overrides),
+            _ => None,
+        });
+        let mut of_protocol = overrides.flatten().filter(|alpn| alpn.upstream_protocol == protocol);
+        of_protocol.next().map(|alpn| alpn.protocols.as_slice()).filter(|protocols| !protocols.is_empty())
+    }
+
     /// Its RBAC filters, in order.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.http_filters.iter().filter_map(|filter| match filter {
@@ -101,8 +113,8 @@ pub enum HttpFilter {
     PeerMetadata,
     /// `envoy.filters.http.grpc_stats`.
     GrpcStats,
-    /// `istio.alpn`: changes the ALPN offered upstream; nothing on plaintext.
-    Alpn,
+    /// `istio.alpn`: replaces the ALPN that is offered upstream, by what is spoken there.
+    Alpn(Vec<AlpnOverride>),
     /// `istio.stats` in its default form.
     Stats,
     /// `envoy.filters.http.fault` without a fault of its own.
@@ -117,6 +129,26 @@ pub enum HttpFilter {
     Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.
     Router,
+}
+
+/// What `istio.alpn` has offered to endpoints that speak a protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlpnOverride {
+    /// `upstream_protocol`
+    pub upstream_protocol: AlpnProtocol,
+    /// `alpn_override`, the preferred first; empty leaves the TLS context's.
+    pub protocols: Vec<String>,
+}
+
+/// `Protocol` of `istio.alpn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlpnProtocol {
+    /// `HTTP10`, which is not spoken to endpoints.
+    Http10,
+    /// `HTTP11`
+    Http11,
+    /// `HTTP2`
+    Http2,
 }
 
 /// `config_discovery` of an HTTP filter.
@@ -178,6 +210,17 @@ pub enum ForwardClientCert {
     SanitizeSet,
     /// Always forwarded.
     AlwaysForwardOnly,
+}
+
+/// `SetCurrentClientCertDetails`: what `x-forwarded-client-cert` says of the peer's certificate beside its hash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClientCertDetails {
+    /// `subject`
+    pub subject: bool,
+    /// `dns`
+    pub dns: bool,
+    /// `uri`
+    pub uri: bool,
 }
 
 /// What happens to the port in `:authority`.

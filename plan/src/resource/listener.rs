@@ -114,6 +114,8 @@ pub struct FilterChain {
     pub filter_chain_match: FilterChainMatch,
     /// Plaintext or TLS.
     pub transport_socket: DownstreamTransportSocket,
+    /// `transport_socket_connect_timeout`: how long a handshake may take; `None` is for ever, Envoy's default.
+    pub transport_socket_connect_timeout: Option<Duration>,
     /// Network filters before the last.
     pub filters: Vec<NetworkFilter>,
     /// The last network filter.
@@ -176,7 +178,7 @@ pub enum TransportProtocol {
 pub enum DownstreamTransportSocket {
     /// Plaintext.
     RawBuffer,
-    /// TLS is to be terminated. A connection that is matched to such a chain is refused until the node holds identities.
+    /// TLS is terminated. Connections are refused while a secret of it is not there.
     Tls(Arc<DownstreamTlsContext>),
 }
 
@@ -185,7 +187,7 @@ pub enum DownstreamTransportSocket {
 pub enum NetworkFilter {
     /// `envoy.filters.network.rbac` that enforces something.
     Rbac(Arc<Rbac>),
-    /// `istio.metadata_exchange`: only with the ALPN `istio-peer-exchange`, hence never on plaintext.
+    /// `istio.metadata_exchange`: only with the ALPN `istio-peer-exchange`, which is neither offered nor chosen.
     MetadataExchange,
     /// `istio.stats` in its default form.
     Stats,

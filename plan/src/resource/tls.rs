@@ -1,6 +1,6 @@
 //! `extensions.transport_sockets.tls.v3`: TLS towards endpoints and of filter chains.
 //!
-//! Understood, not yet served: hops that need it are refused where they are met.
+//! What it takes to speak it are [secrets](super::secret), which come from elsewhere.
 
 use std::sync::Arc;
 

@@ -96,7 +96,6 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     } = value;
     no_effect!(at; "feeds statistics alone"; alt_stat_name, stats_matcher, track_timeout_budgets, track_cluster_stats);
     no_effect!(at; "is a hint for memory; the proxy bounds its buffers itself"; per_connection_buffer_limit_bytes);
-    no_effect!(at; "says what TLS offers, and hops with TLS are refused"; upstream_http_protocol_options);
     no_effect!(at; "says how names are resolved, and hops through DNS clusters are refused"; dns_refresh_rate, dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config);
     no_effect!(at; "does not matter: what has not come is waited for in any case"; wait_for_warm_on_init);
     no_effect!(at; "is of original destinations that are kept while unused; none are"; cleanup_interval);
@@ -126,6 +125,7 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
             common: common_http_protocol_options,
             http1: http_protocol_options,
             http2: http2_protocol_options,
+            upstream: upstream_http_protocol_options,
         },
         at,
     );
@@ -165,6 +165,8 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         tcp_keepalive,
         healthy_panic_threshold,
         locality_weighted,
+        server_name: protocol_options.server_name,
+        alpn_override: !metadata.as_ref().is_some_and(keeps_alpn),
         service: metadata.and_then(|metadata| istio_service(&metadata, &at.field("metadata"))),
     })
 }
@@ -398,6 +400,12 @@ fn upstream_filter(value: Filter, at: &At<'_>) -> Option<()> {
 }
 
 /// The first of the services in istiod's metadata.
+/// Whether Istio's metadata keeps the filter `istio.alpn` from replacing the ALPN.
+fn keeps_alpn(metadata: &Metadata) -> bool {
+    let istio = metadata.filter_metadata.get(ISTIO_METADATA);
+    istio.and_then(|istio| string_of(istio, "alpn_override")).is_some_and(|value| value == "false")
+}
+
 fn istio_service(metadata: &Metadata, at: &At<'_>) -> Option<IstioService> {
     unread_metadata(metadata, &[ISTIO_METADATA], at);
     let istio = metadata.filter_metadata.get(ISTIO_METADATA)?;

@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::listener::v3::{FilterChain as Proto, FilterC
 
 use super::at::{At, no_effect, refuse_set};
 use super::network_filter::{Parsed, network_filter};
-use super::scalar::{cidr, port};
+use super::scalar::{cidr, port, timeout};
 use super::transport_socket;
 use crate::resource::listener::{FilterChain, FilterChainMatch, TransportProtocol};
 
@@ -20,12 +20,13 @@ pub(super) fn filter_chain(value: Proto, at: &At<'_>) -> Option<FilterChain> {
         name,
     } = value;
     no_effect!(at; "has no reader"; metadata);
-    no_effect!(at; "is of TLS handshakes, and such chains refuse their connections"; transport_socket_connect_timeout);
     let use_proxy_proto = use_proxy_proto.is_some_and(|flag| flag.value);
     refuse_set!(at; use_proxy_proto);
     let filter_chain_match =
         filter_chain_match(criteria.unwrap_or_default(), &at.field("filter_chain_match"));
     let transport_socket = transport_socket::downstream(transport_socket, &at.field("transport_socket"));
+    let connect_timeout =
+        timeout(transport_socket_connect_timeout, None, &at.field("transport_socket_connect_timeout"));
     let at_filters = at.field("filters");
     let parsed = at_filters.each(filters, network_filter)?;
     let count = parsed.len();
@@ -48,6 +49,7 @@ pub(super) fn filter_chain(value: Proto, at: &At<'_>) -> Option<FilterChain> {
         name,
         filter_chain_match: filter_chain_match?,
         transport_socket: transport_socket?,
+        transport_socket_connect_timeout: connect_timeout?,
         filters,
         terminal,
     })

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWith
 use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, HttpProtocolOptions};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType as ProtoCodec, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier as ProtoRoutes,
-    ServerHeaderTransformation, StripPortMode, Tracing, UpgradeConfig,
+    ServerHeaderTransformation, SetCurrentClientCertDetails, StripPortMode, Tracing, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager as Proto, Rds, RequestIdExtension,
@@ -16,15 +16,15 @@ use envoy_types::pb::google::protobuf;
 use prost::Name;
 
 use super::access_log::access_logs;
-use super::at::{At, no_effect, refuse_set};
+use super::at::{At, is_set, no_effect, refuse_set};
 use super::decode::Extension;
 use super::http_filter::http_filters;
 use super::route_configuration::route_configuration;
 use super::scalar::{expect_own_source, timeout};
 use super::upstream_http::{DEFAULT_IDLE_TIMEOUT, refuse_http2};
 use crate::resource::http_connection_manager::{
-    CodecType, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, HttpConnectionManager,
-    RouteSpecifier, ServerHeader, StripPort,
+    ClientCertDetails, CodecType, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores,
+    HttpConnectionManager, RouteSpecifier, ServerHeader, StripPort,
 };
 
 /// Envoy's limit of request headers in KiB.
@@ -100,7 +100,6 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
     } = value;
     no_effect!(at; "says how connections are closed when their listener goes; they go on with the version that they began with"; drain_timeout, drain_timeout_jitter, delayed_close_timeout);
     no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
-    no_effect!(at; "says what is told of a client certificate, and plaintext has none"; set_current_client_cert_details);
     no_effect!(at; "says who answers 100 Continue, the proxy or the endpoint; the client goes on either way"; proxy_100_continue);
     no_effect!(at; "is of listeners with PROXY protocol, which are refused"; add_proxy_protocol_connection_state);
     let add_user_agent = add_user_agent.is_some_and(|flag| flag.value);
@@ -139,6 +138,10 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         server_header(server_header_transformation, &at.field("server_header_transformation"));
     let escaped_slashes =
         escaped_slashes(path_with_escaped_slashes_action, &at.field("path_with_escaped_slashes_action"));
+    let client_cert_details = client_cert_details(
+        set_current_client_cert_details.unwrap_or_default(),
+        &at.field("set_current_client_cert_details"),
+    );
     let forward_client_cert =
         forward_client_cert(forward_client_cert_details, &at.field("forward_client_cert_details"));
     let traces = traces(tracing, &at.field("tracing"));
@@ -179,6 +182,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         escaped_slashes: escaped_slashes?,
         underscores,
         forward_client_cert: forward_client_cert?,
+        client_cert_details,
         upgrades: upgrades?.into_iter().flatten().collect(),
         strip_port,
         access_logs: access_logs?,
@@ -321,6 +325,15 @@ fn forward_client_cert(value: i32, at: &At<'_>) -> Option<ForwardClientCert> {
         Ok(ForwardClientCertDetails::AlwaysForwardOnly) => Some(ForwardClientCert::AlwaysForwardOnly),
         Err(_) => at.refuse("is unknown"),
     }
+}
+
+fn client_cert_details(value: SetCurrentClientCertDetails, at: &At<'_>) -> ClientCertDetails {
+    let SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } = value;
+    let not_told = [("cert", cert), ("chain", chain), ("issuer", issuer), ("format", is_set(&format))];
+    for (field, _) in not_told.into_iter().filter(|(_, is_set)| *is_set) {
+        at.field(field).not_yet("of a certificate, subject and names are forwarded, in text");
+    }
+    ClientCertDetails { subject: subject.is_some_and(|flag| flag.value), dns, uri }
 }
 
 fn route_specifier_of(value: ProtoRoutes, at: &At<'_>) -> Option<RouteSpecifier> {

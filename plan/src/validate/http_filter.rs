@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 };
 use envoy_types::pb::google::protobuf::Any;
 use orlop_proto::alpn::FilterConfig as Alpn;
+use orlop_proto::alpn::filter_config::{AlpnOverride as ProtoAlpnOverride, Protocol as UpstreamProtocol};
 use orlop_proto::peer_metadata::Config as PeerMetadata;
 use orlop_proto::stats::PluginConfig;
 use prost::Name;
@@ -21,7 +22,7 @@ use super::decode::Extension;
 use super::network_filter::stats;
 use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
-use crate::resource::http_connection_manager::{DiscoveredFilter, HttpFilter};
+use crate::resource::http_connection_manager::{AlpnOverride, AlpnProtocol, DiscoveredFilter, HttpFilter};
 
 /// The filters in order; the router must be the last.
 pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFilter>> {
@@ -116,10 +117,7 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
             at.no_effect("feeds statistics alone");
             Some(HttpFilter::GrpcStats)
         }
-        known if known == Alpn::full_name() => {
-            at.no_effect("says which ALPN is offered to endpoints, and hops with TLS are refused");
-            Some(HttpFilter::Alpn)
-        }
+        known if known == Alpn::full_name() => alpn(extension.message(at)?, at).map(HttpFilter::Alpn),
         known if known == PeerMetadata::full_name() => {
             let fields = [
                 "downstream_discovery",
@@ -137,6 +135,20 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
         }
         _ => extension.refuse("filter", name, at),
     }
+}
+
+fn alpn(value: Alpn, at: &At<'_>) -> Option<Vec<AlpnOverride>> {
+    let Alpn { alpn_override } = value;
+    at.field("alpn_override").each(alpn_override, |value: ProtoAlpnOverride, at| {
+        let ProtoAlpnOverride { upstream_protocol, alpn_override: protocols } = value;
+        let upstream_protocol = match UpstreamProtocol::try_from(upstream_protocol) {
+            Ok(UpstreamProtocol::Http10) => AlpnProtocol::Http10,
+            Ok(UpstreamProtocol::Http11) => AlpnProtocol::Http11,
+            Ok(UpstreamProtocol::Http2) => AlpnProtocol::Http2,
+            Err(_) => return at.field("upstream_protocol").refuse("is unknown"),
+        };
+        Some(AlpnOverride { upstream_protocol, protocols })
+    })
 }
 
 fn refuse_router(value: Router, at: &At<'_>) {

@@ -59,13 +59,13 @@ pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
     }
 }
 
-/// The exchange of peer metadata needs the ALPN `istio-peer-exchange`, hence TLS; its fields matter there alone.
+/// The exchange of peer metadata needs the ALPN `istio-peer-exchange`; its fields matter there alone.
 pub(super) fn is_metadata_exchange(extension: &Extension, at: &At<'_>) -> bool {
     if extension.type_name() != MetadataExchange::full_name() {
         return false;
     }
     extension.expect_fields(&["protocol", "enable_discovery", "additional_labels"], at);
-    at.no_effect("needs the ALPN istio-peer-exchange, hence TLS, and hops with TLS are refused");
+    at.no_effect("needs the ALPN istio-peer-exchange, which is neither offered nor chosen");
     true
 }
 

@@ -1,7 +1,4 @@
 //! Transport sockets, towards endpoints and of filter chains.
-//!
-//! TLS is understood, not yet served: a resource with it is accepted, and each hop that would need it is refused where
-//! it is met.
 
 use std::sync::Arc;
 

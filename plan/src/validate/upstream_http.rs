@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions,
+    UpstreamHttpProtocolOptions,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -17,7 +18,7 @@ use prost::Name;
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::scalar::timeout;
-use crate::resource::cluster::UpstreamProtocol;
+use crate::resource::cluster::{ServerNameSource, UpstreamProtocol};
 
 /// Envoy's idle timeout of a connection.
 pub(super) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
@@ -27,6 +28,7 @@ pub(super) struct UpstreamHttp {
     pub(super) protocol: UpstreamProtocol,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_requests_per_connection: Option<u32>,
+    pub(super) server_name: ServerNameSource,
 }
 
 /// Fields of `Cluster` that `HttpProtocolOptions` has taken the place of.
@@ -37,6 +39,8 @@ pub(super) struct Legacy {
     pub(super) http1: Option<Http1ProtocolOptions>,
     /// `http2_protocol_options`
     pub(super) http2: Option<Http2ProtocolOptions>,
+    /// `upstream_http_protocol_options`
+    pub(super) upstream: Option<UpstreamHttpProtocolOptions>,
 }
 
 pub(super) fn upstream_http(
@@ -54,14 +58,16 @@ pub(super) fn upstream_http(
             return extension.refuse("protocol options", &key, &at);
         }
     }
-    let Legacy { common: common_options, http1, http2 } = legacy;
+    let Legacy { common: common_options, http1, http2, upstream } = legacy;
+    let server_name = server_name(upstream, &at.field("upstream_http_protocol_options"));
     refuse_http1(http1.unwrap_or_default(), &at.field("http_protocol_options"));
     let is_http2 = http2.is_some();
     refuse_http2(http2.unwrap_or_default(), &at.field("http2_protocol_options"));
     let (idle_timeout, max_requests_per_connection) =
         common(common_options, &at.field("common_http_protocol_options"))?;
     let protocol = if is_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 };
-    Some(found.unwrap_or(UpstreamHttp { protocol, idle_timeout, max_requests_per_connection }))
+    let legacy = UpstreamHttp { protocol, idle_timeout, max_requests_per_connection, server_name };
+    Some(found.unwrap_or(legacy))
 }
 
 fn http_protocol_options(value: HttpProtocolOptions, at: &At<'_>) -> Option<UpstreamHttp> {
@@ -76,12 +82,24 @@ fn http_protocol_options(value: HttpProtocolOptions, at: &At<'_>) -> Option<Upst
         retry_policy,
         upstream_protocol_options,
     } = value;
-    no_effect!(at; "says what TLS offers, and hops with TLS are refused"; upstream_http_protocol_options);
+    let server_name =
+        server_name(upstream_http_protocol_options, &at.field("upstream_http_protocol_options"));
     refuse_set!(at; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy, retry_policy);
     let common = common(common_http_protocol_options, &at.field("common_http_protocol_options"));
     let protocol = protocol(upstream_protocol_options, at);
     let (idle_timeout, max_requests_per_connection) = common?;
-    Some(UpstreamHttp { protocol: protocol?, idle_timeout, max_requests_per_connection })
+    Some(UpstreamHttp { protocol: protocol?, idle_timeout, max_requests_per_connection, server_name })
+}
+
+fn server_name(value: Option<UpstreamHttpProtocolOptions>, at: &At<'_>) -> ServerNameSource {
+    let UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, override_auto_sni_header } =
+        value.unwrap_or_default();
+    no_effect!(at; "names the header of an SNI that is not taken from requests yet"; override_auto_sni_header);
+    if !(auto_sni || auto_san_validation) {
+        return ServerNameSource::Context;
+    }
+    at.not_yet("hops with TLS whose SNI is the request's host are refused");
+    ServerNameSource::Request
 }
 
 fn protocol(value: Option<UpstreamProtocolOptions>, at: &At<'_>) -> Option<UpstreamProtocol> {

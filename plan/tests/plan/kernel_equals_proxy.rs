@@ -215,7 +215,7 @@ enum Asked {
     Forgone,
 }
 
-fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
+fn through_cluster(plans: &Plans, name: &str, asked: Asked, identity: bool) -> Outcome {
     let Some(plan) = plans.proxy().clusters.get(name) else { return Outcome::Refused };
     if matches!(plan.cluster.discovery, ClusterDiscovery::OriginalDst { .. }) {
         return Outcome::OriginalDestination;
@@ -229,7 +229,9 @@ fn through_cluster(plans: &Plans, name: &str, asked: Asked) -> Outcome {
         UpstreamTransportSocket::RawBuffer => false,
     };
     match chosen.iter().filter(owed).count() {
-        count if count == chosen.len() => Outcome::Refused,
+        // With an identity, TLS is spoken: by the proxy, where there is anybody to speak to.
+        count if count == chosen.len() && (!identity || chosen.is_empty()) => Outcome::Refused,
+        1.. if identity => Outcome::Other,
         _ if lost => Outcome::Other,
         _ if plan.cluster.outlier_detection && asked == Asked::Counts => Outcome::Other,
         0 => {
@@ -353,6 +355,7 @@ fn through_proxy(
     destination: SocketAddr,
     request: Option<(&str, &str)>,
     asked: Asked,
+    identity: bool,
 ) -> Outcome {
     let Some(listener) = plans.proxy().outbound.select(destination.ip(), destination.port()) else {
         return Outcome::OriginalDestination;
@@ -368,7 +371,7 @@ fn through_proxy(
     let Some(chain) = select_chain(listener, &facts) else { return Outcome::Refused };
     match (&chain.terminal, request) {
         (TerminalFilter::TcpProxy(tcp_proxy), _) => match &tcp_proxy.cluster {
-            TcpClusterSpecifier::Cluster(name) => through_cluster(plans, name, asked),
+            TcpClusterSpecifier::Cluster(name) => through_cluster(plans, name, asked, identity),
             TcpClusterSpecifier::Weighted { .. } => Outcome::Other,
         },
         (TerminalFilter::HttpConnectionManager(manager), Some((authority, path_and_query))) => {
@@ -382,7 +385,7 @@ fn through_proxy(
             let Action::Route(action) = &selection.route.action else { return Outcome::Other };
             match &action.cluster {
                 ClusterSpecifier::Cluster(name) if action.timeout.is_none() || asked == Asked::Forgone => {
-                    through_cluster(plans, name, asked)
+                    through_cluster(plans, name, asked, identity)
                 }
                 _ => Outcome::Other,
             }
@@ -430,7 +433,7 @@ fn requests(frontend: Frontend) -> Vec<(SocketAddr, Request)> {
 type Request = Option<(String, &'static str)>;
 
 /// Everything that the kernel does by itself, with what the proxy would do.
-fn judged(plans: &Plans, asked: Asked) -> Vec<(Frontend, Request, Outcome, Outcome)> {
+fn judged(plans: &Plans, asked: Asked, identity: bool) -> Vec<(Frontend, Request, Outcome, Outcome)> {
     let mut all = Vec::new();
     for (frontend, action) in &plans.kernel().frontends {
         let by_kernel = match action {
@@ -441,7 +444,7 @@ fn judged(plans: &Plans, asked: Asked) -> Vec<(Frontend, Request, Outcome, Outco
         };
         for (destination, request) in requests(*frontend) {
             let named = request.as_ref().map(|(host, path)| (host.as_str(), *path));
-            let proxied = through_proxy(plans, destination, named, asked);
+            let proxied = through_proxy(plans, destination, named, asked, identity);
             all.push((*frontend, request, by_kernel.clone(), proxied));
         }
     }
@@ -457,13 +460,15 @@ proptest! {
         allow_any: bool,
         own in vec((to_cluster(), prop::option::of(routes())), 0..3),
         default in select(vec![Mode::OnIntent, Mode::Always]),
+        identity: bool,
     ) {
         let mut world = world(&clusters, &shared, allow_any, &own);
         world.facts.l7.default = default;
+        world.facts.identity = identity;
         let plans = world.compile(None);
         prop_assert!(plans.ready());
         prop_assert_eq!(&plans.held(), &[]);
-        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Counts) {
+        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Counts, identity) {
             prop_assert_eq!(kernel, proxy, "{:?} {:?}", frontend, request);
         }
     }
@@ -475,14 +480,16 @@ proptest! {
         shared in vec(routes(), 0..3),
         allow_any: bool,
         own in vec((to_cluster(), prop::option::of(routes())), 0..3),
+        identity: bool,
     ) {
         let mut world = world(&clusters, &shared, allow_any, &own);
         world.facts.l7.default = Mode::Never;
+        world.facts.identity = identity;
         let plans = world.compile(None);
         let taken_by_others = |request: &Option<(String, &str)>| {
             request.as_ref().is_some_and(|(_, path)| path.starts_with("/api"))
         };
-        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Forgone) {
+        for (frontend, request, kernel, proxy) in judged(&plans, Asked::Forgone, identity) {
             if !taken_by_others(&request) {
                 prop_assert_eq!(kernel, proxy, "{:?} {:?}", frontend, request);
             }

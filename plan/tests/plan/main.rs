@@ -18,6 +18,7 @@ mod header_matching;
 mod incremental;
 mod kernel_equals_proxy;
 mod modes;
+mod mutual_tls;
 mod policies;
 mod reference;
 mod refused_fields;

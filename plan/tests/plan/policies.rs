@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::r#type::v3::Int32Range;
 use orlop_plan::classify::Destination;
 use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::kernel::{InboundAction, SourceAction};
-use orlop_plan::rbac::{Answer, Plaintext, decide};
+use orlop_plan::rbac::{Answer, Connection, decide};
 use orlop_plan::resource::listener::TerminalFilter;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -221,7 +221,8 @@ proptest! {
             let source: IpAddr = source.parse().unwrap();
             let own = OWN.map(|own| own.parse::<IpAddr>().unwrap());
             let own = own.into_iter().find(|own| own.is_ipv4() == source.is_ipv4()).unwrap();
-            let connection = Plaintext { source: (source, 40_000).into(), destination: SocketAddr::new(own, PORT) };
+            let destination = SocketAddr::new(own, PORT);
+            let connection = Connection { source: (source, 40_000).into(), destination, peer: None };
             let allowed: Vec<_> =
                 served.iter().map(|chain| decide(chain.rbac(), &connection).allowed == Answer::Yes).collect();
             let (all, none) = (!allowed.contains(&false), !allowed.contains(&true));

@@ -12,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::header::CONTENT_LENGTH;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::client::poll_read;
 use super::decoder::{Decoded, Decoder};
@@ -25,6 +24,7 @@ use crate::http::connection_manager::{ConnectionManager, Response};
 use crate::http::head::{RequestHead, Version};
 use crate::http::timer::Timer;
 use crate::listener::PrefixedStream;
+use crate::tls::Stream;
 
 /// How much of pipelined requests is read ahead while one is being answered.
 const READ_AHEAD: usize = 64 * 1024;
@@ -36,7 +36,7 @@ const LINGER: Duration = Duration::from_secs(1);
 struct Downstream(RefCell<State>);
 
 struct State {
-    io: TcpStream,
+    io: Stream,
     read: BytesMut,
     out: WriteBuffer,
     body: Decoder,
@@ -57,7 +57,7 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(io: PrefixedStream, manager: &ConnectionManager) {
+pub(crate) async fn serve(io: PrefixedStream<Stream>, manager: &ConnectionManager) {
     let (prefix, io) = io.into_parts();
     let downstream = Rc::new(Downstream(RefCell::new(State {
         io,
@@ -74,7 +74,7 @@ pub(crate) async fn serve(io: PrefixedStream, manager: &ConnectionManager) {
         head.clear();
         let persistence = match receive(&downstream, manager, &timer, &mut head, drained.as_mut()).await {
             Ok(Some(persistence)) => persistence,
-            Ok(None) => return,
+            Ok(None) => return close(downstream).await,
             Err(error) => {
                 let response = manager.protocol_error(error);
                 let context =
@@ -88,7 +88,8 @@ pub(crate) async fn serve(io: PrefixedStream, manager: &ConnectionManager) {
         match exchange(&downstream, manager, &timer, &mut head, persistence).await {
             Some((Next::Request, _)) => {}
             Some((Next::Linger, None)) => return linger(downstream).await,
-            Some((Next::Close, None)) | None => return,
+            Some((Next::Close, None)) => return close(downstream).await,
+            None => return,
             Some((_, Some(tunnel))) => return self::tunnel(downstream, tunnel).await,
         }
     }
@@ -312,6 +313,16 @@ impl Http1RequestBody {
             let size = if state.body.expects() > READ_SIZE as u64 { BODY_READ_SIZE } else { READ_SIZE };
             ready!(state.poll_read(size, cx));
         }
+    }
+}
+
+/// Ends a connection. In TLS the end is said, so that it does not pass for a cut.
+async fn close(downstream: Rc<Downstream>) {
+    let Some(Downstream(state)) = Rc::into_inner(downstream) else { return };
+    let mut io = state.into_inner().io;
+    if io.is_tls() {
+        // Whether the client takes it or not, the connection is dropped.
+        let _done = tokio::time::timeout(LINGER, io.shutdown()).await;
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct WriteBuffer {
     buffer: BytesMut,
     piece: Bytes,
     tail: &'static [u8],
+    /// TLS may hold some back.
+    unflushed: bool,
 }
 
 impl WriteBuffer {
@@ -42,6 +44,10 @@ impl WriteBuffer {
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        self.has_no_bytes() && !self.unflushed
+    }
+
+    fn has_no_bytes(&self) -> bool {
         self.buffer.is_empty() && self.piece.is_empty() && self.tail.is_empty()
     }
 
@@ -51,7 +57,7 @@ impl WriteBuffer {
         io: &mut W,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
+        while !self.has_no_bytes() {
             let written = if self.piece.is_empty() && self.tail.is_empty() {
                 ready!(Pin::new(&mut *io).poll_write(cx, &self.buffer))?
             } else {
@@ -61,6 +67,7 @@ impl WriteBuffer {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             let of_buffer = written.min(self.buffer.len());
             self.buffer.advance(of_buffer);
             let of_piece = (written - of_buffer).min(self.piece.len());
@@ -69,6 +76,10 @@ impl WriteBuffer {
         }
         // Lets go of a long piece's memory.
         self.piece = Bytes::new();
+        if self.unflushed {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -8,18 +8,18 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use orlop_plan::resource::cluster::Cluster;
-use tokio::net::TcpStream;
 
 use super::tasks::ConnectionTasks;
 use super::upload::Upload;
 use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::retry::ResetReason;
+use crate::tls::Stream;
 use crate::upstream::{Http2Connection, Http2Stream, Membership};
 
 /// Opens an HTTP/2 connection on a socket.
 pub(crate) async fn connect(
-    io: TcpStream,
+    io: Stream,
     cluster: &Cluster,
     membership: Membership,
 ) -> Result<Http2Connection, ResetReason> {

@@ -19,9 +19,10 @@ use crate::http::connection_manager::ConnectionManager;
 use crate::http::head::{RequestHead, Version};
 use crate::http::timer::Timer;
 use crate::listener::PrefixedStream;
+use crate::tls::Stream;
 
 /// Serves a connection to its end. On drain it takes no new streams and ends with the last one.
-pub(crate) async fn serve(io: PrefixedStream, manager: ConnectionManager) {
+pub(crate) async fn serve(io: PrefixedStream<Stream>, manager: ConnectionManager) {
     let manager = Rc::new(manager);
     let tasks = ConnectionTasks::default();
     let config = manager.config();
