@@ -3,6 +3,7 @@
 //! Gets everything from the same istiod and intercepts as Istio's sidecar does, with a REDIRECT rule that spares
 //! Envoy's own group. The rule lives in the pod's namespace.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::authority::Authority;
 use crate::bed::Bed;
 use crate::istiod::Istiod;
 use crate::pod::Pod;
@@ -33,14 +35,39 @@ pub struct Envoy {
 impl Envoy {
     /// Starts Envoy in the pod and waits until it has all of istiod's configuration.
     pub fn start(bed: &Bed, pod: &Pod, istiod: &Istiod) -> Result<Self> {
+        Self::start_as(bed, pod, istiod, None)
+    }
+
+    /// The same, with a certificate of this authority for the pod's account; carries connections to the pod, too.
+    pub fn start_with_identity(bed: &Bed, pod: &Pod, istiod: &Istiod, authority: &Authority) -> Result<Self> {
+        let envoy = Self::start_as(bed, pod, istiod, Some(authority))?;
+        pod.run("iptables -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15006")?;
+        Ok(envoy)
+    }
+
+    fn start_as(bed: &Bed, pod: &Pod, istiod: &Istiod, authority: Option<&Authority>) -> Result<Self> {
         let dir = bed.dir();
         let xds_socket = dir.join(format!("{}-xds.sock", pod.name()));
         let sds_socket = dir.join(format!("{}-sds.sock", pod.name()));
         let relay = on_node(bed, "relay", &workspace_binary("bed-pod")?, |command| {
             command.arg("relay").arg(&xds_socket).arg(istiod.address().to_string());
         })?;
+        let mut arguments = vec![OsString::from("-socket"), sds_socket.clone().into()];
+        if let Some(authority) = authority {
+            let issued = authority.issue(pod.account())?;
+            let files = [
+                ("certificate", issued.certificate.as_str()),
+                ("key", &issued.key),
+                ("root", authority.certificate()),
+            ];
+            for (what, pem) in files {
+                let file = dir.join(format!("{}-{what}.pem", pod.name()));
+                fs::write(&file, pem)?;
+                arguments.extend([OsString::from(format!("-{what}")), file.into()]);
+            }
+        }
         let sdsd = on_node(bed, "sdsd", &prepared(SDSD_ENV)?, |command| {
-            command.arg("-socket").arg(&sds_socket);
+            command.args(&arguments);
         })?;
         until("the sockets of Envoy's servers", Duration::from_secs(10), || {
             Ok((xds_socket.exists() && sds_socket.exists()).then_some(()))

@@ -83,6 +83,15 @@ impl Istiod {
         Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, &Secure::Tls(authority))
     }
 
+    /// The same, without the filters that exist in Istio's build of Envoy only.
+    pub fn start_secure_for_stock_envoy(
+        bed: &Bed,
+        authority: &Authority,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, &Secure::Tls(authority))
+    }
+
     /// The same, with a cluster that has these pods, all on one node, and beside them the node's agent: its token, which
     /// [`NODE_TOKEN`] is, is good for certificates of their accounts.
     pub fn start_with_pods(bed: &Bed, authority: &Authority, pods: &[&Pod]) -> Result<Self> {

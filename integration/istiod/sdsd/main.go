@@ -1,6 +1,6 @@
 // sdsd serves the two secrets that every Istio sidecar expects from its own pilot-agent and not from
 // istiod: `default` (a certificate) and `ROOTCA` (the root that signed it). Without them Envoy keeps
-// every cluster that refers to them warming for ever. Both are made at start and die with the process.
+// every cluster that refers to them warming for ever. Both come from files, or are made at start and die with the process.
 package main
 
 import (
@@ -36,8 +36,17 @@ func main() {
 func run() error {
 	socket := flag.String("socket", "", "Unix socket to listen on")
 	identity := flag.String("identity", "spiffe://cluster.local/ns/default/sa/default", "SPIFFE id of the certificate")
+	certificate := flag.String("certificate", "", "PEM file of a certificate, in the place of one that is made; with -key and -root")
+	key := flag.String("key", "", "PEM file of its key")
+	root := flag.String("root", "", "PEM file of the root that signed it")
 	flag.Parse()
-	secrets, err := newSecrets(*identity)
+	var secrets map[string]*tls.Secret
+	var err error
+	if *certificate != "" {
+		secrets, err = readSecrets(*certificate, *key, *root)
+	} else {
+		secrets, err = newSecrets(*identity)
+	}
 	if err != nil {
 		return err
 	}
@@ -118,17 +127,35 @@ func newSecrets(identity string) (map[string]*tls.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]*tls.Secret{
-		"default": {Name: "default", Type: &tls.Secret_TlsCertificate{TlsCertificate: &tls.TlsCertificate{
-			CertificateChain: inline("CERTIFICATE", leafDER), PrivateKey: inline("PRIVATE KEY", keyDER),
-		}}},
-		"ROOTCA": {Name: "ROOTCA", Type: &tls.Secret_ValidationContext{ValidationContext: &tls.CertificateValidationContext{
-			TrustedCa: inline("CERTIFICATE", rootDER),
-		}}},
-	}, nil
+	return secretsOf(encode("CERTIFICATE", leafDER), encode("PRIVATE KEY", keyDER), encode("CERTIFICATE", rootDER)), nil
 }
 
-func inline(kind string, der []byte) *core.DataSource {
-	bytes := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+func readSecrets(certificate, key, root string) (map[string]*tls.Secret, error) {
+	var read [3][]byte
+	for i, file := range []string{certificate, key, root} {
+		var err error
+		if read[i], err = os.ReadFile(file); err != nil {
+			return nil, err
+		}
+	}
+	return secretsOf(read[0], read[1], read[2]), nil
+}
+
+func secretsOf(certificate, key, root []byte) map[string]*tls.Secret {
+	return map[string]*tls.Secret{
+		"default": {Name: "default", Type: &tls.Secret_TlsCertificate{TlsCertificate: &tls.TlsCertificate{
+			CertificateChain: inline(certificate), PrivateKey: inline(key),
+		}}},
+		"ROOTCA": {Name: "ROOTCA", Type: &tls.Secret_ValidationContext{ValidationContext: &tls.CertificateValidationContext{
+			TrustedCa: inline(root),
+		}}},
+	}
+}
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func inline(bytes []byte) *core.DataSource {
 	return &core.DataSource{Specifier: &core.DataSource_InlineBytes{InlineBytes: bytes}}
 }

@@ -3,5 +3,6 @@
 
 mod failures;
 mod malformed;
+mod mutual_tls;
 mod routes;
 mod ways;
