@@ -115,3 +115,31 @@ fn when_mutual_tls_is_disabled_the_kernel_carries_plaintext_again() -> Result<()
     assert_eq!(scene.shown()?, None);
     Ok(())
 }
+
+#[test]
+fn a_policy_lets_in_the_account_that_it_names_at_http_and_tcp_ports() -> Result<()> {
+    let scene = Scene::new("STRICT")?;
+    let allow = |account: &str| {
+        let principal = format!("cluster.local/ns/default/sa/{account}");
+        document(&json!({
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "who", "namespace": "default"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "rules": [{"from": [{"source": {"principals": [principal]}}]}],
+            },
+        }))
+    };
+    let request = || scene.client.http(Mesh::WEB).host(&scene.web.host()).send();
+    let greeting = || Ok::<_, anyhow::Error>(scene.client.tcp(Mesh::TCP).connect()?.greeting().is_ok());
+
+    scene.istiod.apply("policy.yaml", &allow("another"))?;
+    scene.agent.wait_for_status("the client to be refused", |_| Ok(request()?.status == 403))?;
+    assert!(!greeting()?);
+
+    scene.istiod.apply("policy.yaml", &allow("client"))?;
+    scene.agent.wait_for_status("the client to be let in", |_| Ok(request()?.status == 200))?;
+    assert!(greeting()?);
+    Ok(())
+}

@@ -96,12 +96,13 @@ impl ConnectionManager {
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
         }
+        // Before the policy is asked: one that is not the newest any more lets the connection end.
+        let (plan, routes) = self.routes();
         if decide(self.config.rbac(), &self.connection.peers()).allowed != Answer::Yes {
             self.connection.pod.counters.refuse(Refusal::Policy);
             let reply = LocalReply::text(StatusCode::FORBIDDEN, "RBAC: access denied");
             return self.local(head, reply, None, guard);
         }
-        let (plan, routes) = self.routes();
         for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {
             head.headers.remove(name);
         }
