@@ -92,6 +92,17 @@ impl Istiod {
         Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, &Secure::Tls(authority))
     }
 
+    /// The same, in a mesh that trusts another authority as well.
+    pub fn start_with_roots(bed: &Bed, authority: &Authority, other: &Authority) -> Result<Self> {
+        let mesh = json!({
+            "trustDomain": "cluster.local",
+            "rootNamespace": "istio-system",
+            "caCertificates": [{ "pem": other.certificate() }],
+        });
+        let secure = Secure::Tls(authority);
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh.to_string(), &[], false, &secure)
+    }
+
     /// The same, with a cluster that has these pods, all on one node, and beside them the node's agent: its token, which
     /// [`NODE_TOKEN`] is, is good for certificates of their accounts.
     pub fn start_with_pods(bed: &Bed, authority: &Authority, pods: &[&Pod]) -> Result<Self> {
@@ -159,6 +170,8 @@ impl Istiod {
         if self.serves_tls {
             command.arg("-secure-grpc").arg(self.ports.secure_grpc.to_string());
             command.env("ROOT_CA_DIR", self.dir.join("ca"));
+            // The mesh's further roots are told by PCDS.
+            command.env("ISTIO_MULTIROOT_MESH", "true");
         }
         if self.has_pods {
             command.arg("-pods").arg(self.dir.join(PODS_FILE));

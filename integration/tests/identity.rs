@@ -163,6 +163,19 @@ fn workloads_without_credentials_of_their_own_show_the_control_plane_the_certifi
 }
 
 #[test]
+fn roots_that_the_control_plane_names_are_trusted_beside_the_authoritys() -> Result<()> {
+    let scene = Scene::new()?;
+    let istiod = Istiod::start_with_roots(&scene.bed, &scene.authority, &Authority::new()?)?;
+    let pod = scene.bed.pod("a").start()?;
+    let mut agent = scene.agent_with_tokens(&istiod, json!({}), &[&pod])?;
+
+    agent.start_without_waiting()?;
+
+    wait_for(&agent, &pod, "two roots", |identity| identity.roots == 2)?;
+    Ok(())
+}
+
+#[test]
 fn an_authority_that_is_away_is_seen_in_the_status_and_asked_until_it_is_back() -> Result<()> {
     let scene = Scene::new()?;
     let mut istiod = Istiod::start_secure(&scene.bed, &scene.authority, &[])?;

@@ -11,6 +11,7 @@ mod flow_line;
 mod flows;
 mod hand_over;
 mod identity;
+mod not_carried;
 mod pod_view;
 mod report;
 pub(crate) mod tcp_metrics;

@@ -3,7 +3,6 @@
 //! Waiting (its namespace or cgroup is not there, or something refused) and enrolled are the two states. A workload that
 //! waits is tried again every second; an enrolled one whose namespace or cgroup vanishes is released and waits.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -25,6 +24,7 @@ use super::accepted::Accepted;
 use super::dns::WorkloadDns;
 use super::identity::{self, Renewed, WorkloadIdentity};
 use super::tcp_metrics::{Labels, TcpMetrics, TcpSums, labels};
+use super::not_carried::NotCarried;
 use super::work::{Work, WorkDone};
 use super::{CLUSTER_DOMAIN, DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
@@ -108,32 +108,6 @@ impl Enrolled {
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
-    }
-}
-
-/// Why a workload's connections do not go as its configuration says. In words by `Display`.
-pub(crate) enum NotCarried<'a> {
-    /// It is not enrolled, or the kernel did not take its plan.
-    Because(&'a str),
-    /// No complete configuration has come.
-    Unconfigured(&'a Enrolled),
-    /// It has no certificate that is valid.
-    Unidentified(&'a WorkloadIdentity),
-}
-
-impl fmt::Display for NotCarried<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Because(reason) => f.write_str(reason),
-            Self::Unconfigured(enrolled) => {
-                f.write_str("no complete configuration has come yet")?;
-                enrolled.xds().last_error.map_or(Ok(()), |error| write!(f, ": {error}"))
-            }
-            Self::Unidentified(identity) => {
-                f.write_str("no valid certificate has come yet")?;
-                identity.problem().map_or(Ok(()), |error| write!(f, ": {error}"))
-            }
-        }
     }
 }
 
