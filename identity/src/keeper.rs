@@ -106,7 +106,7 @@ impl Keeper {
             let wake_in = self.look_after(Now::read());
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => self.obey(command),
                     None => return,
                 },
                 Some(done) = self.calls.join_next(), if !self.calls.is_empty() => {
@@ -116,6 +116,15 @@ impl Keeper {
                 }
                 () = sleep(wake_in) => {}
             }
+        }
+    }
+
+    /// Obeys this and whatever came with it: a node that starts has hundreds.
+    fn obey(&mut self, first: Command) {
+        let mut next = Some(first);
+        while let Some(command) = next {
+            self.command(command);
+            next = self.commands.try_recv().ok();
         }
     }
 
@@ -167,7 +176,7 @@ impl Keeper {
             }
         }
         // Who has none first, then whose ends first.
-        due.sort();
+        due.sort_by_key(|(not_after, _)| *not_after);
         let free = CALLS.saturating_sub(self.calls.len());
         let due: Vec<_> = due.into_iter().take(free).map(|(_, key)| key.clone()).collect();
         for key in due {

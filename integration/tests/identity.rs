@@ -223,6 +223,28 @@ fn a_certificate_is_renewed_before_half_of_its_life_and_outlives_an_authority_th
 }
 
 #[test]
+fn an_agent_that_takes_over_has_certificates_of_its_own_before_the_old_one_goes() -> Result<()> {
+    let scene = Scene::new()?;
+    let istiod = Istiod::start_secure(&scene.bed, &scene.authority, &[])?;
+    let pod = scene.bed.pod("a").start()?;
+    let mut agent = scene.agent_with_tokens(&istiod, json!({}), &[&pod])?;
+    agent.restart()?;
+    let before = identity(&agent, &pod)?;
+    agent.wait_for_status("the last good configuration to be saved", |status| {
+        Ok(status.last_good.saved.is_some() && !status.last_good.pending)
+    })?;
+
+    let _old = agent.take_over()?;
+
+    let log = agent.log();
+    let new = log.rfind("a certificate came").context("the new agent has one")?;
+    let enrolled = log.rfind("enrolled").context("and the pod")?;
+    assert!(new < enrolled, "{log}");
+    assert_ne!(identity(&agent, &pod)?.serial_number, before.serial_number);
+    Ok(())
+}
+
+#[test]
 fn the_pods_admin_pages_show_its_certificate_as_a_sidecars_do() -> Result<()> {
     let scene = Scene::new()?;
     let istiod = Istiod::start_secure(&scene.bed, &scene.authority, &[])?;

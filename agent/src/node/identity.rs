@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use orlop_identity::{Credential, Identity, SpiffeId, State, Subscription};
 use orlop_plan::resource::secret::Secret;
@@ -13,13 +13,18 @@ use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::NodeIdentities;
-use crate::config::{self, Credentials, WorkloadId};
+use crate::config::{self, Credentials, NodeConfig, WorkloadId};
 use crate::pod_admin::NodeSecret;
 
 /// The name that Istio's proxies know the roots by.
 const ROOTS: &str = "ROOTCA";
+
+/// How long an agent that takes over waits for certificates.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Word to the node task that what is kept for a workload has changed.
 #[derive(Debug)]
@@ -91,17 +96,47 @@ pub(super) fn credential(spec: &config::Workload, node: &NodeIdentities) -> Opti
     }
 }
 
+/// Has the certificates of all workloads asked for, and waits until each has come or cannot, but not for ever: an agent that
+/// takes over serves from the moment when it enrols. They are there as long as what is returned.
+pub(super) async fn ask_ahead(config: &NodeConfig, node: &mut NodeIdentities) -> Vec<Subscription> {
+    let workloads = config.workloads.0.values();
+    let subscriptions: Vec<_> = workloads
+        .filter_map(|spec| {
+            let credential = credential(spec, node)?;
+            Some(node.identities.subscribe(spiffe_id(spec, &config.node.trust_domain), credential))
+        })
+        .collect();
+    let all = async {
+        for subscription in &subscriptions {
+            let answered = |state: &State| state.identity.is_some() || state.last_error.is_some();
+            // An error says that nobody keeps it any more.
+            let _ = subscription.state().wait_for(answered).await;
+        }
+    };
+    if timeout(PATIENCE, all).await.is_err() {
+        warn!("not every certificate came in time; the agent of before is taken over from all the same");
+    }
+    subscriptions
+}
+
+fn spiffe_id(spec: &config::Workload, trust_domain: &str) -> SpiffeId {
+    SpiffeId::new(trust_domain, &spec.namespace, &spec.service_account)
+}
+
 impl WorkloadIdentity {
-    pub(super) fn open(
+    /// With what is kept already.
+    pub(super) async fn open(
         spec: &config::Workload,
         enrolment: u64,
         trust_domain: &str,
         node: &mut NodeIdentities,
     ) -> Self {
-        let id = SpiffeId::new(trust_domain, &spec.namespace, &spec.service_account);
+        let id = spiffe_id(spec, trust_domain);
         let Some(credential) = credential(spec, node) else { return Self { id, kept: None } };
         let subscription = node.identities.subscribe(id.clone(), credential);
         let (mut changed, renewed, workload) = (subscription.state(), node.renewed.clone(), spec.id());
+        // What is known is said at once, be it that nothing is.
+        let _ = changed.changed().await;
         let forward = tokio::task::spawn_local(async move {
             while changed.changed().await.is_ok() {
                 if renewed.send(Renewed { workload: workload.clone(), enrolment }).await.is_err() {

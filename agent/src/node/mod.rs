@@ -165,7 +165,12 @@ impl Node {
             flow_watchers,
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
+        let ahead = match (&this.parts.inheritance, &mut this.parts.identities) {
+            (Some(_), Some(identities)) => identity::ask_ahead(&config, identities).await,
+            _ => Vec::new(),
+        };
         this.reconcile(config).await;
+        drop(ahead);
         let keys: Vec<String> = this.workloads.values().map(Workload::key).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         this.parts.datapath.forget_stale(&keys).await?;

@@ -226,11 +226,14 @@ impl Workload {
             return Err(error.into());
         }
         parts.enrolments += 1;
-        let identity = self.subscribe(parts);
+        let mut identity = self.subscribe(parts).await;
         let node = self.node(parts, identity.as_ref());
         let node_id = node.id().to_owned();
         let mut snapshot = Snapshot::new();
-        let (restored, changes) = restore(&mut snapshot, &node_id, parts);
+        let (restored, mut changes) = restore(&mut snapshot, &node_id, parts);
+        if let Some(identity) = &mut identity {
+            changes.merge(identity.provide(&mut snapshot));
+        }
         let mut stream = parts.control.resume(node.clone(), restored);
         let status = stream.watch_status();
         let (workload, enrolment, deliver) = (self.spec.id(), parts.enrolments, parts.deliver.clone());
@@ -282,9 +285,10 @@ impl Workload {
     }
 
     /// Has its certificate kept from now on.
-    fn subscribe(&self, parts: &mut Parts) -> Option<WorkloadIdentity> {
+    async fn subscribe(&self, parts: &mut Parts) -> Option<WorkloadIdentity> {
         let identities = parts.identities.as_mut()?;
-        Some(WorkloadIdentity::open(&self.spec, parts.enrolments, &parts.config.trust_domain, identities))
+        let trust_domain = &parts.config.trust_domain;
+        Some(WorkloadIdentity::open(&self.spec, parts.enrolments, trust_domain, identities).await)
     }
 
     /// Goes on with its certificate and roots as they are now.
