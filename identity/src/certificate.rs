@@ -90,7 +90,7 @@ impl Identity {
 }
 
 /// Whether one of the roots vouches for the certificate, for either side of a connection.
-fn vouched(
+pub(crate) fn vouched(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     roots: &[CertificateDer<'_>],

@@ -11,6 +11,8 @@ mod certificate;
 mod details;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod keeper;
 mod key;
 mod schedule;
