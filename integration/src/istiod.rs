@@ -27,7 +27,7 @@ const STOCK_METRICS: &str = "defaultProviders: {metrics: [prometheus]}\n";
 pub const NODE_TOKEN: &str = "fake:istio-system:orlop:orlop-1:uid-of-orlop-1";
 const NODE_NAMESPACE: &str = "istio-system";
 const NODE_ACCOUNT: &str = "orlop";
-const PODS_FILE: &str = "pods.yaml";
+const OBJECTS_FILE: &str = "cluster.yaml";
 
 /// An istiod that runs on the node's loopback. Ends with this handle.
 #[derive(Debug)]
@@ -39,14 +39,30 @@ pub struct Istiod {
     ports: Ports,
     for_stock_envoy: bool,
     serves_tls: bool,
-    has_pods: bool,
+    cluster: Option<Cluster>,
 }
 
-/// Whether it has a port for TLS.
-enum Secure<'a> {
-    No,
-    Tls(&'a Authority),
-    WithPods(&'a Authority, &'a [&'a Pod]),
+/// What it has besides its configuration.
+#[derive(Default)]
+struct Extras<'a> {
+    /// A port for TLS.
+    tls: Option<&'a Authority>,
+    cluster: Option<Cluster>,
+}
+
+impl<'a> Extras<'a> {
+    fn tls(authority: &'a Authority) -> Self {
+        Self { tls: Some(authority), cluster: None }
+    }
+}
+
+/// Objects of Kubernetes, in YAML.
+#[derive(Debug, Clone)]
+enum Cluster {
+    /// Its authority knows the pods.
+    Pods(String),
+    /// The services are the mesh's.
+    Services(String),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,22 +81,22 @@ impl Istiod {
 
     /// The same, with an istiod that the environment does not name.
     pub fn start_program(bed: &Bed, program: PathBuf, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false, &Secure::No)
+        Self::start_as(bed, program, &format!("{MESH}{STOCK_METRICS}"), files, false, Extras::default())
     }
 
     /// The same, with a mesh configuration of one's own.
     pub fn start_with_mesh(bed: &Bed, mesh: &str, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false, &Secure::No)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, mesh, files, false, Extras::default())
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
     pub fn start_for_stock_envoy(bed: &Bed, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, &Secure::No)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, Extras::default())
     }
 
     /// The same, with a port for TLS, whose certificate is this authority's.
     pub fn start_secure(bed: &Bed, authority: &Authority, files: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, &Secure::Tls(authority))
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, Extras::tls(authority))
     }
 
     /// The same, without the filters that exist in Istio's build of Envoy only.
@@ -89,7 +105,7 @@ impl Istiod {
         authority: &Authority,
         files: &[(&str, &str)],
     ) -> Result<Self> {
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, &Secure::Tls(authority))
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, Extras::tls(authority))
     }
 
     /// The same, in a mesh that trusts another authority as well.
@@ -99,15 +115,21 @@ impl Istiod {
             "rootNamespace": "istio-system",
             "caCertificates": [{ "pem": other.certificate() }],
         });
-        let secure = Secure::Tls(authority);
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh.to_string(), &[], false, &secure)
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh.to_string(), &[], false, Extras::tls(authority))
     }
 
     /// The same, with a cluster that has these pods, all on one node, and beside them the node's agent: its token, which
     /// [`NODE_TOKEN`] is, is good for certificates of their accounts.
     pub fn start_with_pods(bed: &Bed, authority: &Authority, pods: &[&Pod]) -> Result<Self> {
-        let secure = Secure::WithPods(authority, pods);
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, &[], false, &secure)
+        let extras = Extras { tls: Some(authority), cluster: Some(Cluster::Pods(describe(pods)?)) };
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, &[], false, extras)
+    }
+
+    /// The same, with a cluster whose objects these are, and with the services among them.
+    pub fn start_with_services(bed: &Bed, objects: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let extras = Extras { tls: None, cluster: Some(Cluster::Services(objects.to_owned())) };
+        let mesh = format!("{MESH}{STOCK_METRICS}");
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh, files, false, extras)
     }
 
     fn start_as(
@@ -116,15 +138,16 @@ impl Istiod {
         mesh: &str,
         files: &[(&str, &str)],
         for_stock_envoy: bool,
-        secure: &Secure<'_>,
+        extras: Extras<'_>,
     ) -> Result<Self> {
         let dir = bed.dir();
         fs::create_dir_all(dir.join("istio"))?;
-        if let Secure::Tls(authority) | Secure::WithPods(authority, _) = secure {
+        let Extras { tls, cluster } = extras;
+        if let Some(authority) = tls {
             authority.write(&dir.join("ca"))?;
         }
-        if let Secure::WithPods(_, pods) = secure {
-            fs::write(dir.join(PODS_FILE), describe(pods)?)?;
+        if let Some(Cluster::Pods(objects) | Cluster::Services(objects)) = &cluster {
+            fs::write(dir.join(OBJECTS_FILE), objects)?;
         }
         fs::write(dir.join("mesh.yaml"), mesh)?;
         for (name, yaml) in files {
@@ -137,8 +160,8 @@ impl Istiod {
             cgroup: bed.node_cgroup()?,
             ports: Ports::free(bed)?,
             for_stock_envoy,
-            serves_tls: !matches!(secure, Secure::No),
-            has_pods: matches!(secure, Secure::WithPods(..)),
+            serves_tls: tls.is_some(),
+            cluster,
         };
         // Somebody else may take a port between the moment when it was found free and istiod's own bind.
         for _ in 0..3 {
@@ -173,9 +196,12 @@ impl Istiod {
             // The mesh's further roots are told by PCDS.
             command.env("ISTIO_MULTIROOT_MESH", "true");
         }
-        if self.has_pods {
-            command.arg("-pods").arg(self.dir.join(PODS_FILE));
+        if self.cluster.is_some() {
+            command.arg("-cluster").arg(self.dir.join(OBJECTS_FILE));
             command.env("CA_TRUSTED_NODE_ACCOUNTS", format!("{NODE_NAMESPACE}/{NODE_ACCOUNT}"));
+        }
+        if let Some(Cluster::Services(_)) = &self.cluster {
+            command.arg("-cluster-services");
         }
         let process = Process::spawn("istiod", &self.dir, &mut command)?;
         self.process = Some(process.ready_when(|_| http_get(self.ports.http, "/ready").map(|_| true))?);

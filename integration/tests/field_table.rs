@@ -34,11 +34,15 @@ const EVERYTHING: &[(&str, &str)] = files![
     "wasmplugin.yaml",
 ];
 
+/// What istiod says of endpoints where it knows their nodes.
+const KUBERNETES_ONLY: &[&str] = &["envoy.config.endpoint.v3.LocalityLbEndpoints.locality"];
+
 fn workload(name: &str, last: u8) -> WorkloadNode {
     WorkloadNode {
         name: format!("{name}-1"),
         namespace: "default".to_owned(),
         service_account: name.to_owned(),
+        node_name: "node-1".to_owned(),
         addresses: vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))],
         labels: BTreeMap::from([
             ("app".to_owned(), name.to_owned()),
@@ -50,22 +54,13 @@ fn workload(name: &str, last: u8) -> WorkloadNode {
     }
 }
 
-#[test]
-fn the_table_knows_every_field_that_istiod_sends() -> Result<()> {
+/// What several workloads are sent, held against the table.
+fn look_up(istiod: &Istiod, workloads: impl IntoIterator<Item = WorkloadNode>) -> Result<Seen> {
     let descriptors = Descriptors::load()?;
     let table = Table::probe(&descriptors)?;
-    let bed = Bed::new()?;
-    let istiod = Istiod::start_with_mesh(&bed, MESH, EVERYTHING)?;
-    // One invalid document keeps the whole directory from being read, without a word.
-    let read = istiod.debug("/debug/configz")?.to_string();
-    for kind in ["VirtualService", "DestinationRule", "WasmPlugin", "Sidecar", "EnvoyFilter", "Telemetry"] {
-        ensure!(read.contains(kind), "istiod has read no {kind}");
-    }
-
     let mut seen = Seen::default();
     let address = istiod.address().to_string();
-    // The server that everything selects, a client, and a service that others call.
-    for node in [workload("app", 1), workload("client", 99), workload("backend", 21)] {
+    for node in workloads {
         let name = node.name.clone();
         let captured = capture(&descriptors, &address, node)?;
         for resource_type in
@@ -74,12 +69,8 @@ fn the_table_knows_every_field_that_istiod_sends() -> Result<()> {
             ensure!(captured.keys().any(|(kind, _)| *kind == resource_type), "{name} got no {resource_type}");
         }
         for ((resource_type, resource), sent) in &captured {
-            table.look_up(
-                &descriptors,
-                &sent.body,
-                &format!("{name}: {resource_type} {resource}"),
-                &mut seen,
-            )?;
+            let at = format!("{name}: {resource_type} {resource}");
+            table.look_up(&descriptors, &sent.body, &at, &mut seen)?;
         }
     }
     println!("{} fields seen", seen.fields.len());
@@ -89,5 +80,30 @@ fn the_table_knows_every_field_that_istiod_sends() -> Result<()> {
         }
     }
     ensure!(seen.unknown.is_empty(), "the table does not know:\n{:#?}", seen.unknown);
+    Ok(seen)
+}
+
+#[test]
+fn the_table_knows_every_field_that_istiod_sends() -> Result<()> {
+    let bed = Bed::new()?;
+    let istiod = Istiod::start_with_mesh(&bed, MESH, EVERYTHING)?;
+    // One invalid document keeps the whole directory from being read, without a word.
+    let read = istiod.debug("/debug/configz")?.to_string();
+    for kind in ["VirtualService", "DestinationRule", "WasmPlugin", "Sidecar", "EnvoyFilter", "Telemetry"] {
+        ensure!(read.contains(kind), "istiod has read no {kind}");
+    }
+    // The server that everything selects, a client, and a service that others call.
+    look_up(&istiod, [workload("app", 1), workload("client", 99), workload("backend", 21)])?;
+    Ok(())
+}
+
+#[test]
+fn the_table_knows_every_field_that_istiod_sends_for_the_services_of_a_cluster() -> Result<()> {
+    let bed = Bed::new()?;
+    let istiod = Istiod::start_with_services(&bed, include_str!("istio/kubernetes.yaml"), &[])?;
+    let seen = look_up(&istiod, [workload("app", 1), workload("client", 99)])?;
+    for field in KUBERNETES_ONLY {
+        ensure!(seen.fields.contains_key(*field), "{field} is not among {:#?}", seen.fields.keys());
+    }
     Ok(())
 }

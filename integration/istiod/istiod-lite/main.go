@@ -1,6 +1,6 @@
 // istiod-lite is the real istiod (pilot/pkg/bootstrap) without a cluster: its configuration is a
 // directory of Istio YAML, which it watches. Its xDS ports speak plaintext, and TLS where one is named.
-// The pods of a cluster may be named, for its authority to look up who runs on which node.
+// The objects of a cluster may be given: pods, for its authority to look up who runs on which node, and services.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"istio.io/istio/pilot/pkg/bootstrap"
+	"istio.io/istio/pilot/pkg/serviceregistry/provider"
 	"istio.io/istio/pkg/activenotifier"
 	"istio.io/istio/pkg/cluster"
 	"istio.io/istio/pkg/config/constants"
@@ -43,7 +44,8 @@ func run() error {
 	secureAddr := flag.String("secure-grpc", "", "xDS and the authority for certificates, TLS; none if empty")
 	httpAddr := flag.String("http", "127.0.0.1:8080", "readiness and debug")
 	monitoringAddr := flag.String("monitoring", "127.0.0.1:15014", "metrics and debug")
-	pods := flag.String("pods", "", "file with pods in YAML that its cluster has; none if empty")
+	objectsFile := flag.String("cluster", "", "file with objects in YAML that its cluster has; none if empty")
+	services := flag.Bool("cluster-services", false, "the mesh has the services of the cluster, too")
 	flag.Parse()
 	if *configDir == "" {
 		return errors.New("-config-dir is required")
@@ -61,6 +63,9 @@ func run() error {
 		p.KeepaliveOptions = keepalive.DefaultOption()
 		p.RegistryOptions.FileDir = *configDir
 		p.RegistryOptions.Registries = nil
+		if *services {
+			p.RegistryOptions.Registries = []string{string(provider.Kubernetes)}
+		}
 		p.RegistryOptions.KubeOptions.DomainSuffix = constants.DefaultClusterLocalDomain
 		p.RegistryOptions.KubeOptions.ClusterID = cluster.ID("Kubernetes")
 		p.RegistryOptions.KubeOptions.StatusWritingEnabled = activenotifier.New(false)
@@ -72,7 +77,7 @@ func run() error {
 	if err := args.Complete(); err != nil {
 		return err
 	}
-	objects, err := readObjects(*pods)
+	objects, err := readObjects(*objectsFile)
 	if err != nil {
 		return err
 	}
