@@ -79,11 +79,16 @@ impl Service {
     /// A `DestinationRule` with one subset for each value of the label `version`.
     pub fn subsets_by_version(&self, versions: &[&str]) -> String {
         let subset = |version: &&str| json!({"name": version, "labels": {"version": version}});
+        self.subsets(&versions.iter().map(subset).collect())
+    }
+
+    /// A `DestinationRule` with these subsets.
+    pub fn subsets(&self, subsets: &Value) -> String {
         document(&json!({
             "apiVersion": "networking.istio.io/v1",
             "kind": "DestinationRule",
             "metadata": {"name": self.name, "namespace": "default"},
-            "spec": {"host": self.host(), "subsets": versions.iter().map(subset).collect::<Vec<_>>()},
+            "spec": {"host": self.host(), "subsets": subsets},
         }))
     }
 

@@ -141,9 +141,6 @@ pub enum Refusal {
     /// The cluster's endpoints come from DNS, which is not served yet.
     #[error("clusters that resolve by DNS are not served yet")]
     DnsCluster,
-    /// The cluster balances by a consistent hash, which is not served yet.
-    #[error("consistent hashing is not served yet")]
-    HashPolicy,
     /// The client said nothing that tells its protocol within `listener_filters_timeout`.
     #[error("listener filter timeout")]
     ListenerFilterTimeout,
@@ -163,7 +160,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::DownstreamTlsHandshake,
@@ -177,7 +174,6 @@ impl Refusal {
         Self::UpstreamTlsCertificate,
         Self::UpstreamTlsName,
         Self::DnsCluster,
-        Self::HashPolicy,
         Self::ListenerFilterTimeout,
         Self::ListenerFilterOverflow,
         Self::Policy,
@@ -201,7 +197,6 @@ impl Refusal {
             Self::UpstreamTlsCertificate => "upstream_tls_certificate",
             Self::UpstreamTlsName => "upstream_tls_name",
             Self::DnsCluster => "dns_cluster",
-            Self::HashPolicy => "hash_policy",
             Self::ListenerFilterTimeout => "listener_filter_timeout",
             Self::ListenerFilterOverflow => "listener_filter_overflow",
             Self::Policy => "policy",

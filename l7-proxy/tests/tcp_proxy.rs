@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use orlop_plan::resource::cluster::{Cluster, LbPolicy};
 use orlop_plan::resource::tcp_proxy::TcpClusterSpecifier;
-use support::plan::{Plan, chain, listener, original_dst, tcp_listener, tcp_proxy};
+use support::plan::{Plan, chain, eds, endpoint, listener, original_dst, tcp_listener, tcp_proxy};
 use support::tcp::{
     accepted, is_reset, read_all, reset, round_trip, serve_addresses, serve_echo, serve_name,
 };
@@ -55,6 +56,24 @@ fn a_pod_that_is_its_own_endpoint_reaches_itself_without_a_loop() {
 
     assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), format!("{POD_IP} {POD_IP}:8080"));
     assert_eq!((proxied.stats().accepted_outbound, proxied.stats().accepted_inbound), (1, 0));
+}
+
+#[test]
+fn a_source_address_comes_to_the_same_endpoint_again_and_again() {
+    let pod = Pod::new();
+    let servers: Vec<_> = [("10.77.0.2:8081", "one"), ("10.77.0.2:8082", "two"), ("10.77.0.2:8083", "three")]
+        .map(|(address, name)| endpoint(serve_name(pod.listen_outside(address), name)))
+        .into();
+    let cluster = Cluster { lb_policy: LbPolicy::Maglev { table_size: 65537 }, ..eds("backend") };
+    let mut config = tcp_proxy(TcpClusterSpecifier::Cluster("backend".into()));
+    config.hash_source_ip = true;
+    let plan = Plan::new().outbound(VIP, listener(vec![chain(config)])).cluster_with(cluster, &servers);
+    let _proxied = pod.proxied(plan.build());
+
+    let first = read_all(&mut pod.connect(VIP)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), first);
+    }
 }
 
 #[test]

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use orlop_shared_map::SharedMap;
 
+use crate::balance::{BalancerConfig, HashTables};
 use crate::classify::Landings;
 use crate::kernel::Frontend;
-use crate::resource::cluster::Cluster;
-use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::cluster::{Cluster, ClusterDiscovery};
+use crate::resource::endpoint::{ClusterLoadAssignment, DEFAULT_OVERPROVISIONING_FACTOR};
 use crate::resource::listener::Listener;
 use crate::resource::route::RouteConfiguration;
 use crate::resource::secret::Secret;
@@ -69,11 +70,41 @@ pub struct ClusterPlan {
     pub load_assignment: Option<Arc<ClusterLoadAssignment>>,
     /// What it means to be sent to it, found when it is first asked for.
     pub(crate) landings: Landings,
+    /// Made when it is first asked for.
+    hash_tables: OnceLock<Arc<HashTables>>,
 }
 
 impl ClusterPlan {
     /// A cluster with these endpoints.
     pub fn new(cluster: Arc<Cluster>, load_assignment: Option<Arc<ClusterLoadAssignment>>) -> Self {
-        Self { cluster, load_assignment, landings: Landings::default() }
+        Self { cluster, load_assignment, landings: Landings::default(), hash_tables: OnceLock::new() }
+    }
+
+    /// The endpoints, whoever named them.
+    pub fn endpoints(&self) -> Option<&Arc<ClusterLoadAssignment>> {
+        match &self.cluster.discovery {
+            ClusterDiscovery::Static(endpoints) => Some(endpoints),
+            _ => self.load_assignment.as_ref(),
+        }
+    }
+
+    /// How the cluster balances.
+    pub fn balancer_config(&self) -> BalancerConfig {
+        let Cluster { lb_policy, healthy_panic_threshold, locality_weighted, .. } = &*self.cluster;
+        let factor = self.endpoints().map(|assignment| assignment.overprovisioning_factor);
+        BalancerConfig {
+            policy: *lb_policy,
+            panic_threshold: *healthy_panic_threshold,
+            locality_weighted: *locality_weighted,
+            overprovisioning_factor: factor.unwrap_or(DEFAULT_OVERPROVISIONING_FACTOR),
+        }
+    }
+
+    /// Where hashes lead while every endpoint is as EDS says; shared by all who have this version of the cluster.
+    pub fn hash_tables(&self) -> &Arc<HashTables> {
+        self.hash_tables.get_or_init(|| {
+            let hosts = self.endpoints().map(|assignment| assignment.hashed_hosts());
+            HashTables::new(self.balancer_config(), &hosts.unwrap_or_default()).into()
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! Equal must be status, body, the chosen server and what it saw, and every header that the configuration names.
 
 mod failures;
+mod hashing;
 mod malformed;
 mod mutual_tls;
 mod routes;

@@ -48,13 +48,19 @@ const COMPARED_RESPONSE_HEADERS: [&str; 5] = ["location", "content-type", "x-res
 const COMPARED_REQUEST_HEADERS: [&str; 4] = ["x-set", "x-add", "x-rm", "x-kept"];
 
 impl Ways {
+    /// With these routes, and a subset for each of the two versions.
     pub(crate) fn open(routes: impl FnOnce(&Service) -> Value) -> Result<Self> {
+        Self::with(|web| web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes(web)))
+    }
+
+    /// With this configuration beside the service.
+    pub(crate) fn with(config: impl FnOnce(&Service) -> String) -> Result<Self> {
         let bed = Bed::new()?;
         let orlop = bed.pod("orlop").label("app", "client").account("client").start()?;
         let envoy = bed.pod("envoy").label("app", "client").account("client").start()?;
         let servers = [server(&bed, "v1")?, server(&bed, "v2")?];
         let web = servers.iter().fold(Mesh::describe_web(), Service::endpoint);
-        let config = web.yaml() + &web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes(&web));
+        let config = web.yaml() + &config(&web);
         let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
         let sidecar = Envoy::start(&bed, &envoy, &istiod)?;
         let agent = Agent::start(&bed, &istiod, &[&orlop])?;

@@ -8,9 +8,11 @@ mod edf;
 mod host_list;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use orlop_plan::balance::{Availability, Health, PriorityLoad, PriorityShare, effective_weight};
-use orlop_plan::resource::cluster::LbPolicy;
+use orlop_plan::balance::{
+    Availability, BalancerConfig, HashTables, Health, PriorityLoad, PriorityShare, effective_weight,
+};
 use orlop_plan::resource::endpoint::HealthStatus;
 
 use host_list::HostList;
@@ -23,19 +25,6 @@ pub(crate) trait Candidate {
     fn active(&self) -> u32;
     /// As EDS says.
     fn health(&self) -> HealthStatus;
-}
-
-/// The part of a cluster's configuration that balancing depends on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BalancerConfig {
-    /// How a host is chosen within a locality or priority.
-    pub(crate) policy: LbPolicy,
-    /// Below this percentage of available hosts all of them are used; 0 is never.
-    pub(crate) panic_threshold: u8,
-    /// Localities are chosen by their weights first.
-    pub(crate) locality_weighted: bool,
-    /// `overprovisioning_factor` in percent.
-    pub(crate) overprovisioning_factor: u32,
 }
 
 /// One locality of an assignment.
@@ -51,13 +40,16 @@ pub(crate) struct Locality<H> {
 
 /// Chooses hosts for one cluster.
 #[derive(Debug)]
-pub(crate) struct Balancer<H> {
-    priorities: Vec<Priority<H>>,
-    load: PriorityLoad,
+pub(crate) enum Balancer<H> {
+    /// By load, weight or chance.
+    Priorities(Vec<Priority<H>>, PriorityLoad),
+    /// By what the request is. The hosts are those of the tables, in the same order.
+    Hash(Vec<H>, Arc<HashTables>),
 }
 
+/// Hosts of one priority.
 #[derive(Debug)]
-struct Priority<H> {
+pub(crate) struct Priority<H> {
     healthy: Tier<H>,
     degraded: Tier<H>,
     all: Tier<H>,
@@ -72,8 +64,16 @@ enum Tier<H> {
 
 impl<H: Candidate + Clone> Balancer<H> {
     /// Sorts the hosts of an assignment. Draining and unhealthy hosts are chosen in a panic only, as in Envoy; draining
-    /// ones not even then.
-    pub(crate) fn new(config: BalancerConfig, localities: Vec<Locality<H>>) -> Self {
+    /// ones not even then. `tables` are those of a cluster that balances by hash.
+    pub(crate) fn new(
+        config: BalancerConfig,
+        localities: Vec<Locality<H>>,
+        tables: impl FnOnce() -> Arc<HashTables>,
+    ) -> Self {
+        if config.policy.is_by_hash() {
+            let hosts = localities.into_iter().flat_map(|locality| locality.hosts).collect();
+            return Self::Hash(hosts, tables());
+        }
         let mut by_priority: BTreeMap<u32, Vec<Locality<H>>> = BTreeMap::new();
         for mut locality in localities {
             locality.hosts.retain(|host| host.health() != HealthStatus::Draining);
@@ -99,13 +99,18 @@ impl<H: Candidate + Clone> Balancer<H> {
                 all: Tier::new(config, &localities, |_| true),
             })
             .collect();
-        Self { priorities, load }
+        Self::Priorities(priorities, load)
     }
 
-    /// A host, or `None` where no host may be used (`UH`).
-    pub(crate) fn choose(&self) -> Option<H> {
-        let PriorityShare { priority, health } = self.load.choose(fastrand::u32(0..100))?;
-        let priority = self.priorities.get(priority)?;
+    /// A host, or `None` where no host may be used (`UH`). The hash counts where hosts are chosen by one; `attempt` is how
+    /// often another host was asked for already.
+    pub(crate) fn choose(&self, hash: u64, attempt: u32) -> Option<H> {
+        let (priorities, load) = match self {
+            Self::Hash(hosts, tables) => return hosts.get(tables.choose(hash, attempt)?).cloned(),
+            Self::Priorities(priorities, load) => (priorities, load),
+        };
+        let PriorityShare { priority, health } = load.choose(fastrand::u32(0..100))?;
+        let priority = priorities.get(priority)?;
         match health {
             Health::Healthy => &priority.healthy,
             Health::Degraded => &priority.degraded,

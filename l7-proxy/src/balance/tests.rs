@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use orlop_plan::resource::cluster::LbPolicy;
+
 use super::*;
 
 #[derive(Debug)]
@@ -44,11 +46,19 @@ fn config(policy: LbPolicy) -> BalancerConfig {
 
 const LEAST_REQUEST: LbPolicy = LbPolicy::LeastRequest { choice_count: 2 };
 
+fn build(config: BalancerConfig, localities: Vec<Locality<Rc<Backend>>>) -> Balancer<Rc<Backend>> {
+    Balancer::new(config, localities, || unreachable!("no policy here balances by hash"))
+}
+
+fn choose(balancer: &Balancer<Rc<Backend>>) -> Option<Rc<Backend>> {
+    balancer.choose(0, 0)
+}
+
 /// How often each backend is chosen in `n` requests, none of which ends.
 fn tally(balancer: &Balancer<Rc<Backend>>, n: u32) -> HashMap<&'static str, u32> {
     let mut tally = HashMap::new();
     for _ in 0..n {
-        if let Some(host) = balancer.choose() {
+        if let Some(host) = choose(balancer) {
             host.active.set(host.active.get() + 1);
             *tally.entry(host.name).or_default() += 1;
         }
@@ -63,14 +73,14 @@ fn share(tally: &HashMap<&'static str, u32>, name: &str) -> u32 {
 #[test]
 fn round_robin_visits_every_host_equally_often() {
     let hosts = vec![backend("a"), backend("b"), backend("c")];
-    let balancer = Balancer::new(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
+    let balancer = build(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
     assert_eq!(tally(&balancer, 300), HashMap::from([("a", 100), ("b", 100), ("c", 100)]));
 }
 
 #[test]
 fn round_robin_follows_weights() {
     let hosts = vec![Backend { weight: 3, ..backend("a") }, backend("b")];
-    let balancer = Balancer::new(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
+    let balancer = build(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
     let tally = tally(&balancer, 400);
     assert!(share(&tally, "a").abs_diff(300) <= 2, "{tally:?}");
 }
@@ -78,7 +88,7 @@ fn round_robin_follows_weights() {
 #[test]
 fn least_request_evens_out_requests_that_do_not_end() {
     let hosts = vec![backend("a"), backend("b"), backend("c"), backend("d")];
-    let balancer = Balancer::new(config(LEAST_REQUEST), vec![locality(0, hosts)]);
+    let balancer = build(config(LEAST_REQUEST), vec![locality(0, hosts)]);
     let tally = tally(&balancer, 400);
     for name in ["a", "b", "c", "d"] {
         assert!(share(&tally, name).abs_diff(100) <= 5, "{tally:?}");
@@ -88,7 +98,7 @@ fn least_request_evens_out_requests_that_do_not_end() {
 #[test]
 fn least_request_with_weights_loads_in_proportion() {
     let hosts = vec![Backend { weight: 3, ..backend("a") }, backend("b")];
-    let balancer = Balancer::new(config(LEAST_REQUEST), vec![locality(0, hosts)]);
+    let balancer = build(config(LEAST_REQUEST), vec![locality(0, hosts)]);
     let tally = tally(&balancer, 400);
     // Least request weighs by the load too, so that the heavier host gets less than its weight says.
     assert!(share(&tally, "a") > 200 && share(&tally, "a") < 320, "{tally:?}");
@@ -97,41 +107,41 @@ fn least_request_with_weights_loads_in_proportion() {
 #[test]
 fn unhealthy_hosts_get_nothing_while_enough_are_healthy() {
     let hosts = vec![backend("a"), backend("b"), unhealthy("c")];
-    let balancer = Balancer::new(config(LEAST_REQUEST), vec![locality(0, hosts)]);
+    let balancer = build(config(LEAST_REQUEST), vec![locality(0, hosts)]);
     assert_eq!(share(&tally(&balancer, 100), "c"), 0);
 }
 
 #[test]
 fn below_the_panic_threshold_health_is_ignored() {
     let hosts = vec![backend("a"), unhealthy("b"), unhealthy("c")];
-    let balancer = Balancer::new(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
+    let balancer = build(config(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
     assert_eq!(tally(&balancer, 300), HashMap::from([("a", 100), ("b", 100), ("c", 100)]));
 }
 
 #[test]
 fn without_panic_no_healthy_host_is_no_host() {
     let config = BalancerConfig { panic_threshold: 0, ..config(LEAST_REQUEST) };
-    let balancer = Balancer::new(config, vec![locality(0, vec![unhealthy("a")])]);
-    assert!(balancer.choose().is_none());
+    let balancer = build(config, vec![locality(0, vec![unhealthy("a")])]);
+    assert!(choose(&balancer).is_none());
 }
 
 #[test]
 fn no_endpoints_is_no_host() {
-    let balancer: Balancer<Rc<Backend>> = Balancer::new(config(LEAST_REQUEST), Vec::new());
-    assert!(balancer.choose().is_none());
+    let balancer: Balancer<Rc<Backend>> = build(config(LEAST_REQUEST), Vec::new());
+    assert!(choose(&balancer).is_none());
 }
 
 #[test]
 fn draining_hosts_get_nothing_even_in_a_panic() {
     let hosts = vec![unhealthy("a"), Backend { health: HealthStatus::Draining, ..backend("b") }];
-    let balancer = Balancer::new(config(LEAST_REQUEST), vec![locality(0, hosts)]);
+    let balancer = build(config(LEAST_REQUEST), vec![locality(0, hosts)]);
     assert_eq!(tally(&balancer, 100), HashMap::from([("a", 100)]));
 }
 
 #[test]
 fn degraded_hosts_take_over_when_no_host_is_healthy() {
     let hosts = vec![unhealthy("a"), Backend { health: HealthStatus::Degraded, ..backend("b") }];
-    let balancer = Balancer::new(config(LEAST_REQUEST), vec![locality(0, hosts)]);
+    let balancer = build(config(LEAST_REQUEST), vec![locality(0, hosts)]);
     assert_eq!(tally(&balancer, 100), HashMap::from([("b", 100)]));
 }
 
@@ -139,7 +149,7 @@ fn degraded_hosts_take_over_when_no_host_is_healthy() {
 fn a_lower_priority_gets_nothing_while_the_higher_one_is_well() {
     let localities =
         vec![locality(0, vec![backend("a"), backend("b"), backend("c")]), locality(1, vec![backend("d")])];
-    let balancer = Balancer::new(config(LbPolicy::RoundRobin), localities);
+    let balancer = build(config(LbPolicy::RoundRobin), localities);
     assert_eq!(share(&tally(&balancer, 300), "d"), 0);
 }
 
@@ -147,7 +157,7 @@ fn a_lower_priority_gets_nothing_while_the_higher_one_is_well() {
 fn a_lower_priority_takes_what_the_higher_one_lacks() {
     // Half of priority 0 is healthy: 50 % times 1.4 is 70 % of the load.
     let localities = vec![locality(0, vec![backend("a"), unhealthy("b")]), locality(1, vec![backend("c")])];
-    let balancer = Balancer::new(config(LbPolicy::RoundRobin), localities);
+    let balancer = build(config(LbPolicy::RoundRobin), localities);
     let tally = tally(&balancer, 2000);
     assert!(share(&tally, "c").abs_diff(600) <= 100, "{tally:?}");
     assert_eq!(share(&tally, "b"), 0);
@@ -160,6 +170,6 @@ fn weighted_localities_share_by_weight_whatever_their_size() {
     let mut far = locality(0, vec![backend("b"), backend("b"), backend("b")]);
     far.weight = Some(20);
     let config = BalancerConfig { locality_weighted: true, ..config(LbPolicy::RoundRobin) };
-    let tally = tally(&Balancer::new(config, vec![near, far]), 2000);
+    let tally = tally(&build(config, vec![near, far]), 2000);
     assert!(share(&tally, "a").abs_diff(1600) <= 100, "{tally:?}");
 }

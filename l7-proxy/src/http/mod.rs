@@ -15,6 +15,7 @@ mod failure;
 mod format;
 mod h1;
 mod h2;
+mod hash_policy;
 mod head;
 mod header_mutation;
 mod local_reply;
@@ -41,6 +42,7 @@ use connection_manager::ConnectionManager;
 
 pub(crate) use h1::WriteBuffer;
 pub(crate) use h2::Upload;
+pub(crate) use hash_policy::hash_of_address;
 
 /// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.
 pub(crate) async fn serve_connection(

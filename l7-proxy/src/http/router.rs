@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use http::HeaderValue;
-use http::header::HeaderName;
+use http::header::{HeaderName, SET_COOKIE};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::cluster::ClusterDiscovery;
 use orlop_plan::resource::retry::RetryPolicy;
@@ -24,6 +24,7 @@ use super::connection_manager::{ConnectionManager, Response};
 use super::deadlines::Deadlines;
 use super::failure;
 use super::format::FormatContext;
+use super::hash_policy::RequestHash;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
 use super::local_reply::LocalReply;
@@ -61,6 +62,7 @@ struct Attempts<'a> {
     policy: Option<&'a RetryPolicy>,
     levels: MutationLevels<'a>,
     original_dst: SocketAddr,
+    hash: RequestHash,
     deadlines: Deadlines,
     tried: Vec<SocketAddr>,
     /// The number of the attempt, from 1.
@@ -111,6 +113,11 @@ impl<'a> Routed<'a> {
         let policy = policy.map(|policy| &**policy);
         let levels = self.levels(weighted);
         let original_dst = original_dst(head, &cluster, &guard);
+        let hash = if cluster.cluster().lb_policy.is_by_hash() {
+            RequestHash::new(&self.action.hash_policy, head, self.manager.config(), guard.connection())
+        } else {
+            RequestHash::default()
+        };
         let idle = self.manager.config().stream_idle_timeout;
         let deadlines = Deadlines::new(head, self.action, policy, idle, self.started);
         let mut attempts = Attempts {
@@ -118,6 +125,7 @@ impl<'a> Routed<'a> {
             policy,
             levels,
             original_dst,
+            hash,
             deadlines,
             tried: Vec::new(),
             number: 1,
@@ -182,6 +190,7 @@ impl<'a> Routed<'a> {
         loop {
             let context = PickContext {
                 original_dst: attempts.original_dst,
+                hash: attempts.hash.hash,
                 tried: &attempts.tried,
                 reselections: attempts
                     .policy
@@ -265,7 +274,7 @@ impl<'a> Routed<'a> {
         attempts: Attempts<'_>,
     ) -> Response {
         let Answer { head: mut response, source, at } = answer;
-        let Attempts { cluster, levels, mut deadlines, mut guard, number, no_retry, .. } = attempts;
+        let Attempts { cluster, levels, hash, mut deadlines, mut guard, number, no_retry, .. } = attempts;
         if response.status.is_server_error() {
             cluster.counters().failures.inc();
         }
@@ -276,6 +285,9 @@ impl<'a> Routed<'a> {
             took => HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX)),
         };
         response.headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, took);
+        for cookie in hash.set_cookies {
+            response.headers.append(SET_COOKIE, cookie);
+        }
         if self.selection.virtual_host.include_attempt_count_in_response {
             response.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(number));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use orlop_plan::resource::tcp_proxy::TcpProxy;
 
+use crate::http::hash_of_address;
 use crate::pod::ConnectionContext;
 use crate::stats::{ClusterCounters, PodCounters, Refusal, ResponseFlag};
 use crate::tls::Stream;
@@ -48,13 +49,16 @@ pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Arc::clone(name)))?;
     let permit = cluster.try_connection().ok_or_else(|| Failure::Overflow(Arc::clone(name)))?;
     let counters = cluster.counters();
+    let hash = config.hash_source_ip.then(|| hash_of_address(cx.peer.ip()));
     let mut attempts_left = config.max_connect_attempts.max(1);
     loop {
         let picked =
-            cluster.pick(&PickContext::first(cx.local, &plan.secrets)).map_err(|error| match error {
-                PickError::NoHealthyUpstream => Failure::NoHealthyUpstream(Arc::clone(name)),
-                PickError::Refused(refusal) => Failure::Refused(Arc::clone(name), refusal),
-            })?;
+            cluster.pick(&PickContext::first(cx.local, hash, &plan.secrets)).map_err(
+                |error| match error {
+                    PickError::NoHealthyUpstream => Failure::NoHealthyUpstream(Arc::clone(name)),
+                    PickError::Refused(refusal) => Failure::Refused(Arc::clone(name), refusal),
+                },
+            )?;
         attempts_left -= 1;
         match open(&cluster, &picked, cx, None).await {
             Ok(stream) => {

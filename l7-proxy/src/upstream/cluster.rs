@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orlop_plan::proxy::ClusterPlan;
-use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, LbPolicy, ServerNameSource};
+use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ServerNameSource};
 use orlop_plan::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint};
 
 use super::circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, ResourceManager, RetryPermit};
 use super::host::{Host, HostState};
 use super::pick::{PickContext, PickError, Picked};
-use crate::balance::{Balancer, BalancerConfig, Locality};
+use crate::balance::{Balancer, Locality};
 use crate::stats::{ClusterCounters, Refusal};
 use crate::tls::{CannotSpeak, ClientContexts, ClientTls, Secrets};
 
@@ -177,12 +177,8 @@ impl Hosts {
                     by_address: RefCell::new(by_address),
                 };
             }
-            ClusterDiscovery::Static(assignment) => plan.load_assignment.as_ref().or(Some(assignment)),
-            ClusterDiscovery::Eds { .. } => plan.load_assignment.as_ref(),
+            ClusterDiscovery::Static(_) | ClusterDiscovery::Eds { .. } => plan.endpoints(),
         };
-        if cluster.lb_policy == LbPolicy::Hash {
-            return Self::Refused(Refusal::HashPolicy);
-        }
         let mut by_address = HashMap::new();
         let localities = assignment.map_or_else(Vec::new, |assignment| {
             localities(assignment, |address| {
@@ -190,13 +186,8 @@ impl Hosts {
                 Rc::clone(by_address.entry(address).or_insert(state))
             })
         });
-        let config = BalancerConfig {
-            policy: cluster.lb_policy,
-            panic_threshold: cluster.healthy_panic_threshold,
-            locality_weighted: cluster.locality_weighted,
-            overprovisioning_factor: assignment.map_or(140, |assignment| assignment.overprovisioning_factor),
-        };
-        Self::Assigned { by_address, balancer: Balancer::new(config, localities) }
+        let balancer = Balancer::new(plan.balancer_config(), localities, || Arc::clone(plan.hash_tables()));
+        Self::Assigned { by_address, balancer }
     }
 
     fn states(&self) -> HashMap<SocketAddr, Rc<HostState>> {
@@ -241,14 +232,15 @@ fn localities(
 
 /// A host that was not tried before, as far as the draws allow (`previous_hosts`).
 fn choose(balancer: &Balancer<Rc<Host>>, context: &PickContext<'_>) -> Result<Rc<Host>, PickError> {
-    let mut host = balancer.choose().ok_or(PickError::NoHealthyUpstream)?;
-    for _ in 0..context.reselections {
-        if !context.tried.contains(&host.address()) {
-            break;
+    let hash = context.hash.unwrap_or_else(|| fastrand::u64(..));
+    let mut attempt = 0;
+    loop {
+        let host = balancer.choose(hash, attempt).ok_or(PickError::NoHealthyUpstream)?;
+        if attempt >= context.reselections || !context.tried.contains(&host.address()) {
+            return Ok(host);
         }
-        host = balancer.choose().ok_or(PickError::NoHealthyUpstream)?;
+        attempt += 1;
     }
-    Ok(host)
 }
 
 /// What is known of a host that no assignment names.

@@ -12,6 +12,8 @@ use crate::tls::{ClientTls, Secrets};
 pub(crate) struct PickContext<'a> {
     /// Where the downstream connection was going, for `ORIGINAL_DST`.
     pub(crate) original_dst: SocketAddr,
+    /// What it is balanced by, where the cluster balances by hash; without one, any host will do.
+    pub(crate) hash: Option<u64>,
     /// Hosts that earlier attempts were sent to and that are to be avoided (`previous_hosts`).
     pub(crate) tried: &'a [SocketAddr],
     /// How often another host is drawn when one of `tried` came up (`host_selection_retry_max_attempts`).
@@ -22,8 +24,8 @@ pub(crate) struct PickContext<'a> {
 
 impl<'a> PickContext<'a> {
     /// A first attempt of a connection to `original_dst`.
-    pub(crate) fn first(original_dst: SocketAddr, secrets: &'a Secrets) -> Self {
-        Self { original_dst, tried: &[], reselections: 0, secrets }
+    pub(crate) fn first(original_dst: SocketAddr, hash: Option<u64>, secrets: &'a Secrets) -> Self {
+        Self { original_dst, hash, tried: &[], reselections: 0, secrets }
     }
 }
 

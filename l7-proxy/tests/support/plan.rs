@@ -163,6 +163,7 @@ pub fn tcp_proxy(cluster: TcpClusterSpecifier) -> TcpProxy {
         idle_timeout: None,
         max_connect_attempts: 1,
         max_downstream_connection_duration: None,
+        hash_source_ip: false,
         access_logs: Vec::new(),
     }
 }

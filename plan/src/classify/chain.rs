@@ -94,6 +94,8 @@ fn tcp_finding<'a>(served: Served<'a>, at: ChainAt<'a>, tcp_proxy: &'a TcpProxy)
         idle_timeout,
         max_connect_attempts,
         max_downstream_connection_duration,
+        // Of clusters that balance by hash, which are the proxy's.
+        hash_source_ip: _,
         access_logs,
     } = tcp_proxy;
     if !access_logs.is_empty() {

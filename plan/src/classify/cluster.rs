@@ -11,7 +11,7 @@ use super::{Cause, Path, Reason, Served};
 use crate::kernel::{BackendSet, Choice};
 use crate::proxy::ClusterPlan;
 use crate::resource::FieldPath;
-use crate::resource::cluster::{CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy};
+use crate::resource::cluster::{CircuitBreakers, Cluster, ClusterDiscovery};
 use crate::resource::endpoint::ClusterLoadAssignment;
 
 /// Envoy's idle timeout of upstream connections where none is asked for.
@@ -126,7 +126,7 @@ fn asks(cluster: &Cluster, layer: Layer, field: &str, what: &'static str) -> Jud
 
 /// `identity` is whether the proxy can speak mutual TLS for the workload.
 fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
-    let ClusterPlan { cluster, load_assignment, landings: _ } = plan;
+    let ClusterPlan { cluster, load_assignment, .. } = plan;
     let judged = |path, field: &str, cause| {
         let field = if field.is_empty() { FieldPath::root() } else { FieldPath::root().field(field) };
         Judged::new(path, format!("cluster `{}`", cluster.name), field, cause)
@@ -257,7 +257,7 @@ fn leads_elsewhere(cluster: &Cluster) -> Option<(&'static str, &'static str)> {
     if let ClusterDiscovery::OriginalDst { port_override: Some(_), .. } = cluster.discovery {
         return Some(("lb_config.upstream_port_override", "changes the destination's port"));
     }
-    (cluster.lb_policy == LbPolicy::Hash).then_some(("lb_policy", "chooses endpoints by a hash"))
+    cluster.lb_policy.is_by_hash().then_some(("lb_policy", "chooses endpoints by a hash"))
 }
 
 /// The first field of a cluster that asks for something which only a proxy does.
@@ -292,7 +292,7 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
     if is_finite(circuit_breakers, layer) {
         return Some(("circuit_breakers", "limits connections or requests"));
     }
-    if *lb_policy == LbPolicy::Hash {
+    if lb_policy.is_by_hash() {
         return Some(("lb_policy", "chooses endpoints by a hash"));
     }
     if let ClusterDiscovery::OriginalDst { use_http_header, port_override } = discovery {

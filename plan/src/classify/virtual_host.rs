@@ -157,6 +157,8 @@ fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, Asks> {
         max_stream_duration,
         grpc_timeout_header_max,
         retry_policy,
+        // Of clusters that balance by hash, which are the proxy's.
+        hash_policy: _,
         upgrades,
     } = action;
     if path_rewrite.is_some() {

@@ -92,8 +92,25 @@ pub enum LbPolicy {
     Random,
     /// `CLUSTER_PROVIDED`: original destination.
     ClusterProvided,
-    /// A consistent hash: understood, not yet served; hops through it are refused.
-    Hash,
+    /// `RING_HASH`
+    RingHash {
+        /// `minimum_ring_size`; Envoy's default is 1024.
+        minimum: u64,
+        /// `maximum_ring_size`; Envoy's default is 8 Mi.
+        maximum: u64,
+    },
+    /// `MAGLEV`
+    Maglev {
+        /// `table_size`, a prime; Envoy's default is 65537.
+        table_size: u64,
+    },
+}
+
+impl LbPolicy {
+    /// Whether a request's hash chooses the endpoint.
+    pub fn is_by_hash(self) -> bool {
+        matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
+    }
 }
 
 /// What the endpoints speak (`HttpProtocolOptions`).

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Envoy's `overprovisioning_factor` in percent.
+pub const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
+
 /// `ClusterLoadAssignment`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ClusterLoadAssignment {

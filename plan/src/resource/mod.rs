@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod endpoint;
 pub mod extension_config;
+pub mod hash_policy;
 pub mod header;
 pub mod http_connection_manager;
 pub mod listener;

@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode};
 use regex::Regex;
 
 use super::FieldError;
+use super::hash_policy::HashPolicy;
 use super::header::{HeaderMatcher, HeaderMutations};
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
@@ -168,6 +169,8 @@ pub struct RouteAction {
     pub grpc_timeout_header_max: Option<Duration>,
     /// The route's own retry policy.
     pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// `hash_policy`: what a request's hash is made of, where its cluster balances by one.
+    pub hash_policy: Vec<HashPolicy>,
     /// `upgrade_configs` of the route that are enabled, lower-case (`websocket`).
     pub upgrades: Vec<String>,
 }

@@ -14,6 +14,8 @@ pub struct TcpProxy {
     pub max_connect_attempts: u32,
     /// `max_downstream_connection_duration`.
     pub max_downstream_connection_duration: Option<Duration>,
+    /// `hash_policy` is the source address: what a connection's hash is made of, where its cluster balances by one.
+    pub hash_source_ip: bool,
     /// An access log was asked for: names of the loggers, for the classifier.
     pub access_logs: Vec<String>,
 }

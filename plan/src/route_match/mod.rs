@@ -16,6 +16,7 @@ use http::HeaderMap;
 
 use crate::resource::route::{Route, RouteConfiguration, RouteMatch, VirtualHost};
 
+pub use path::query_parameter;
 pub use virtual_host_index::{DuplicateDomain, VirtualHostIndex};
 
 /// The head of a request as routes see it.

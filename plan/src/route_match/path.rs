@@ -8,6 +8,18 @@ pub(super) fn split(path_and_query: &str) -> (&str, &str) {
     without_fragment.split_once('?').unwrap_or((without_fragment, ""))
 }
 
+/// The first value of a parameter in the query of a path, as it was sent.
+pub fn query_parameter<'a>(path_and_query: &'a str, name: &str) -> Option<&'a str> {
+    first_value(split(path_and_query).1, name)
+}
+
+fn first_value<'a>(query: &'a str, wanted: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name == wanted).then_some(value)
+    })
+}
+
 impl PathMatch {
     /// Whether a path (without query) matches.
     pub fn matches(&self, path: &str, case_sensitive: bool) -> bool {
@@ -37,10 +49,7 @@ fn has_prefix(path: &str, prefix: &str, case_sensitive: bool) -> bool {
 impl QueryParameterMatcher {
     /// Whether the parameter's first value matches. Neither names nor values are percent-decoded, as in Envoy.
     pub fn matches(&self, query: &str) -> bool {
-        let first = query.split('&').find_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == self.name).then_some(value)
-        });
-        first.is_some_and(|value| self.value.as_ref().is_none_or(|matcher| matcher.matches(value.as_bytes())))
+        first_value(query, &self.name)
+            .is_some_and(|value| self.value.as_ref().is_none_or(|matcher| matcher.matches(value.as_bytes())))
     }
 }

@@ -4,10 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, ClusterProtocolSelection, CommonLbConfig, DiscoveryType, EdsClusterConfig,
-    LbConfig, LbPolicy as ProtoLbPolicy, LeastRequestLbConfig, OriginalDstLbConfig, RoundRobinLbConfig,
+    ClusterDiscoveryType, ClusterProtocolSelection, DiscoveryType, EdsClusterConfig, LbConfig,
+    OriginalDstLbConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers as ProtoBreakers, Cluster as Proto, Filter, UpstreamConnectionOptions,
@@ -19,6 +18,7 @@ use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
 use super::at::{At, no_effect, refuse_set};
 use super::decode::{Extension, string_of};
 use super::endpoint::load_assignment;
+use super::load_balancing::{common_lb, lb_policy_of};
 use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::network_filter::is_metadata_exchange;
 use super::scalar::{duration, expect_own_source, port, socket_address};
@@ -30,10 +30,6 @@ use crate::resource::cluster::{
 
 /// Envoy's connect timeout.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Envoy's panic threshold in percent.
-const DEFAULT_PANIC_THRESHOLD: u8 = 50;
-/// Envoy's number of samples of least request.
-const DEFAULT_CHOICE_COUNT: u32 = 2;
 /// What sidecars connect from, so that their own connections are not captured again.
 const OWN_SOURCES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)), IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))];
@@ -235,42 +231,6 @@ fn discovery(
     }
 }
 
-fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<LbPolicy> {
-    let choice_count = match config {
-        Some(LbConfig::LeastRequestLbConfig(config)) => {
-            let LeastRequestLbConfig { choice_count, active_request_bias, slow_start_config } = config;
-            let at = at.field("least_request_lb_config");
-            refuse_set!(at; active_request_bias, slow_start_config);
-            choice_count.map_or(DEFAULT_CHOICE_COUNT, |count| count.value)
-        }
-        Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })) => {
-            let at = at.field("round_robin_lb_config");
-            refuse_set!(at; slow_start_config);
-            DEFAULT_CHOICE_COUNT
-        }
-        Some(LbConfig::RingHashLbConfig(_)) => {
-            at.field("ring_hash_lb_config").no_effect("is of balancing by hash: such hops are refused");
-            DEFAULT_CHOICE_COUNT
-        }
-        Some(LbConfig::MaglevLbConfig(_)) => {
-            at.field("maglev_lb_config").no_effect("is of balancing by hash: such hops are refused");
-            DEFAULT_CHOICE_COUNT
-        }
-        // The original destination's is read with the type.
-        Some(LbConfig::OriginalDstLbConfig(_)) | None => DEFAULT_CHOICE_COUNT,
-    };
-    match ProtoLbPolicy::try_from(policy) {
-        Ok(ProtoLbPolicy::RoundRobin) => Some(LbPolicy::RoundRobin),
-        Ok(ProtoLbPolicy::LeastRequest) => Some(LbPolicy::LeastRequest { choice_count }),
-        Ok(ProtoLbPolicy::Random) => Some(LbPolicy::Random),
-        Ok(ProtoLbPolicy::RingHash | ProtoLbPolicy::Maglev) => Some(LbPolicy::Hash),
-        Ok(ProtoLbPolicy::ClusterProvided) => Some(LbPolicy::ClusterProvided),
-        Ok(ProtoLbPolicy::LoadBalancingPolicyConfig) | Err(_) => {
-            at.field("lb_policy").refuse("is not supported")
-        }
-    }
-}
-
 /// The thresholds of the default priority. Routes of high priority are refused, so that its own are not read.
 fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
     let ProtoBreakers { thresholds, per_host_thresholds } = value;
@@ -300,39 +260,6 @@ fn breakers(value: ProtoBreakers, at: &At<'_>) -> CircuitBreakers {
         max_requests: max_requests.map_or(1024, |limit| limit.value),
         max_retries: max_retries.map_or(3, |limit| limit.value),
     }
-}
-
-/// The panic threshold, and whether localities are weighted.
-fn common_lb(value: CommonLbConfig, at: &At<'_>) -> Option<(u8, bool)> {
-    let CommonLbConfig {
-        healthy_panic_threshold,
-        update_merge_window,
-        ignore_new_hosts_until_first_hc,
-        close_connections_on_host_set_change,
-        consistent_hashing_lb_config,
-        override_host_status,
-        locality_config_specifier,
-    } = value;
-    no_effect!(at; "says how often Envoy rebuilds its balancers"; update_merge_window);
-    no_effect!(at; "is of active health checks, which are refused"; ignore_new_hosts_until_first_hc);
-    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; consistent_hashing_lb_config);
-    refuse_set!(at; close_connections_on_host_set_change, override_host_status);
-    let locality_weighted = match locality_config_specifier {
-        None => Some(false),
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => Some(true),
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            at.field("zone_aware_lb_config").refuse("is not supported")
-        }
-    };
-    let threshold = match healthy_panic_threshold {
-        None => Some(DEFAULT_PANIC_THRESHOLD),
-        // Envoy compares whole percents too.
-        Some(percent) => (0..=100_u8)
-            .rfind(|whole| f64::from(*whole) <= percent.value)
-            .filter(|_| percent.value <= 100.0)
-            .or_else(|| at.field("healthy_panic_threshold").refuse("is not a percentage")),
-    };
-    Some((threshold?, locality_weighted?))
 }
 
 fn connection_options(value: UpstreamConnectionOptions, at: &At<'_>) -> Option<TcpKeepalive> {

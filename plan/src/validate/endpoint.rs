@@ -18,10 +18,10 @@ use super::decode::string_of;
 use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::scalar::socket_addr;
 use crate::resource::endpoint::{
-    ClusterLoadAssignment, EndpointAbout, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints,
+    ClusterLoadAssignment, DEFAULT_OVERPROVISIONING_FACTOR, EndpointAbout, HealthStatus, LbEndpoint,
+    Locality, LocalityLbEndpoints,
 };
 
-const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
 const HIGHEST_PRIORITY_NUMBER: u32 = 128;
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::route::v3::{RouteAction as Proto, WeightedCl
 use http::StatusCode;
 
 use super::at::{At, no_effect, refuse_set};
+use super::hash_policy::hash_policies;
 use super::header::{Mutations, header_name};
 use super::regex::substitution;
 use super::retry::retry_policy;
@@ -56,7 +57,6 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         host_rewrite_specifier,
     } = value;
     no_effect!(at; "is of rate_limits, which are refused"; include_vh_rate_limits);
-    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; hash_policy);
     refuse_set!(
         at; metadata_match, path_rewrite_policy, path_rewrite, flush_timeout, early_data_policy,
         retry_policy_typed_config, request_mirror_policies, priority, rate_limits, cors, grpc_timeout_offset,
@@ -92,6 +92,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         None => Some(None),
         Some(policy) => retry_policy(policy, &at.field("retry_policy")).map(|policy| Some(Arc::new(policy))),
     };
+    let hash_policy = hash_policies(hash_policy, &at.field("hash_policy"));
     let upgrades = at.field("upgrade_configs").each(upgrade_configs, upgrade);
     let cluster = at
         .field("cluster_specifier")
@@ -108,6 +109,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         max_stream_duration: max_stream_duration?,
         grpc_timeout_header_max: header_max?.or(grpc_timeout?),
         retry_policy: retry_policy?,
+        hash_policy: hash_policy?,
         upgrades: upgrades?,
     })
 }

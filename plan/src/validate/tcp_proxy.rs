@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 
 use super::access_log::access_logs;
 use super::at::{At, no_effect, refuse_set};
+use super::hash_policy::hashes_source_ip;
 use super::scalar::{optional_duration, timeout};
 use super::upstream_http::DEFAULT_IDLE_TIMEOUT;
 use crate::resource::tcp_proxy::{TcpClusterSpecifier, TcpProxy};
@@ -38,7 +39,6 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         cluster_specifier,
     } = value;
     no_effect!(at; "feeds statistics alone"; stat_prefix);
-    no_effect!(at; "is of load balancing by hash, and hops through such clusters are refused"; hash_policy);
     no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_connected, access_log_options);
     refuse_set!(
         at; on_demand, metadata_match, downstream_idle_timeout, upstream_idle_timeout, backoff_options,
@@ -50,6 +50,7 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         max_downstream_connection_duration,
         &at.field("max_downstream_connection_duration"),
     );
+    let hash_source_ip = hashes_source_ip(hash_policy, &at.field("hash_policy"));
     let access_logs = access_logs(access_log, &at.field("access_log"));
     let max_connect_attempts = max_connect_attempts.map_or(1, |attempts| attempts.value);
     if max_connect_attempts == 0 {
@@ -64,6 +65,7 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         idle_timeout: idle_timeout?,
         max_connect_attempts,
         max_downstream_connection_duration: max_duration?,
+        hash_source_ip: hash_source_ip?,
         access_logs: access_logs?,
     })
 }

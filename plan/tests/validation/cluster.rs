@@ -127,6 +127,43 @@ fn slow_start_is_refused_where_it_is_written() {
     assert_eq!(refusals, ["least_request_lb_config.slow_start_config: is not supported"]);
 }
 
+#[test]
+fn rings_and_tables_have_the_sizes_of_envoy_unless_told() {
+    let policy = |fields| cluster(&fields).lb_policy;
+    let largest = 8 * 1024 * 1024;
+
+    let ring = json!({ "lb_policy": "RING_HASH" });
+    assert_eq!(policy(ring), LbPolicy::RingHash { minimum: 1024, maximum: largest });
+    let small = json!({ "lb_policy": "RING_HASH", "ring_hash_lb_config": { "minimum_ring_size": 10 } });
+    assert_eq!(policy(small), LbPolicy::RingHash { minimum: 10, maximum: largest });
+    assert_eq!(policy(json!({ "lb_policy": "MAGLEV" })), LbPolicy::Maglev { table_size: 65537 });
+    let small = json!({ "lb_policy": "MAGLEV", "maglev_lb_config": { "table_size": 11 } });
+    assert_eq!(policy(small), LbPolicy::Maglev { table_size: 11 });
+}
+
+#[test]
+fn rings_and_tables_that_envoy_would_refuse_are_refused() {
+    let ring = |config| cluster_refusals(&json!({ "lb_policy": "RING_HASH", "ring_hash_lb_config": config }));
+    let maglev = |size| {
+        cluster_refusals(&json!({ "lb_policy": "MAGLEV", "maglev_lb_config": { "table_size": size } }))
+    };
+
+    assert_eq!(
+        ring(json!({ "minimum_ring_size": 100, "maximum_ring_size": 10 })),
+        ["ring_hash_lb_config.minimum_ring_size: is above the largest size, 10"]
+    );
+    assert_eq!(
+        ring(json!({ "maximum_ring_size": 100_000_000 })),
+        ["ring_hash_lb_config.maximum_ring_size: is above 8388608"]
+    );
+    assert_eq!(
+        ring(json!({ "hash_function": "MURMUR_HASH_2" })),
+        ["ring_hash_lb_config.hash_function: is not supported but for XX_HASH"]
+    );
+    assert_eq!(maglev(10), ["maglev_lb_config.table_size: is 10, which is no prime"]);
+    assert_eq!(maglev(100_000_007), ["maglev_lb_config.table_size: is above 5000011"]);
+}
+
 /// What `tls` says.
 fn with_sni() -> Arc<UpstreamTlsContext> {
     Arc::new(UpstreamTlsContext { sni: "backend".to_owned(), ..UpstreamTlsContext::default() })

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use orlop_plan::resource::hash_policy::{HashCookie, HashSpecifier};
+use orlop_plan::resource::header::HeaderSource;
 use orlop_plan::resource::route::{
     Action, ClusterSpecifier, HostRewrite, PathMatch, RedirectPath, WeightedClusters,
 };
@@ -86,8 +88,47 @@ fn configuration_of_a_filter_by_route_is_refused_by_the_names_of_filter_and_type
 }
 
 #[test]
-fn a_hash_policy_without_a_consistent_hash_changes_nothing() {
-    action(&json!({ "hash_policy": [{ "header": { "header_name": "x-user" } }] }), |_| ());
+fn a_request_is_hashed_by_what_is_named_in_order() {
+    let policies = json!([
+        { "header": { "header_name": "Host" }, "terminal": true },
+        { "cookie": { "name": "user", "ttl": "60s", "path": "/", "attributes": [{ "name": "Secure" }] } },
+        { "connection_properties": { "source_ip": false } },
+        { "connection_properties": { "source_ip": true } },
+        { "query_parameter": { "name": "q" } },
+    ]);
+    action(&json!({ "hash_policy": policies }), |action| {
+        let [header, cookie, source, query] = &action.hash_policy[..] else {
+            panic!("{:?}", action.hash_policy)
+        };
+        assert!(
+            matches!(header.specifier, HashSpecifier::Header(HeaderSource::Authority)) && header.terminal
+        );
+        let HashSpecifier::Cookie(HashCookie { name, generated: Some(given) }) = &cookie.specifier else {
+            panic!("{cookie:?}")
+        };
+        assert_eq!((name.as_str(), given.max_age, given.path.as_str()), ("user", 60, "/"));
+        assert_eq!(given.attributes, [("Secure".to_owned(), String::new())]);
+        assert!(matches!(source.specifier, HashSpecifier::SourceIp));
+        assert!(matches!(&query.specifier, HashSpecifier::QueryParameter(name) if name == "q"));
+    });
+}
+
+#[test]
+fn hashes_of_other_things_are_refused_by_name() {
+    let refusals = action_refusals(&json!({ "hash_policy": [
+        { "filter_state": { "key": "k" } },
+        { "header": { "header_name": "a", "regex_rewrite": { "pattern": { "regex": "a" }, "substitution": "b" } } },
+        {},
+    ]}));
+
+    assert_eq!(
+        refusals,
+        [
+            "hash_policy[0].filter_state: is not supported",
+            "hash_policy[1].header.regex_rewrite: is not supported",
+            "hash_policy[2]: is required",
+        ]
+    );
 }
 
 #[test]

@@ -6,6 +6,25 @@
 //! What it lacks flows over to the next priority, first to healthy, then to degraded hosts. When all priorities together
 //! lack something, those below the panic threshold are used without regard to health.
 
+mod consistent_hash;
+
+use crate::resource::cluster::LbPolicy;
+
+pub use consistent_hash::{HashTables, HashedHost, xx_hash};
+
+/// The part of a cluster's configuration that balancing depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct BalancerConfig {
+    /// How a host is chosen within a locality or priority.
+    pub policy: LbPolicy,
+    /// Below this percentage of available hosts all of them are used; 0 is never.
+    pub panic_threshold: u8,
+    /// Localities are chosen by their weights first.
+    pub locality_weighted: bool,
+    /// `overprovisioning_factor` in percent.
+    pub overprovisioning_factor: u32,
+}
+
 /// Hosts of a priority.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Availability {
