@@ -38,11 +38,19 @@ impl Envoy {
         Self::start_as(bed, pod, istiod, None)
     }
 
-    /// The same, with a certificate of this authority for the pod's account; carries connections to the pod, too.
+    /// The same; carries connections to the pod, too.
+    pub fn start_with_inbound(bed: &Bed, pod: &Pod, istiod: &Istiod) -> Result<Self> {
+        Self::start_as(bed, pod, istiod, None)?.with_inbound(pod)
+    }
+
+    /// The same, with a certificate of this authority for the pod's account.
     pub fn start_with_identity(bed: &Bed, pod: &Pod, istiod: &Istiod, authority: &Authority) -> Result<Self> {
-        let envoy = Self::start_as(bed, pod, istiod, Some(authority))?;
+        Self::start_as(bed, pod, istiod, Some(authority))?.with_inbound(pod)
+    }
+
+    fn with_inbound(self, pod: &Pod) -> Result<Self> {
         pod.run("iptables -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15006")?;
-        Ok(envoy)
+        Ok(self)
     }
 
     fn start_as(bed: &Bed, pod: &Pod, istiod: &Istiod, authority: Option<&Authority>) -> Result<Self> {

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::rbac;
+use orlop_plan::resource::listener::{FilterChain, Listener, TransportProtocol};
 use tokio::sync::watch;
 
 use crate::dialer::Dialer;
@@ -53,8 +55,21 @@ pub(crate) struct ConnectionContext {
     pub(crate) peer: SocketAddr,
     /// The original destination: what the client dialled.
     pub(crate) local: SocketAddr,
+    /// What the listener filters found, once they have.
+    pub(crate) inspected: OnceCell<Inspected>,
     /// Set by the handshake; none is plaintext.
     pub(crate) tls: OnceCell<Box<TlsInfo>>,
+}
+
+/// What listener filters find out about a connection, beside its addresses.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    /// `RawBuffer` where no `ClientHello` was found.
+    pub(crate) transport: TransportProtocol,
+    /// SNI, lower-case.
+    pub(crate) server_name: Option<String>,
+    /// ALPN, or what the HTTP inspector found.
+    pub(crate) application_protocols: Vec<String>,
 }
 
 /// What a handshake has shown.
@@ -67,9 +82,29 @@ pub(crate) struct TlsInfo {
 
 impl ConnectionContext {
     /// As policies see it.
-    pub(crate) fn peers(&self) -> rbac::Connection<'_> {
+    pub(crate) fn facts(&self) -> rbac::Connection<'_> {
         let peer = self.tls.get().and_then(|tls| tls.peer.as_ref()).map(Certificate::names);
-        rbac::Connection { source: self.peer, destination: self.local, peer }
+        let server_name = self.inspected.get().and_then(|inspected| inspected.server_name.as_deref());
+        rbac::Connection {
+            source: self.peer,
+            destination: self.local,
+            peer,
+            server_name: server_name.unwrap_or_default(),
+        }
+    }
+
+    /// The chain of a listener that takes it, once it was inspected.
+    pub(crate) fn select_chain<'l>(&self, listener: &'l Listener) -> Option<&'l Arc<FilterChain>> {
+        let Inspected { transport, server_name, application_protocols } = self.inspected.get()?;
+        let protocols: Vec<&str> = application_protocols.iter().map(String::as_str).collect();
+        let facts = ConnectionFacts {
+            destination: self.local,
+            source: self.peer,
+            transport: *transport,
+            application_protocols: &protocols,
+            server_name: server_name.as_deref(),
+        };
+        select_chain(listener, &facts)
     }
 
     /// The address that upstream connections of this connection come from: `None` is the pod's own; inbound it is the

@@ -9,6 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+mod filter;
+
+pub(crate) use filter::FilterStat;
+
 /// Which side of the pod a connection is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -262,6 +266,7 @@ pub(crate) struct HttpCounters {
     pub(crate) requests: Counter,
     /// By the hundreds of the status, 1xx to 5xx.
     answers: [Counter; 5],
+    filters: [Counter; FilterStat::ALL.len()],
 }
 
 impl HttpCounters {
@@ -269,6 +274,13 @@ impl HttpCounters {
     pub(crate) fn answered(&self, status: http::StatusCode) {
         let hundreds = usize::from(status.as_u16() / 100);
         if let Some(cell) = hundreds.checked_sub(1).and_then(|class| self.answers.get(class)) {
+            cell.inc();
+        }
+    }
+
+    /// A filter has something to count.
+    pub(crate) fn filter(&self, stat: FilterStat) {
+        if let Some(cell) = self.filters.get(stat as usize) {
             cell.inc();
         }
     }
@@ -364,6 +376,8 @@ pub struct HttpStats {
     pub requests: u64,
     /// Answers by class, `2xx`.
     pub answers: BTreeMap<&'static str, u64>,
+    /// What filters counted, by Envoy's names (`rbac.denied`).
+    pub filters: BTreeMap<&'static str, u64>,
 }
 
 /// What was counted for one cluster.
@@ -408,6 +422,7 @@ impl PodStats {
             stats.connections += manager.connections.get();
             stats.requests += manager.requests.get();
             add(&mut stats.answers, CLASSES, &manager.answers);
+            add(&mut stats.filters, FilterStat::ALL.map(FilterStat::name), &manager.filters);
             add(&mut self.requests, CLASSES, &manager.answers);
         }
     }

@@ -255,14 +255,12 @@ fn a_new_certificate_is_shown_to_new_clients_and_the_others_go_on() {
 fn allows(identity: &str) -> Arc<Rbac> {
     let pattern = StringPattern::Exact(identity.to_owned());
     let name = StringMatcher { pattern, ignore_case: false };
-    Arc::new(Rbac {
-        action: Action::Allow,
-        policies: vec![Policy {
-            name: "who".to_owned(),
-            permissions: vec![Permission::Any],
-            principals: vec![Principal::Authenticated(Some(name))],
-        }],
-    })
+    let policy = Policy {
+        name: "who".to_owned(),
+        permissions: vec![Permission::Any],
+        principals: vec![Principal::Authenticated(Some(name))],
+    };
+    Arc::new(Rbac::new(Action::Allow, vec![policy]))
 }
 
 #[test]

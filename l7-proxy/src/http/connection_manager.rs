@@ -9,13 +9,13 @@ use std::time::Instant;
 use http::header::{DATE, SERVER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
-use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
-use orlop_plan::resource::listener::TerminalFilter;
+use orlop_plan::resource::listener::{FilterChain, TerminalFilter};
 use orlop_plan::resource::route::{Action, RouteConfiguration};
 
 use super::body::{RequestBody, ResponseBody};
 use super::date::DateCache;
+use super::filter::{self, FilterContext};
 use super::format::FormatContext;
 use super::h1::ProtocolError;
 use super::head::RequestHead;
@@ -57,10 +57,24 @@ pub(crate) struct ConnectionManager {
 struct Routing {
     plan: Arc<ProxyPlan>,
     routes: Option<Arc<RouteConfiguration>>,
-    /// Whether the plan has another listener in the place of the connection's.
-    replaced: bool,
+    /// Whose filters requests go through.
+    filters: Filters,
     /// The cluster that was used last.
     cluster: Option<(Arc<str>, Rc<UpstreamCluster>)>,
+}
+
+/// Whose filters a request goes through. A policy that has changed holds for connections that are open as well: what became of
+/// their filter chain in the newest plan decides.
+#[derive(Clone)]
+enum Filters {
+    /// The connection's own, which the plan has.
+    Own,
+    /// The connection's own, which the plan has no more. On the way out nobody's policy is at stake.
+    Old,
+    /// Those of the chain that would take the connection now.
+    Newest(Arc<FilterChain>),
+    /// No connection manager would take it.
+    Nobody,
 }
 
 impl ConnectionManager {
@@ -96,19 +110,16 @@ impl ConnectionManager {
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
         }
-        // Before the policy is asked: one that is not the newest any more lets the connection end.
-        let (plan, routes) = self.routes();
-        if decide(self.config.rbac(), &self.connection.peers()).allowed != Answer::Yes {
-            self.connection.pod.counters.refuse(Refusal::Policy);
-            let reply = LocalReply::text(StatusCode::FORBIDDEN, "RBAC: access denied");
-            return self.local(head, reply, None, guard);
-        }
+        let (plan, routes, filters) = self.routing();
         for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {
             head.headers.remove(name);
         }
         let random = fastrand::u64(..);
         let selection =
             routes.as_ref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
+        if let Err(reply) = self.filter(head, &filters) {
+            return self.local(head, *reply, None, guard);
+        }
         let Some((routes, selection)) = selection else {
             let reply = LocalReply::new(StatusCode::NOT_FOUND);
             return self.local(head, reply, Some(ResponseFlag::NoRouteFound), guard);
@@ -179,7 +190,7 @@ impl ConnectionManager {
     /// Whether the connection is to end when it can: the pod is released, or its listener was replaced.
     pub(crate) fn is_draining(&self) -> bool {
         self.pod().drain.is_draining()
-            || self.routing.borrow().as_ref().is_some_and(|routing| routing.replaced)
+            || self.routing.borrow().as_ref().is_some_and(|routing| !matches!(routing.filters, Filters::Own))
     }
 
     /// What every answer gets on its way out: `server`, `date`, and the request id where it is asked for.
@@ -238,36 +249,72 @@ impl ConnectionManager {
         }
     }
 
-    /// The newest plan and its routes for this connection manager.
-    fn routes(&self) -> (Arc<ProxyPlan>, Option<Arc<RouteConfiguration>>) {
+    /// Takes a request through the filters.
+    fn filter(&self, head: &RequestHead, filters: &Filters) -> Result<(), Box<LocalReply>> {
+        let own =
+            FilterContext { config: &self.config, connection: &self.connection, counters: &self.counters };
+        match filters {
+            Filters::Own | Filters::Old => filter::decode(head, own),
+            Filters::Newest(chain) => match &chain.terminal {
+                TerminalFilter::HttpConnectionManager(config) => {
+                    filter::admit(chain, own)?;
+                    filter::decode(head, FilterContext { config, ..own })
+                }
+                TerminalFilter::TcpProxy(_) => Ok(()),
+            },
+            Filters::Nobody => {
+                self.pod().counters.refuse(Refusal::NoFilterChain);
+                let text = Refusal::NoFilterChain.to_string();
+                Err(LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text).closing().into())
+            }
+        }
+    }
+
+    /// The newest plan, its routes for this connection manager, and whose filters hold.
+    fn routing(&self) -> (Arc<ProxyPlan>, Option<Arc<RouteConfiguration>>, Filters) {
         let plan = self.pod().plan();
         let mut routing = self.routing.borrow_mut();
         if let Some(known) = routing.as_ref().filter(|known| Arc::ptr_eq(&known.plan, &plan)) {
-            return (plan, known.routes.clone());
+            return (plan, known.routes.clone(), known.filters.clone());
         }
         let routes = match &self.config.routes {
             RouteSpecifier::Inline(routes) => Some(Arc::clone(routes)),
             RouteSpecifier::Rds(name) => plan.routes.get(name).cloned(),
         };
-        let replaced = !self.is_served_by(&plan);
-        *routing = Some(Routing { plan: Arc::clone(&plan), routes: routes.clone(), replaced, cluster: None });
-        (plan, routes)
+        let filters = self.filters(&plan);
+        *routing = Some(Routing {
+            plan: Arc::clone(&plan),
+            routes: routes.clone(),
+            filters: filters.clone(),
+            cluster: None,
+        });
+        (plan, routes, filters)
     }
 
-    /// Whether a connection like this one would still come to this connection manager.
-    fn is_served_by(&self, plan: &ProxyPlan) -> bool {
-        let ConnectionContext { direction, local, .. } = &*self.connection;
-        let listener = match direction {
-            Direction::Outbound => plan.outbound.select(local.ip(), local.port()),
+    fn filters(&self, plan: &ProxyPlan) -> Filters {
+        let connection = &*self.connection;
+        let listener = match connection.direction {
+            Direction::Outbound => plan.outbound.select(connection.local.ip(), connection.local.port()),
             Direction::Inbound => plan.inbound.as_ref(),
         };
+        let manager = |chain: &FilterChain| match &chain.terminal {
+            TerminalFilter::HttpConnectionManager(config) => Some(Arc::clone(config)),
+            TerminalFilter::TcpProxy(_) => None,
+        };
+        let is_own =
+            |chain: &FilterChain| manager(chain).is_some_and(|config| Arc::ptr_eq(&config, &self.config));
         let chains = listener
             .into_iter()
             .flat_map(|listener| listener.filter_chains.iter().chain(&listener.default_filter_chain));
-        chains.into_iter().any(|chain| match &chain.terminal {
-            TerminalFilter::HttpConnectionManager(config) => Arc::ptr_eq(config, &self.config),
-            TerminalFilter::TcpProxy(_) => false,
-        })
+        if chains.into_iter().any(|chain| is_own(chain)) {
+            return Filters::Own;
+        }
+        let chain = listener.and_then(|listener| connection.select_chain(listener));
+        match (chain.filter(|chain| manager(chain).is_some()), connection.direction) {
+            (Some(chain), _) => Filters::Newest(Arc::clone(chain)),
+            (None, Direction::Outbound) => Filters::Old,
+            (None, Direction::Inbound) => Filters::Nobody,
+        }
     }
 
     fn mutate(

@@ -1,7 +1,7 @@
 //! The HTTP connection manager and the router.
 //!
 //! `listener` hands over each connection whose filter chain ends in a connection manager. `h1` and `h2` are the codecs; what
-//! lies between them is the same for both: a request's way is `request_headers` (admit) → route → `router` (cluster,
+//! lies between them is the same for both: a request's way is `request_headers` (admit) → route → `filter` → `router` (cluster,
 //! rewrites, attempts) → `attempt` (host, connection, exchange), and the answer's way back is headers and a body that is
 //! polled through. One task drives a connection, and all of it runs on the worker's thread.
 
@@ -12,6 +12,7 @@ mod connection_manager;
 mod date;
 mod deadlines;
 mod failure;
+mod filter;
 mod format;
 mod h1;
 mod h2;

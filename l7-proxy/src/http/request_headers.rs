@@ -88,11 +88,14 @@ fn forwarding(head: &mut RequestHead, config: &HttpConnectionManager, connection
     let peer = connection.peer.ip();
     let scheme = HeaderValue::from_static(if connection.tls.get().is_some() { "https" } else { "http" });
     if config.use_remote_address {
+        let client = forwarded_for(headers, config).unwrap_or(peer);
         if !config.skip_xff_append {
             append_forwarded_for(headers, peer);
         }
         headers.insert(X_FORWARDED_PROTO, scheme);
-        headers.extend(address_value(peer).map(|address| (X_ENVOY_EXTERNAL_ADDRESS, address)));
+        if let Ok(client) = HeaderValue::try_from(client.to_string()) {
+            headers.insert(X_ENVOY_EXTERNAL_ADDRESS, client);
+        }
     } else {
         headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
     }
@@ -112,6 +115,37 @@ fn forwarding(head: &mut RequestHead, config: &HttpConnectionManager, connection
     }
 }
 
+/// Who sent a request that was admitted: the client as proxies that are trusted have written it into `x-forwarded-for`, the
+/// peer where they have not.
+pub(crate) fn client_address(
+    head: &RequestHead,
+    config: &HttpConnectionManager,
+    connection: &ConnectionContext,
+) -> IpAddr {
+    let headers = &head.headers;
+    let own = usize::from(config.use_remote_address && !config.skip_xff_append);
+    skipped_hops(config).and_then(|skip| from_the_end(headers, skip + own)).unwrap_or(connection.peer.ip())
+}
+
+/// The same of a request to which the proxy has not appended its peer yet.
+fn forwarded_for(headers: &HeaderMap, config: &HttpConnectionManager) -> Option<IpAddr> {
+    from_the_end(headers, skipped_hops(config)?)
+}
+
+/// How many addresses at the end of `x-forwarded-for` were written by trusted proxies about each other; `None` where nobody is
+/// trusted with what he wrote.
+fn skipped_hops(config: &HttpConnectionManager) -> Option<usize> {
+    let trusted = usize::try_from(config.xff_num_trusted_hops).ok()?;
+    if config.use_remote_address { trusted.checked_sub(1) } else { Some(trusted) }
+}
+
+/// An address of `x-forwarded-for`, counted from its end.
+fn from_the_end(headers: &HeaderMap, position: usize) -> Option<IpAddr> {
+    let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let mut addresses = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    std::str::from_utf8(addresses.nth(position)?).ok()?.trim_ascii().parse().ok()
+}
+
 fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     let mut all = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
@@ -119,11 +153,9 @@ fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
         all.push(b',');
     }
     all.extend_from_slice(peer.to_string().as_bytes());
-    headers.extend(HeaderValue::try_from(all).ok().map(|value| (X_FORWARDED_FOR, value)));
-}
-
-fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    HeaderValue::try_from(address.to_string()).ok()
+    if let Ok(value) = HeaderValue::try_from(all) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
 }
 
 /// A random UUID (RFC 9562, version 4).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use orlop_plan::resource::listener::{FilterChainMatch, Listener, TransportProtocol};
+use orlop_plan::resource::rbac::Rbac;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use super::HttpProtocol;
 use super::http_inspector::{self, HTTP2_PREFACE, HttpInspection};
 use super::tls_inspector::{self, TlsInspection};
-use crate::pod::Drain;
+use crate::pod::{Drain, Inspected};
 use crate::stats::Refusal;
 use crate::tls::Stream;
 
@@ -24,19 +25,6 @@ const MAX_INSPECTED: usize = 64 * 1024;
 
 /// Room for one read: a request with its headers, or a `ClientHello`, mostly fits.
 const READ_SIZE: usize = 4096;
-
-/// What the listener filters found.
-#[derive(Debug)]
-pub(super) struct Findings {
-    /// `RawBuffer` where no `ClientHello` was found.
-    pub(super) transport: TransportProtocol,
-    /// SNI, lower-case.
-    pub(super) server_name: Option<String>,
-    /// ALPN, or what the HTTP inspector found.
-    pub(super) application_protocols: Vec<String>,
-    /// What was read.
-    pub(super) prefix: Bytes,
-}
 
 /// Why there is no connection to serve after inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,17 +44,17 @@ struct Wanted {
 
 const NOTHING: Wanted = Wanted { tls: false, http: false };
 
-/// Inspects a connection to `destination`, as far as the listener's chains need it.
+/// Inspects a connection to `destination`, as far as the listener's chains need it. With what was read.
 pub(super) async fn inspect(
     listener: &Listener,
     destination: SocketAddr,
     stream: &TcpStream,
     drain: &Drain,
-) -> Result<Findings, Uninspected> {
+) -> Result<(Inspected, Bytes), Uninspected> {
     let wanted = Wanted::by(listener, destination);
     let mut bytes = BytesMut::new();
     if wanted == NOTHING {
-        return Ok(Findings::unknown(bytes));
+        return Ok((unknown(), Bytes::new()));
     }
     let reading = read_until_known(wanted, stream, &mut bytes, drain);
     let known = match listener.listener_filters_timeout {
@@ -74,9 +62,9 @@ pub(super) async fn inspect(
         None => Ok(reading.await),
     };
     match known {
-        Ok(Ok(known)) => Ok(Findings { prefix: bytes.freeze(), ..known }),
+        Ok(Ok(known)) => Ok((known, bytes.freeze())),
         Ok(Err(uninspected)) => Err(uninspected),
-        Err(_elapsed) if listener.continue_on_listener_filters_timeout => Ok(Findings::unknown(bytes)),
+        Err(_elapsed) if listener.continue_on_listener_filters_timeout => Ok((unknown(), bytes.freeze())),
         Err(_elapsed) => Err(Uninspected::Refused(Refusal::ListenerFilterTimeout)),
     }
 }
@@ -137,11 +125,11 @@ async fn read_until_known(
     stream: &TcpStream,
     bytes: &mut BytesMut,
     drain: &Drain,
-) -> Result<Findings, Uninspected> {
+) -> Result<Inspected, Uninspected> {
     loop {
         if read_more(stream, bytes, drain).await? == 0 {
             // Half-closed in the middle: no inspector's protocol is that short.
-            return Ok(Findings::unknown(BytesMut::new()));
+            return Ok(unknown());
         }
         if let Some(known) = wanted.findings(bytes) {
             return Ok(known);
@@ -177,7 +165,7 @@ async fn read_more(stream: &TcpStream, bytes: &mut BytesMut, drain: &Drain) -> R
 }
 
 impl Wanted {
-    /// Inspectors that the listener has, and on whose findings its choice for `destination` depends.
+    /// Inspectors that the listener has, and on whose findings its choice for `destination` depends, or a policy.
     fn by(listener: &Listener, destination: SocketAddr) -> Self {
         let filters = &listener.listener_filters;
         let (tls, http) =
@@ -186,38 +174,37 @@ impl Wanted {
         if !tls && !http {
             return wanted;
         }
-        let chains = || listener.filter_chains.iter().map(|chain| &chain.filter_chain_match);
+        let chains = || listener.filter_chains.iter().map(|chain| (&chain.filter_chain_match, chain.rbac()));
         // As in the choice itself, a chain for this port puts those for any port out of the question.
-        let has_port = chains().any(|chain| chain.destination_port == Some(destination.port()));
+        let has_port = chains().any(|(chain, _)| chain.destination_port == Some(destination.port()));
         let port = has_port.then(|| destination.port());
-        for chain in
-            chains().filter(|chain| chain.destination_port == port && has_address(chain, destination))
+        for (chain, mut rbac) in
+            chains().filter(|(chain, _)| chain.destination_port == port && has_address(chain, destination))
         {
             let application = !chain.application_protocols.is_empty();
             let transport = chain.transport_protocol.is_some() || !chain.server_names.is_empty();
-            wanted.tls |= tls && (transport || application);
+            wanted.tls |= tls && (transport || application || rbac.any(Rbac::asks_for_server_name));
             wanted.http |= http && application;
         }
         wanted
     }
 
     /// `None` while more bytes are needed.
-    fn findings(self, bytes: &[u8]) -> Option<Findings> {
+    fn findings(self, bytes: &[u8]) -> Option<Inspected> {
         if self.tls {
             match tls_inspector::inspect(bytes) {
                 TlsInspection::NeedMore => return None,
                 TlsInspection::NotTls => {}
                 TlsInspection::ClientHello(hello) => {
-                    return Some(Findings {
+                    return Some(Inspected {
                         transport: TransportProtocol::Tls,
                         server_name: hello.server_name,
                         application_protocols: hello.application_protocols,
-                        prefix: Bytes::new(),
                     });
                 }
             }
         }
-        let mut findings = Findings::unknown(BytesMut::new());
+        let mut findings = unknown();
         if self.http {
             let protocol = match http_inspector::inspect(bytes) {
                 HttpInspection::NeedMore => return None,
@@ -232,15 +219,12 @@ impl Wanted {
     }
 }
 
-impl Findings {
-    /// Nothing was found in `bytes`.
-    fn unknown(bytes: BytesMut) -> Self {
-        Self {
-            transport: TransportProtocol::RawBuffer,
-            server_name: None,
-            application_protocols: Vec::new(),
-            prefix: bytes.freeze(),
-        }
+/// Nothing was found.
+fn unknown() -> Inspected {
+    Inspected {
+        transport: TransportProtocol::RawBuffer,
+        server_name: None,
+        application_protocols: Vec::new(),
     }
 }
 

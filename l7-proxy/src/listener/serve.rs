@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{CodecType, HttpConnectionManager};
 use orlop_plan::resource::listener::{DownstreamTransportSocket, FilterChain, Listener, TerminalFilter};
@@ -26,7 +25,14 @@ pub(crate) async fn serve(accepted: super::Accepted, pod: Rc<PodContext>) {
     let super::Accepted { stream, peer, direction } = accepted;
     // Fails when the client has reset the connection already.
     let Ok(local) = stream.local_addr() else { return };
-    let cx = Rc::new(ConnectionContext { pod, direction, peer, local, tls: OnceCell::new() });
+    let cx = Rc::new(ConnectionContext {
+        pod,
+        direction,
+        peer,
+        local,
+        inspected: OnceCell::new(),
+        tls: OnceCell::new(),
+    });
     // On its own: its space is free again once the chain is known.
     let Some((chain, stream, prefix)) = Box::pin(establish(stream, &cx)).await else { return };
     let io = PrefixedStream::new(prefix, stream);
@@ -74,7 +80,7 @@ async fn establish(stream: TcpStream, cx: &ConnectionContext) -> Option<(Arc<Fil
         }
     };
     // Envoy waits for the client's first byte, by which time a server that speaks first has spoken.
-    if decide(chain.network_rbac(), &cx.peers()).allowed != Answer::Yes {
+    if decide(chain.network_rbac(), &cx.facts()).allowed != Answer::Yes {
         turn_away(stream.tcp(), Uninspected::Refused(Refusal::Policy), cx);
         return None;
     }
@@ -136,17 +142,11 @@ async fn choose_chain(
         return Err(Uninspected::Refused(Refusal::OwnListener));
     }
     let listener = choose_listener(cx).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
-    let findings = inspect(&listener, cx.local, stream, &cx.pod.drain).await?;
-    let protocols: Vec<&str> = findings.application_protocols.iter().map(String::as_str).collect();
-    let facts = ConnectionFacts {
-        destination: cx.local,
-        source: cx.peer,
-        transport: findings.transport,
-        application_protocols: &protocols,
-        server_name: findings.server_name.as_deref(),
-    };
-    let chain = select_chain(&listener, &facts).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
-    Ok((Arc::clone(chain), findings.prefix))
+    let (inspected, prefix) = inspect(&listener, cx.local, stream, &cx.pod.drain).await?;
+    // This is the only inspection.
+    let _new = cx.inspected.set(inspected);
+    let chain = cx.select_chain(&listener).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
+    Ok((Arc::clone(chain), prefix))
 }
 
 /// The listener by the connection's original destination.

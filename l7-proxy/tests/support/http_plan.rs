@@ -51,6 +51,7 @@ pub fn manager(routes: RouteConfiguration) -> HttpConnectionManager {
         request_headers_timeout: None,
         accept_http_10: false,
         use_remote_address: false,
+        xff_num_trusted_hops: 0,
         skip_xff_append: false,
         server_name: "istio-envoy".to_owned(),
         server_header: ServerHeader::Overwrite,

@@ -15,7 +15,7 @@ use super::chain::ChainAt;
 use super::finding::Layer;
 use super::verdict::as_text;
 use crate::kernel::{SourceAction, SourcePolicy};
-use crate::rbac::{Answer, Decision, Peers, decide};
+use crate::rbac::{Answer, Decision, Facts, decide};
 use crate::resource::matcher::StringMatcher;
 use crate::resource::rbac::Principal;
 
@@ -92,8 +92,8 @@ impl Guarded<'_> {
         let decisions = |of_plaintext| -> Vec<_> {
             let decisions = self.chains.iter().map(|at| {
                 let identity = if at.terminates_tls() { Answer::Unknown } else { of_plaintext };
-                let peers = Sources { range: sources, port: self.port, destination, identity };
-                (at.layer(), decide(at.chain.rbac(), &peers))
+                let facts = Sources { range: sources, port: self.port, destination, identity };
+                (at.layer(), decide(at.chain.rbac(), &facts))
             });
             decisions.collect()
         };
@@ -128,7 +128,12 @@ fn collect(principal: &Principal, ranges: &mut BTreeSet<IpNet>) {
         Principal::All(ids) | Principal::OneOf(ids) => ids.iter().for_each(|id| collect(id, ranges)),
         Principal::Not(id) => collect(id, ranges),
         Principal::SourceIp(range) => drop(ranges.insert(*range)),
-        Principal::Any | Principal::Authenticated(_) => {}
+        Principal::Any
+        | Principal::Authenticated(_)
+        | Principal::RemoteIp(_)
+        | Principal::Header(_)
+        | Principal::Path(_)
+        | Principal::Metadata(_) => {}
     }
 }
 
@@ -152,7 +157,7 @@ struct Sources {
     identity: Answer,
 }
 
-impl Peers for Sources {
+impl Facts for Sources {
     fn goes_to_port(&self, ports: &Range<u32>) -> Answer {
         self.port.map_or(Answer::Unknown, |port| ports.contains(&u32::from(port)).into())
     }
@@ -167,5 +172,9 @@ impl Peers for Sources {
 
     fn is_authenticated(&self, _name: Option<&StringMatcher>) -> Answer {
         self.identity
+    }
+
+    fn asks_for_server(&self, _name: &StringMatcher) -> Answer {
+        Answer::Unknown
     }
 }

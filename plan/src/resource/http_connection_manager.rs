@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rbac::Rbac;
+use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
 
 /// `HttpConnectionManager`.
@@ -32,6 +32,8 @@ pub struct HttpConnectionManager {
     pub accept_http_10: bool,
     /// `use_remote_address`: the peer's address is trusted over `x-forwarded-for`.
     pub use_remote_address: bool,
+    /// `xff_num_trusted_hops`: how many proxies in front are trusted with what they append to `x-forwarded-for`.
+    pub xff_num_trusted_hops: u32,
     /// `skip_xff_append`.
     pub skip_xff_append: bool,
     /// `server_name`; Envoy's default is `envoy`, Istio's `istio-envoy`.
@@ -77,10 +79,10 @@ impl HttpConnectionManager {
         of_protocol.next().map(|alpn| alpn.protocols.as_slice()).filter(|protocols| !protocols.is_empty())
     }
 
-    /// Its RBAC filters, in order.
+    /// What its RBAC filters enforce, in order.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.http_filters.iter().filter_map(|filter| match filter {
-            HttpFilter::Rbac(rbac) => Some(&**rbac),
+            HttpFilter::Rbac(filter) => filter.rules.as_ref(),
             _ => None,
         })
     }
@@ -107,7 +109,7 @@ pub enum RouteSpecifier {
 }
 
 /// An HTTP filter that is understood. Anything else is refused when the listener is validated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum HttpFilter {
     /// `istio.metadata_exchange` / `peer_metadata`: matters on mutually authenticated connections only.
     PeerMetadata,
@@ -123,8 +125,8 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.grpc_web`
     GrpcWeb,
-    /// `envoy.filters.http.rbac` that enforces something.
-    Rbac(Arc<Rbac>),
+    /// `envoy.filters.http.rbac` that enforces or tries something.
+    Rbac(Arc<RbacFilter>),
     /// Taken by ECDS.
     Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.
@@ -152,7 +154,7 @@ pub enum AlpnProtocol {
 }
 
 /// `config_discovery` of an HTTP filter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DiscoveredFilter {
     /// The extension configuration's name: the filter's own.
     pub name: Arc<str>,

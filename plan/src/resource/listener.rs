@@ -123,7 +123,7 @@ pub struct FilterChain {
 }
 
 impl FilterChain {
-    /// The RBAC filters of its connections, in order.
+    /// What the RBAC filters of its connections enforce, in order.
     pub fn network_rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.filters.iter().filter_map(|filter| match filter {
             NetworkFilter::Rbac(rbac) => Some(&**rbac),
@@ -131,7 +131,7 @@ impl FilterChain {
         })
     }
 
-    /// All its RBAC filters, in order: those of its connections, then those of its requests.
+    /// What all its RBAC filters enforce, in order: those of its connections, then those of its requests.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         let manager = match &self.terminal {
             TerminalFilter::HttpConnectionManager(manager) => Some(manager),
@@ -183,7 +183,7 @@ pub enum DownstreamTransportSocket {
 }
 
 /// Network filters before the terminal one. Anything else is refused when the listener is validated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum NetworkFilter {
     /// `envoy.filters.network.rbac` that enforces something.
     Rbac(Arc<Rbac>),

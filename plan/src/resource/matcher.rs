@@ -1,4 +1,4 @@
-//! `type.matcher.v3`: matching of strings, headers' values and query parameters.
+//! `type.matcher.v3`: matching of strings, headers' values, query parameters and dynamic metadata.
 
 use regex::Regex;
 
@@ -37,4 +37,28 @@ impl PartialEq for StringPattern {
             _ => false,
         }
     }
+}
+
+/// `MetadataMatcher`, for what the filter `jwt_authn` has found out: no other filter that is supported leaves metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetadataMatcher {
+    /// `path`: the keys from the outermost structure to the value; one at least.
+    pub path: Vec<String>,
+    /// `value`
+    pub value: ValueMatcher,
+    /// `invert`
+    pub invert: bool,
+}
+
+/// `ValueMatcher`
+#[derive(Debug, Clone, PartialEq)]
+pub enum ValueMatcher {
+    /// `string_match`
+    String(StringMatcher),
+    /// `bool_match`
+    Bool(bool),
+    /// `list_match.one_of`: a list of which one value at least matches.
+    ListOneOf(Box<Self>),
+    /// `or_match`
+    OneOf(Vec<Self>),
 }

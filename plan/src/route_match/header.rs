@@ -14,6 +14,18 @@ impl HeaderMatcher {
         self.matches_value(self.name.value(request))
     }
 
+    /// Whether any value of the header does: Envoy's RBAC looks at repeated headers one by one, so that a value cannot hide
+    /// behind another one.
+    pub fn matches_any_value(&self, request: &RequestHead<'_>) -> bool {
+        match &self.name {
+            HeaderSource::Name(name) if request.headers.contains_key(name) => {
+                let mut values = request.headers.get_all(name).iter();
+                values.any(|value| self.matches_value(Some(Cow::Borrowed(value.as_bytes()))))
+            }
+            _ => self.matches(request),
+        }
+    }
+
     /// Whether a message with these headers (a response, where pseudo-headers do not exist) satisfies this matcher.
     pub fn matches_headers(&self, headers: &HeaderMap) -> bool {
         self.matches_value(match &self.name {

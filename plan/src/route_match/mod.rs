@@ -5,6 +5,7 @@
 //! like are the proxy's work.
 
 mod header;
+mod metadata;
 mod path;
 mod string;
 mod virtual_host_index;
@@ -32,6 +33,13 @@ pub struct RequestHead<'a> {
     pub scheme: &'a str,
     /// Ordinary headers.
     pub headers: &'a HeaderMap,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The path without its query.
+    pub fn path(&self) -> &'a str {
+        path::split(self.path_and_query).0
+    }
 }
 
 /// What was found.

@@ -3,7 +3,8 @@
 use crate::resource::matcher::{StringMatcher, StringPattern};
 
 impl StringMatcher {
-    /// Whether `value` matches. Bytes, since a header's value need not be UTF-8; a regular expression takes only UTF-8.
+    /// Whether `value` matches. Bytes, since a header's value need not be UTF-8; to a regular expression one that is not is
+    /// Latin-1, as it is to Envoy.
     pub fn matches(&self, value: &[u8]) -> bool {
         match &self.pattern {
             StringPattern::Exact(exact) => equal(value, exact.as_bytes(), self.ignore_case),
@@ -21,7 +22,10 @@ impl StringMatcher {
                         .windows(part.len())
                         .any(|window| equal(window, part.as_bytes(), self.ignore_case))
             }
-            StringPattern::Regex(regex) => std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text)),
+            StringPattern::Regex(regex) => match std::str::from_utf8(value) {
+                Ok(text) => regex.is_match(text),
+                Err(_) => regex.is_match(&value.iter().copied().map(char::from).collect::<String>()),
+            },
         }
     }
 }

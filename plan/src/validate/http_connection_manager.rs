@@ -126,9 +126,6 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
     let stream_idle_timeout =
         timeout(stream_idle_timeout, Some(DEFAULT_STREAM_IDLE_TIMEOUT), &at.field("stream_idle_timeout"));
     let request_timeout = unserved_timeout(request_timeout, &at.field("request_timeout"));
-    if xff_num_trusted_hops > 0 {
-        at.field("xff_num_trusted_hops").not_yet("the client's address is not taken from x-forwarded-for");
-    }
     let request_headers_timeout =
         timeout(request_headers_timeout, None, &at.field("request_headers_timeout"));
     let access_logs = access_logs(access_log, &at.field("access_log"));
@@ -171,6 +168,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         request_headers_timeout: request_headers_timeout?,
         accept_http_10,
         use_remote_address: use_remote_address.is_some_and(|flag| flag.value),
+        xff_num_trusted_hops,
         skip_xff_append,
         server_name: if server_name.is_empty() { DEFAULT_SERVER_NAME.to_owned() } else { server_name },
         server_header: server_header?,

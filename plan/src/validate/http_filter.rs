@@ -24,10 +24,10 @@ use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
 use crate::resource::http_connection_manager::{AlpnOverride, AlpnProtocol, DiscoveredFilter, HttpFilter};
 
-/// The filters in order; the router must be the last.
+/// The filters in order; the router must be the last, and only there.
 pub(super) fn http_filters(values: Vec<Proto>, at: &At<'_>) -> Option<Vec<HttpFilter>> {
     let filters: Vec<HttpFilter> = at.each(values, http_filter)?.into_iter().flatten().collect();
-    let router = filters.iter().position(|filter| *filter == HttpFilter::Router);
+    let router = filters.iter().position(|filter| matches!(filter, HttpFilter::Router));
     if router.is_none_or(|position| position + 1 != filters.len()) {
         return at.refuse("does not have the router as its last filter, and nowhere else");
     }

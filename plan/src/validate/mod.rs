@@ -28,6 +28,7 @@ mod listener_filter;
 mod load_balancing;
 mod matcher;
 mod metadata;
+mod metadata_matcher;
 mod name_table;
 mod network_filter;
 mod rbac;
@@ -43,6 +44,7 @@ mod tls;
 mod transport_socket;
 mod unknown_fields;
 mod upstream_http;
+mod uri_template;
 
 use std::cell::RefCell;
 

@@ -8,12 +8,18 @@ use envoy_types::pb::envoy::config::rbac::v3::{
 };
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpProto;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkProto;
+use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 
 use super::at::{At, no_effect, refuse_set};
+use super::header::header_matcher;
 use super::matcher::string_matcher;
+use super::metadata_matcher::metadata_matcher;
 use super::scalar::{cidr, port};
-use crate::resource::rbac::{Action, Permission, Policy, Principal, Rbac};
+use super::uri_template::uri_template;
+use crate::resource::rbac::{
+    Action, PathRule, Permission, Policy, Principal, Rbac, RbacFilter, ShadowPrefix,
+};
 
 /// Which filter the rules are of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,17 +40,20 @@ pub(super) fn network_rbac(value: NetworkProto, at: &At<'_>) -> Option<Option<Rb
         enforcement_type,
         delay_deny,
     } = value;
-    no_effect!(at; "feeds statistics alone"; shadow_rules_stat_prefix, stat_prefix);
+    no_effect!(at; "feeds statistics alone"; stat_prefix);
     no_effect!(at; "is decided when the connection comes, and again whenever the rules change"; enforcement_type);
     if shadow_rules.is_some() {
-        at.field("shadow_rules").no_effect("is a dry run, whose outcome feeds statistics and logs alone");
+        at.field("shadow_rules").not_yet("a dry run at a TCP port is not counted");
     }
+    no_effect!(at; "is of dry runs"; shadow_rules_stat_prefix);
     refuse_set!(at; matcher, shadow_matcher, delay_deny);
-    enforced(rules, Layer::Tcp, &at.field("rules"))
+    let tried = rbac(shadow_rules, Layer::Tcp, &at.field("shadow_rules"));
+    let enforced = rbac(rules, Layer::Tcp, &at.field("rules"));
+    tried.and(enforced)
 }
 
-/// `None` inside where nothing is enforced.
-pub(super) fn http_rbac(value: HttpProto, at: &At<'_>) -> Option<Option<Rbac>> {
+/// `None` inside where nothing is enforced or tried.
+pub(super) fn http_rbac(value: HttpProto, at: &At<'_>) -> Option<Option<RbacFilter>> {
     let HttpProto {
         rules,
         rules_stat_prefix,
@@ -54,15 +63,24 @@ pub(super) fn http_rbac(value: HttpProto, at: &At<'_>) -> Option<Option<Rbac>> {
         shadow_rules_stat_prefix,
         track_per_rule_stats,
     } = value;
-    no_effect!(at; "feeds statistics alone"; rules_stat_prefix, shadow_rules_stat_prefix, track_per_rule_stats);
-    if shadow_rules.is_some() {
-        at.field("shadow_rules").no_effect("is a dry run, whose outcome feeds statistics and logs alone");
-    }
+    no_effect!(at; "feeds statistics alone"; rules_stat_prefix, track_per_rule_stats);
     refuse_set!(at; matcher, shadow_matcher);
-    enforced(rules, Layer::Http, &at.field("rules"))
+    let shadow_rules_stat_prefix = match shadow_rules_stat_prefix.as_str() {
+        "" => ShadowPrefix::None,
+        "istio_dry_run_allow_" => ShadowPrefix::DryRunAllow,
+        "istio_dry_run_deny_" => ShadowPrefix::DryRunDeny,
+        other => {
+            return at.field("shadow_rules_stat_prefix").unsupported(format!("{other:?} is not supported"));
+        }
+    };
+    let enforced = rbac(rules, Layer::Http, &at.field("rules"));
+    let tried = rbac(shadow_rules, Layer::Http, &at.field("shadow_rules"));
+    let (rules, shadow_rules) = (enforced?, tried?);
+    let is_of_use = rules.is_some() || shadow_rules.is_some();
+    Some(is_of_use.then_some(RbacFilter { rules, shadow_rules, shadow_rules_stat_prefix }))
 }
 
-fn enforced(rules: Option<Proto>, layer: Layer, at: &At<'_>) -> Option<Option<Rbac>> {
+fn rbac(rules: Option<Proto>, layer: Layer, at: &At<'_>) -> Option<Option<Rbac>> {
     let Some(Proto { action, policies, audit_logging_options }) = rules else { return Some(None) };
     refuse_set!(at; audit_logging_options);
     let action = match ProtoAction::try_from(action) {
@@ -70,7 +88,7 @@ fn enforced(rules: Option<Proto>, layer: Layer, at: &At<'_>) -> Option<Option<Rb
         Ok(ProtoAction::Deny) => Action::Deny,
         Ok(ProtoAction::Log) => {
             at.field("action").not_yet("what an audit asks for is not logged");
-            return Some(None);
+            return Some(Some(Rbac::new(Action::Log, Vec::new())));
         }
         Err(_) => return at.field("action").refuse("is unknown"),
     };
@@ -85,27 +103,26 @@ fn enforced(rules: Option<Proto>, layer: Layer, at: &At<'_>) -> Option<Option<Rb
             None => complete = false,
         }
     }
-    complete.then_some(Some(Rbac { action, policies: parsed }))
+    complete.then(|| Some(Rbac::new(action, parsed)))
 }
 
 fn policy(name: String, value: ProtoPolicy, layer: Layer, at: &At<'_>) -> Option<Policy> {
     let ProtoPolicy { permissions, principals, condition, checked_condition, cel_config } = value;
     refuse_set!(at; condition, checked_condition, cel_config);
-    let permissions = some_of(permissions, &at.field("permissions"), permission);
+    let permissions =
+        some_of(permissions, &at.field("permissions"), |value, at| permission(value, layer, at));
     let principals = some_of(principals, &at.field("principals"), |value, at| principal(value, layer, at));
     Some(Policy { name, permissions: permissions?, principals: principals? })
 }
 
-fn permission(value: ProtoPermission, at: &At<'_>) -> Option<Permission> {
+fn permission(value: ProtoPermission, layer: Layer, at: &At<'_>) -> Option<Permission> {
+    let set =
+        |rules, at: &At<'_>| some_of(rules, &at.field("rules"), |value, at| permission(value, layer, at));
     Some(match at.required(value.rule)? {
         Rule::Any(any) => any_of(any, &at.field("any")).map(|()| Permission::Any)?,
-        Rule::AndRules(permission::Set { rules }) => {
-            Permission::All(some_of(rules, &at.field("and_rules").field("rules"), permission)?)
-        }
-        Rule::OrRules(permission::Set { rules }) => {
-            Permission::OneOf(some_of(rules, &at.field("or_rules").field("rules"), permission)?)
-        }
-        Rule::NotRule(rule) => Permission::Not(permission(*rule, &at.field("not_rule"))?.into()),
+        Rule::AndRules(permission::Set { rules }) => Permission::All(set(rules, &at.field("and_rules"))?),
+        Rule::OrRules(permission::Set { rules }) => Permission::OneOf(set(rules, &at.field("or_rules"))?),
+        Rule::NotRule(rule) => Permission::Not(permission(*rule, layer, &at.field("not_rule"))?.into()),
         Rule::DestinationIp(range) => Permission::DestinationIp(cidr(range, &at.field("destination_ip"))?),
         Rule::DestinationPort(value) => {
             let port = u32::from(port(value, &at.field("destination_port"))?);
@@ -114,13 +131,24 @@ fn permission(value: ProtoPermission, at: &At<'_>) -> Option<Permission> {
         Rule::DestinationPortRange(range) => {
             Permission::DestinationPort(ports(range, &at.field("destination_port_range"))?)
         }
-        Rule::Header(_) => return request(&at.field("header")),
-        Rule::UrlPath(_) => return request(&at.field("url_path")),
-        Rule::Metadata(_) => return request(&at.field("metadata")),
-        Rule::RequestedServerName(_) => return unsupported(&at.field("requested_server_name")),
+        Rule::RequestedServerName(name) => {
+            Permission::RequestedServerName(string_matcher(name, &at.field("requested_server_name"))?)
+        }
+        Rule::Header(header) => {
+            Permission::Header(in_request(layer, &at.field("header"), |at| header_matcher(header, at))?)
+        }
+        Rule::UrlPath(path) => {
+            Permission::Path(in_request(layer, &at.field("url_path"), |at| path_rule(path, at))?)
+        }
+        Rule::UriTemplate(template) => {
+            let template = in_request(layer, &at.field("uri_template"), |at| uri_template(template, at))?;
+            Permission::Path(PathRule::Template(template))
+        }
+        Rule::Metadata(matcher) => Permission::Metadata(in_request(layer, &at.field("metadata"), |at| {
+            metadata_matcher(matcher, at)
+        })?),
         Rule::Matcher(_) => return unsupported(&at.field("matcher")),
-        Rule::UriTemplate(_) => return request(&at.field("uri_template")),
-        Rule::SourcedMetadata(_) => return request(&at.field("sourced_metadata")),
+        Rule::SourcedMetadata(_) => return unsupported(&at.field("sourced_metadata")),
     })
 }
 
@@ -138,18 +166,40 @@ fn principal(value: ProtoPrincipal, layer: Layer, at: &At<'_>) -> Option<Princip
         }
         Identifier::SourceIp(range) => Principal::SourceIp(cidr(range, &at.field("source_ip"))?),
         Identifier::DirectRemoteIp(range) => Principal::SourceIp(cidr(range, &at.field("direct_remote_ip"))?),
-        Identifier::RemoteIp(range) if layer == Layer::Tcp => {
-            Principal::SourceIp(cidr(range, &at.field("remote_ip"))?)
+        Identifier::RemoteIp(range) => {
+            let range = cidr(range, &at.field("remote_ip"))?;
+            match layer {
+                Layer::Tcp => Principal::SourceIp(range),
+                Layer::Http => Principal::RemoteIp(range),
+            }
         }
-        // What proxies on the way have written into `x-forwarded-for` decides.
-        Identifier::RemoteIp(_) => return request(&at.field("remote_ip")),
-        Identifier::Header(_) => return request(&at.field("header")),
-        Identifier::UrlPath(_) => return request(&at.field("url_path")),
-        Identifier::Metadata(_) => return request(&at.field("metadata")),
+        Identifier::Header(header) => {
+            Principal::Header(in_request(layer, &at.field("header"), |at| header_matcher(header, at))?)
+        }
+        Identifier::UrlPath(path) => {
+            Principal::Path(in_request(layer, &at.field("url_path"), |at| path_rule(path, at))?)
+        }
+        Identifier::Metadata(matcher) => {
+            Principal::Metadata(in_request(layer, &at.field("metadata"), |at| metadata_matcher(matcher, at))?)
+        }
         Identifier::FilterState(_) => return unsupported(&at.field("filter_state")),
-        Identifier::SourcedMetadata(_) => return request(&at.field("sourced_metadata")),
+        Identifier::SourcedMetadata(_) => return unsupported(&at.field("sourced_metadata")),
         Identifier::Custom(_) => return unsupported(&at.field("custom")),
     })
+}
+
+/// What asks for something inside a request makes sense in a filter of HTTP alone.
+fn in_request<T>(layer: Layer, at: &At<'_>, convert: impl FnOnce(&At<'_>) -> Option<T>) -> Option<T> {
+    match layer {
+        Layer::Http => convert(at),
+        Layer::Tcp => at.refuse("looks into requests, of which a filter of TCP knows none"),
+    }
+}
+
+fn path_rule(value: PathMatcher, at: &At<'_>) -> Option<PathRule> {
+    let PathMatcher { rule } = value;
+    let path_matcher::Rule::Path(path) = at.required(rule)?;
+    string_matcher(path, &at.field("path")).map(PathRule::String)
 }
 
 /// One at least, as Envoy has it: none would match nothing where everything is meant, or the other way round.
@@ -167,10 +217,6 @@ fn ports(value: Int32Range, at: &At<'_>) -> Option<std::ops::Range<u32>> {
         (Ok(start), Ok(end)) if start < end && end <= 1 << 16 => Some(start..end),
         _ => at.refuse(format!("{start} to {end} is not a range of ports")),
     }
-}
-
-fn request<T>(at: &At<'_>) -> Option<T> {
-    at.refuse("is not supported: policies that look into requests are not carried out yet")
 }
 
 fn unsupported<T>(at: &At<'_>) -> Option<T> {

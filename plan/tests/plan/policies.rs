@@ -137,12 +137,16 @@ fn http_chain(filters: &[Rbac]) -> FilterChain {
         }))),
         ..HttpFilter::default()
     };
+    http_chain_of(filters.iter().map(rbac))
+}
+
+fn http_chain_of(filters: impl IntoIterator<Item = HttpFilter>) -> FilterChain {
     let hosts = vec![virtual_host("inbound", &["*"], vec![route_to("PassthroughCluster")])];
     let manager = HttpConnectionManager {
         route_specifier: Some(http_connection_manager::RouteSpecifier::RouteConfig(route_configuration(
             "inbound", hosts,
         ))),
-        http_filters: filters.iter().map(rbac).chain([router()]).collect(),
+        http_filters: filters.into_iter().chain([router()]).collect(),
         ..manager("inbound")
     };
     chain(vec![http(&manager)])
@@ -222,7 +226,8 @@ proptest! {
             let own = OWN.map(|own| own.parse::<IpAddr>().unwrap());
             let own = own.into_iter().find(|own| own.is_ipv4() == source.is_ipv4()).unwrap();
             let destination = SocketAddr::new(own, PORT);
-            let connection = Connection { source: (source, 40_000).into(), destination, peer: None };
+            let connection =
+                Connection { source: (source, 40_000).into(), destination, peer: None, server_name: "" };
             let allowed: Vec<_> =
                 served.iter().map(|chain| decide(chain.rbac(), &connection).allowed == Answer::Yes).collect();
             let (all, none) = (!allowed.contains(&false), !allowed.contains(&true));
@@ -319,19 +324,48 @@ fn without_rules_nobody_is_refused_and_with_none_everybody_is() {
     }
 }
 
-#[test]
-fn what_looks_into_requests_is_refused_where_it_stands() {
+fn looks_into_requests() -> Rbac {
+    let header = HeaderMatcher { name: "x-a".to_owned(), ..HeaderMatcher::default() };
     let policy = Policy {
-        permissions: vec![to(Rule::Header(HeaderMatcher::default()))],
-        principals: vec![from(Identifier::Any(true))],
+        permissions: vec![to(Rule::Header(header))],
+        principals: vec![from(Identifier::DirectRemoteIp(range(("10.1.0.0", 16))))],
         ..Policy::default()
     };
-    let chain = http_chain(&[rules(Action::Allow, [("p".to_owned(), policy)])]);
-    let error = refusal("virtualInbound", inbound(vec![chain])).to_string();
+    rules(Action::Deny, [("p".to_owned(), policy)])
+}
+
+#[test]
+fn what_looks_into_requests_goes_to_the_proxy_unless_the_address_decides() {
+    let plans = plans(vec![at(PORT, &[], http_chain(&[looks_into_requests()]))]);
+    assert_eq!(
+        said(&plans),
+        [
+            "0.0.0.0/0: direct (no policy denies it)",
+            "::/0: direct (no policy denies it)",
+            "10.1.0.0/16: proxy (`p` asks for more than addresses)",
+        ]
+    );
+}
+
+#[test]
+fn what_looks_into_requests_is_refused_in_a_filter_of_tcp() {
+    let error = refusal("virtualInbound", inbound(vec![tcp_chain(&[looks_into_requests()])])).to_string();
     assert!(
-        error.contains("typed_config.rules.policies[\"p\"].permissions[0].header: is not supported"),
+        error.contains("typed_config.rules.policies[\"p\"].permissions[0].header: looks into requests"),
         "{error}"
     );
+}
+
+#[test]
+fn a_dry_run_sends_requests_through_the_proxy() {
+    let tried = HttpRbac { shadow_rules: Some(rules(Action::Deny, [])), ..HttpRbac::default() };
+    let filter = HttpFilter {
+        name: "rbac".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(&tried))),
+        ..HttpFilter::default()
+    };
+    let plans = plans(vec![at(PORT, &[], http_chain_of([filter]))]);
+    assert_eq!(plans.kernel().inbound.get(&PORT), Some(&InboundAction::Proxy));
 }
 
 #[test]

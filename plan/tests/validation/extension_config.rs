@@ -12,7 +12,8 @@ const KIND: ResourceType = ResourceType::ExtensionConfig;
 fn a_filter_that_changes_nothing_is_accepted() {
     let cors = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors" });
     let snapshot = accepted(KIND, &json!({ "name": "default.cors", "typed_config": cors }));
-    assert_eq!(snapshot.extensions().get("default.cors").expect("accepted").filter, HttpFilter::Cors);
+    let filter = &snapshot.extensions().get("default.cors").expect("accepted").filter;
+    assert!(matches!(filter, HttpFilter::Cors), "{filter:?}");
 }
 
 #[test]

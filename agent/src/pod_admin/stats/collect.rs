@@ -128,6 +128,8 @@ fn http(proxy: &PodStats, stats: &mut Vec<Stat>) {
             Stat::http(Kind::Counter, prefix, "downstream_rq_completed", completed),
         ]);
         stats.extend(counted.answers.iter().map(|(class, value)| Stat::http_class(prefix, class, *value)));
+        let of_filters = counted.filters.iter();
+        stats.extend(of_filters.map(|(name, value)| Stat::http(Kind::Counter, prefix, name, *value)));
     }
 }
 

@@ -1,0 +1,40 @@
+//! `envoy.filters.http.rbac`.
+
+use http::StatusCode;
+use orlop_plan::rbac::{Answer, Request};
+use orlop_plan::resource::rbac::RbacFilter;
+
+use super::{FilterContext, Stopped};
+use crate::http::head::RequestHead;
+use crate::http::local_reply::LocalReply;
+use crate::http::request_headers::client_address;
+use crate::stats::{FilterStat, Refusal};
+
+/// What a client is told whom a policy does not let in.
+pub(super) const ACCESS_DENIED: &str = "RBAC: access denied";
+
+pub(super) fn decode(
+    filter: &RbacFilter,
+    head: &RequestHead,
+    context: FilterContext<'_>,
+) -> Result<(), Stopped> {
+    let FilterContext { config, connection, counters } = context;
+    let request = Request {
+        connection: connection.facts(),
+        client: client_address(head, config, connection),
+        head: head.for_routes(),
+        metadata: &serde_json::Value::Null,
+    };
+    if let Some(rules) = &filter.shadow_rules {
+        let allowed = rules.decide(&request).allowed == Answer::Yes;
+        counters.filter(FilterStat::of_shadow(filter.shadow_rules_stat_prefix, allowed));
+    }
+    let Some(rules) = &filter.rules else { return Ok(()) };
+    if rules.decide(&request).allowed == Answer::Yes {
+        counters.filter(FilterStat::RbacAllowed);
+        return Ok(());
+    }
+    counters.filter(FilterStat::RbacDenied);
+    connection.pod.counters.refuse(Refusal::Policy);
+    Err(LocalReply::text(StatusCode::FORBIDDEN, ACCESS_DENIED).into())
+}

@@ -1,0 +1,65 @@
+//! What HTTP filters count for a connection manager, by Envoy's names.
+
+use orlop_plan::resource::rbac::ShadowPrefix;
+
+/// A counter of a filter's, behind `http.<stat_prefix>.`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "RBAC is the first filter that counts")]
+pub(crate) enum FilterStat {
+    /// Requests that the rules of an RBAC filter let pass.
+    RbacAllowed,
+    /// Requests that they do not.
+    RbacDenied,
+    /// Requests that shadow rules would let pass.
+    RbacShadowAllowed,
+    /// Requests that they would not.
+    RbacShadowDenied,
+    /// The same of Istio's dry run of policies that allow.
+    RbacDryRunAllowAllowed,
+    /// Those that it would deny.
+    RbacDryRunAllowDenied,
+    /// The same of Istio's dry run of policies that deny.
+    RbacDryRunDenyAllowed,
+    /// Those that it would deny.
+    RbacDryRunDenyDenied,
+}
+
+impl FilterStat {
+    /// All, in the order of their counters.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::RbacAllowed,
+        Self::RbacDenied,
+        Self::RbacShadowAllowed,
+        Self::RbacShadowDenied,
+        Self::RbacDryRunAllowAllowed,
+        Self::RbacDryRunAllowDenied,
+        Self::RbacDryRunDenyAllowed,
+        Self::RbacDryRunDenyDenied,
+    ];
+
+    /// As Envoy writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::RbacAllowed => "rbac.allowed",
+            Self::RbacDenied => "rbac.denied",
+            Self::RbacShadowAllowed => "rbac.shadow_allowed",
+            Self::RbacShadowDenied => "rbac.shadow_denied",
+            Self::RbacDryRunAllowAllowed => "rbac.istio_dry_run_allow_.shadow_allowed",
+            Self::RbacDryRunAllowDenied => "rbac.istio_dry_run_allow_.shadow_denied",
+            Self::RbacDryRunDenyAllowed => "rbac.istio_dry_run_deny_.shadow_allowed",
+            Self::RbacDryRunDenyDenied => "rbac.istio_dry_run_deny_.shadow_denied",
+        }
+    }
+
+    /// What a dry run came to.
+    pub(crate) const fn of_shadow(prefix: ShadowPrefix, allowed: bool) -> Self {
+        match (prefix, allowed) {
+            (ShadowPrefix::None, true) => Self::RbacShadowAllowed,
+            (ShadowPrefix::None, false) => Self::RbacShadowDenied,
+            (ShadowPrefix::DryRunAllow, true) => Self::RbacDryRunAllowAllowed,
+            (ShadowPrefix::DryRunAllow, false) => Self::RbacDryRunAllowDenied,
+            (ShadowPrefix::DryRunDeny, true) => Self::RbacDryRunDenyAllowed,
+            (ShadowPrefix::DryRunDeny, false) => Self::RbacDryRunDenyDenied,
+        }
+    }
+}
