@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use orlop_datapath::{Datapath, MapName, MapUsage};
 use orlop_plan::kernel::{KernelPlan, OutboundAction};
-use support::Node;
 use support::plan::{PlanExt, balance, nothing};
 use support::pod::{POD4, Pod, lonely_pod, pod_and_world};
 use support::process::{Ask, Connected, Process, Reply};
 use support::scene::Scene;
+use support::{Node, traffic_once_closed};
 
 const VIP: &str = "10.96.0.1:80";
 const A: &str = "10.77.0.2:8080";
@@ -82,7 +82,7 @@ async fn the_same_four_tuple_in_two_pods_is_two_connections() {
     assert_eq!(reached.each_ref().map(|reached| reached.greeting.as_str()), ["first", "second"]);
     assert_eq!(reached[0].accepted_peer, reached[1].accepted_peer, "the tuple is the same");
     for pod in [&first, &second] {
-        let [way] = datapath.traffic(&pod.name).unwrap()[..] else { panic!("one way each") };
+        let [way] = traffic_once_closed(&datapath, &pod.name)[..] else { panic!("one way each") };
         assert_eq!((way.opened, way.closed), (1, 1));
     }
 }

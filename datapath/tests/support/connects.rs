@@ -1,7 +1,7 @@
 //! The ways in which an application may connect.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -18,10 +18,11 @@ fn try_connect(to: SocketAddr) -> std::io::Result<Connected> {
     read_greeting(TcpStream::connect_timeout(&to, Duration::from_secs(3))?)
 }
 
-fn read_greeting(stream: TcpStream) -> std::io::Result<Connected> {
+/// Reads to the end, so that the connection always ends in the same way.
+fn read_greeting(mut stream: TcpStream) -> std::io::Result<Connected> {
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    stream.read_to_string(&mut line)?;
     let mut words = line.split_whitespace();
     let mut word = || words.next().ok_or(ErrorKind::UnexpectedEof);
     let greeting = word()?.to_owned();

@@ -16,8 +16,10 @@ pub(crate) mod proxy;
 pub(crate) mod scene;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use orlop_datapath::{Datapath, DatapathConfig};
+use orlop_datapath::{Datapath, DatapathConfig, WayTraffic};
 
 /// A name that no other test of this or another process has.
 pub(crate) fn unique(prefix: &str) -> String {
@@ -54,5 +56,17 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(self.pins()));
+    }
+}
+
+/// What went where, once every connection is closed: the last acknowledgement comes after the application has gone on.
+pub(crate) fn traffic_once_closed(datapath: &Datapath, pod: &str) -> Vec<WayTraffic> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let ways = datapath.traffic(pod).unwrap();
+        if ways.iter().all(|way| way.closed == way.opened) || Instant::now() > deadline {
+            return ways;
+        }
+        sleep(Duration::from_millis(5));
     }
 }
