@@ -2,7 +2,7 @@
 //!
 //! Owns the traffic workers and the list of enrolled pods. Nothing here is on the path of a connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use orlop_plan::proxy::ProxyPlan;
 use orlop_podnet::{NetNs, NetNsError, listen_transparent};
 
-use crate::stats::{Direction, PodStats};
+use crate::stats::{Direction, OutlierStats, PodStats};
 use crate::worker::{PodHandle, Workers};
 
 /// Where the proxy listens for connections that leave the pod: `virtualOutbound`'s port, on loopback.
@@ -229,8 +229,16 @@ impl Proxy {
     /// What was counted for the pod; `None` when it is not enrolled.
     pub fn stats(&self, name: &str) -> Option<PodStats> {
         let mut stats = PodStats::default();
-        self.pods().get(name)?.merge_into(&mut stats);
+        let pods = self.pods();
+        let pod = pods.get(name)?;
+        pod.merge_into(&mut stats);
+        stats.outliers = pod.outliers();
         Some(stats)
+    }
+
+    /// What outlier detection has found for the pod, by cluster; empty when it is not enrolled.
+    pub fn outliers(&self, name: &str) -> BTreeMap<String, OutlierStats> {
+        self.pods().get(name).map(PodHandle::outliers).unwrap_or_default()
     }
 
     /// What was counted for all pods that are enrolled.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 mod filter;
 
+pub use crate::outlier::{OutlierHost, OutlierStats};
 pub(crate) use filter::FilterStat;
 
 /// Which side of the pod a connection is on.
@@ -365,6 +366,8 @@ pub struct PodStats {
     pub clusters: BTreeMap<String, ClusterStats>,
     /// HTTP connection managers that were used, by `stat_prefix`.
     pub http: BTreeMap<String, HttpStats>,
+    /// Clusters that detect outliers; of one pod alone.
+    pub outliers: BTreeMap<String, OutlierStats>,
 }
 
 /// What was counted for the HTTP connection managers of one `stat_prefix`.

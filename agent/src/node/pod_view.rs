@@ -17,7 +17,7 @@ pub(super) fn answer(node: &mut Node, asked: Asked) {
     // A client that went away does not want the answer.
     match asked.question {
         Question::State(reply) => drop(reply.send(state(workload, enrolled))),
-        Question::Resources(reply) => drop(reply.send(resources(enrolled))),
+        Question::Resources(reply) => drop(reply.send(resources(parts, workload, enrolled))),
         Question::Figures(reply) => {
             if let Some(figures) = figures(parts, workload) {
                 drop(reply.send(figures));
@@ -46,11 +46,12 @@ fn figures(parts: &Parts, workload: &mut Workload) -> Option<Figures> {
         proxy: parts.proxy.stats(&key),
         kernel: parts.datapath.counters(&key).ok(),
         tcp,
-        resources: resources(enrolled),
+        resources: resources(parts, workload, enrolled),
     })
 }
 
-fn resources(enrolled: &Enrolled) -> Resources {
+fn resources(parts: &Parts, workload: &Workload, enrolled: &Enrolled) -> Resources {
     let node_secrets = enrolled.identity().map(WorkloadIdentity::secrets).unwrap_or_default();
-    Resources::new(enrolled.snapshot(), node_secrets, enrolled.plans.held(), enrolled.xds())
+    let outliers = parts.proxy.outliers(&workload.key());
+    Resources::new(enrolled.snapshot(), node_secrets, enrolled.plans.held(), enrolled.xds(), outliers)
 }

@@ -1,9 +1,10 @@
-//! `/clusters`: `envoy.admin.v3.Clusters`, or Envoy's lines. What is counted for a cluster is in `/stats`; nothing is
-//! counted for a single endpoint.
+//! `/clusters`: `envoy.admin.v3.Clusters`, or Envoy's lines. What is counted for a cluster is in `/stats`; of a single
+//! endpoint there is what outlier detection knows.
 
 use std::io::{self, Write};
 
 use hyper::{Response, StatusCode};
+use orlop_l7_proxy::stats::OutlierHost;
 use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery};
 use orlop_plan::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint, LocalityLbEndpoints};
 use orlop_plan::snapshot::ResourceType;
@@ -90,7 +91,10 @@ fn status<'a>(resources: &Resources, stored: &'a StoredResource<Cluster>) -> Clu
     let limits = &cluster.circuit_breakers;
     let hosts = localities(resources, cluster)
         .iter()
-        .flat_map(|locality| locality.endpoints.iter().map(|endpoint| host_status(locality, endpoint)));
+        .flat_map(|locality| locality.endpoints.iter().map(move |endpoint| (locality, endpoint)))
+        .map(|(locality, endpoint)| {
+            host_status(locality, endpoint, resources.outlier(&stored.name, endpoint.address))
+        });
     ClusterStatus {
         name: &stored.name,
         added_via_api: true,
@@ -106,7 +110,7 @@ fn status<'a>(resources: &Resources, stored: &'a StoredResource<Cluster>) -> Clu
     }
 }
 
-fn host_status(of: &LocalityLbEndpoints, endpoint: &LbEndpoint) -> Json {
+fn host_status(of: &LocalityLbEndpoints, endpoint: &LbEndpoint, outlier: Option<OutlierHost>) -> Json {
     let mut status = json!({
         "address": address(endpoint.address),
         "health_status": { "eds_health_status": eds_health_status(endpoint.health) },
@@ -119,6 +123,18 @@ fn host_status(of: &LocalityLbEndpoints, endpoint: &LbEndpoint) -> Json {
         }
         if of.priority > 0 {
             status.insert("priority".to_owned(), of.priority.into());
+        }
+        let outlier = outlier.unwrap_or_default();
+        if outlier.ejected
+            && let Some(Json::Object(health)) = status.get_mut("health_status")
+        {
+            health.insert("failed_outlier_check".to_owned(), true.into());
+        }
+        for (name, rate) in [
+            ("success_rate", outlier.success_rate),
+            ("local_origin_success_rate", outlier.local_origin_success_rate),
+        ] {
+            status.extend(rate.map(|rate| (name.to_owned(), json!({ "value": rate }))));
         }
     }
     status
@@ -133,13 +149,15 @@ const fn eds_health_status(health: HealthStatus) -> &'static str {
     }
 }
 
-const fn health_flags(health: HealthStatus) -> &'static str {
-    match health {
-        HealthStatus::Healthy => "healthy",
+fn health_flags(health: HealthStatus, ejected: bool) -> String {
+    let eds = match health {
+        HealthStatus::Healthy if !ejected => "healthy",
+        HealthStatus::Healthy => "",
         HealthStatus::Degraded => "/degraded_eds_health",
         HealthStatus::Unhealthy => "/failed_eds_health",
         HealthStatus::Draining => "/eds_status_draining",
-    }
+    };
+    format!("{}{eds}", if ejected { "/failed_outlier_check" } else { "" })
 }
 
 fn eds_service_name(cluster: &Cluster) -> &str {
@@ -184,12 +202,17 @@ fn write_lines(
         for endpoint in &of.endpoints {
             let host = format!("{name}::{}", endpoint.address);
             writeln!(out, "{host}::hostname::{}", endpoint.about.hostname)?;
-            writeln!(out, "{host}::health_flags::{}", health_flags(endpoint.health))?;
+            let outlier = resources.outlier(name, endpoint.address).unwrap_or_default();
+            writeln!(out, "{host}::health_flags::{}", health_flags(endpoint.health, outlier.ejected))?;
             writeln!(out, "{host}::weight::{}", endpoint.weight)?;
             writeln!(out, "{host}::region::{}", of.locality.region)?;
             writeln!(out, "{host}::zone::{}", of.locality.zone)?;
             writeln!(out, "{host}::sub_zone::{}", of.locality.sub_zone)?;
             writeln!(out, "{host}::priority::{}", of.priority)?;
+            // Envoy's "not known".
+            let rate = |rate: Option<f64>| rate.unwrap_or(-1.0);
+            writeln!(out, "{host}::success_rate::{}", rate(outlier.success_rate))?;
+            writeln!(out, "{host}::local_origin_success_rate::{}", rate(outlier.local_origin_success_rate))?;
         }
     }
     Ok(())

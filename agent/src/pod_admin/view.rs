@@ -1,11 +1,13 @@
 //! What the pages ask of the node task, and what they get: numbers, or pointers to what it holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use orlop_datapath::WorkloadCounters;
-use orlop_l7_proxy::stats::PodStats;
+use orlop_l7_proxy::stats::{OutlierHost, OutlierStats, PodStats};
 use orlop_plan::compile::Held;
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
@@ -86,6 +88,8 @@ pub(crate) struct Resources {
     pub(crate) refused: Vec<Refused>,
     pub(crate) held: Vec<Held>,
     pub(crate) stream: StreamStatus,
+    /// By cluster.
+    pub(crate) outliers: BTreeMap<String, OutlierStats>,
 }
 
 /// One accepted resource.
@@ -119,6 +123,7 @@ impl Resources {
         node_secrets: Vec<NodeSecret>,
         held: Vec<Held>,
         stream: StreamStatus,
+        outliers: BTreeMap<String, OutlierStats>,
     ) -> Self {
         let refused = snapshot.rejections().iter().map(|((resource_type, name), rejection)| Refused {
             resource_type: *resource_type,
@@ -137,7 +142,13 @@ impl Resources {
             refused: refused.collect(),
             held,
             stream,
+            outliers,
         }
+    }
+
+    /// What outlier detection knows of an endpoint; `None` where there is none.
+    pub(crate) fn outlier(&self, cluster: &str, endpoint: SocketAddr) -> Option<OutlierHost> {
+        self.outliers.get(cluster)?.hosts.get(&endpoint).copied()
     }
 
     /// Why the newest version of a resource was refused.

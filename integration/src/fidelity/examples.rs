@@ -288,6 +288,7 @@ pub(super) fn of_field(field: &str) -> Vec<Value> {
         })],
         "config.cluster.v3.Cluster.MaglevLbConfig.table_size" => vec![json!(11)],
         "config.cluster.v3.Cluster.RingHashLbConfig.maximum_ring_size" => vec![json!(2000)],
+        "config.cluster.v3.OutlierDetection.max_ejection_time" => vec![json!("400s")],
         "config.route.v3.WeightedCluster.total_weight" => vec![json!(1)],
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing" => {
             vec![

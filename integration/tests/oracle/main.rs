@@ -7,5 +7,6 @@ mod failures;
 mod hashing;
 mod malformed;
 mod mutual_tls;
+mod outliers;
 mod routes;
 mod ways;

@@ -23,12 +23,12 @@ pub(crate) trait Candidate {
     fn weight(&self) -> u32;
     /// Requests (or TCP connections) that are on it now.
     fn active(&self) -> u32;
-    /// As EDS says.
+    /// As EDS says, but that an ejected host is unhealthy.
     fn health(&self) -> HealthStatus;
 }
 
 /// One locality of an assignment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Locality<H> {
     /// 0 is the highest.
     pub(crate) priority: u32,
@@ -68,11 +68,11 @@ impl<H: Candidate + Clone> Balancer<H> {
     pub(crate) fn new(
         config: BalancerConfig,
         localities: Vec<Locality<H>>,
-        tables: impl FnOnce() -> Arc<HashTables>,
+        tables: Option<Arc<HashTables>>,
     ) -> Self {
-        if config.policy.is_by_hash() {
+        if let Some(tables) = tables {
             let hosts = localities.into_iter().flat_map(|locality| locality.hosts).collect();
-            return Self::Hash(hosts, tables());
+            return Self::Hash(hosts, tables);
         }
         let mut by_priority: BTreeMap<u32, Vec<Locality<H>>> = BTreeMap::new();
         for mut locality in localities {

@@ -47,7 +47,7 @@ fn config(policy: LbPolicy) -> BalancerConfig {
 const LEAST_REQUEST: LbPolicy = LbPolicy::LeastRequest { choice_count: 2 };
 
 fn build(config: BalancerConfig, localities: Vec<Locality<Rc<Backend>>>) -> Balancer<Rc<Backend>> {
-    Balancer::new(config, localities, || unreachable!("no policy here balances by hash"))
+    Balancer::new(config, localities, None)
 }
 
 fn choose(balancer: &Balancer<Rc<Backend>>) -> Option<Rc<Backend>> {

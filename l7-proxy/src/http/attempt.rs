@@ -18,6 +18,7 @@ use super::head::{RequestHead, ResponseHead, Version};
 use super::retry::ResetReason;
 use super::stream::StreamGuard;
 use crate::dialer::DialError;
+use crate::outlier::Report;
 use crate::pod::ConnectionContext;
 use crate::tls::Stream;
 use crate::upstream::{
@@ -110,6 +111,7 @@ async fn http1(
         Some(connection) => connection,
         None => in_time(deadlines, guard, connect(target, &pools, guard.connection())).await?,
     };
+    target.picked.report(Report::Connected);
     let mut exchange = Exchange::new(connection, head, body);
     let (head, framing) = poll_fn(|cx| {
         if let Poll::Ready(response) = exchange.poll_head(cx) {
@@ -154,6 +156,7 @@ async fn http2(
     loop {
         let connecting = connect_http2(target, &pools, guard.connection());
         let connection = in_time(deadlines, guard, connecting).await?;
+        target.picked.report(Report::Connected);
         let mut responding = pin!(h2::respond(&connection, head, upload));
         let responded = poll_fn(|cx| {
             if let Poll::Ready(responded) = responding.as_mut().poll(cx) {

@@ -185,6 +185,9 @@ impl ResponseBody {
 
     fn finish(&mut self, error: Option<BodyError>) {
         if let Some(guard) = self.guard.take() {
+            if let Some(BodyError::UpstreamReset | BodyError::UpstreamProtocol) = error {
+                guard.reset_by_upstream();
+            }
             guard.finish(error.map(BodyError::flag));
         }
     }

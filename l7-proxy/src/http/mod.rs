@@ -14,6 +14,7 @@ mod deadlines;
 mod failure;
 mod filter;
 mod format;
+mod grpc_status;
 mod h1;
 mod h2;
 mod hash_policy;

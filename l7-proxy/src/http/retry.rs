@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, StatusCode};
 use orlop_plan::resource::retry::RetryPolicy;
 
+use super::grpc_status;
 use super::head::RequestHead;
 
 const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Why an attempt brought no response: Envoy's `StreamResetReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,12 +116,12 @@ fn is_retriable_response(policy: &RetryPolicy, status: StatusCode, headers: &Hea
 /// A gRPC status in the head is a response of trailers only; one in the trailers comes too late for another attempt.
 fn is_retriable_grpc_status(policy: &RetryPolicy, headers: &HeaderMap) -> bool {
     let on = &policy.retry_on;
-    match headers.get(GRPC_STATUS).map(http::HeaderValue::as_bytes) {
-        Some(b"1") => on.grpc_cancelled,
-        Some(b"4") => on.grpc_deadline_exceeded,
-        Some(b"8") => on.grpc_resource_exhausted,
-        Some(b"13") => on.grpc_internal,
-        Some(b"14") => on.grpc_unavailable,
+    match grpc_status::of(headers) {
+        Some(1) => on.grpc_cancelled,
+        Some(4) => on.grpc_deadline_exceeded,
+        Some(8) => on.grpc_resource_exhausted,
+        Some(13) => on.grpc_internal,
+        Some(14) => on.grpc_unavailable,
         _ => false,
     }
 }

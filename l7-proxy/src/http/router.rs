@@ -21,9 +21,10 @@ use orlop_plan::route_match::RouteSelection;
 use super::attempt::{self, Answer, Failure, Target};
 use super::body::{RequestBody, ResponseBody};
 use super::connection_manager::{ConnectionManager, Response};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, Expired};
 use super::failure;
 use super::format::FormatContext;
+use super::grpc_status;
 use super::hash_policy::RequestHash;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
@@ -32,6 +33,7 @@ use super::replay::Replay;
 use super::retry::{self, Decision, Outcome, ResetReason};
 use super::rewrite;
 use super::stream::StreamGuard;
+use crate::outlier::Report;
 use crate::stats::ResponseFlag;
 use crate::upstream::{PickContext, PickError, Picked, RequestPermit, UpstreamCluster};
 
@@ -220,6 +222,9 @@ impl<'a> Routed<'a> {
             let target = Target { cluster, picked: &picked, alpn };
             let outcome = attempt::send(target, head, body, deadlines, guard).await;
             let address = picked.address();
+            if let Some(report) = outlier_report(head, &outcome) {
+                picked.report(report);
+            }
             let last = match outcome {
                 Ok(answer) => Last::Answer(Box::new(answer), picked, permit),
                 Err(failure) => Last::Failure(failure, Some(address)),
@@ -372,6 +377,23 @@ impl Attempts<'_> {
             }
         })
         .await
+    }
+}
+
+/// What an attempt says of the host that it was sent to, as Envoy's router reports it. What the client or a limit of this
+/// side brought about says nothing.
+fn outlier_report(head: &RequestHead, outcome: &Result<Answer, Failure>) -> Option<Report> {
+    match outcome {
+        Ok(answer) => {
+            let grpc = head.is_grpc().then(|| grpc_status::of(&answer.head.headers)).flatten();
+            Some(Report::Status(grpc.map_or(answer.head.status.as_u16(), grpc_status::to_http)))
+        }
+        Err(Failure::Reset { reason: ResetReason::Overflow, .. } | Failure::Request(_)) => None,
+        Err(Failure::Reset { reason: ResetReason::PerTryTimeout, .. } | Failure::Expired(Expired::Route)) => {
+            Some(Report::TimedOut)
+        }
+        Err(Failure::Reset { .. }) => Some(Report::Failed),
+        Err(Failure::Expired(_)) => None,
     }
 }
 

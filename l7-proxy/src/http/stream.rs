@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use super::deadlines::{Deadlines, Expired};
 use super::timer::Timer;
+use crate::outlier::Report;
 use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
 use crate::upstream::{Picked, RequestPermit};
@@ -70,6 +71,13 @@ impl StreamGuard {
     pub(crate) fn active(&self) {
         if let Some(deadlines) = &self.deadlines {
             deadlines.active(&self.timer);
+        }
+    }
+
+    /// The host broke its response off.
+    pub(crate) fn reset_by_upstream(&self) {
+        if let Some((picked, _)) = &self.upstream {
+            picked.report(Report::Failed);
         }
     }
 

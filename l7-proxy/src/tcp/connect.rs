@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use orlop_plan::resource::tcp_proxy::TcpProxy;
 
+use crate::dialer::DialError;
 use crate::http::hash_of_address;
+use crate::outlier::Report;
 use crate::pod::ConnectionContext;
 use crate::stats::{ClusterCounters, PodCounters, Refusal, ResponseFlag};
 use crate::tls::Stream;
@@ -60,7 +62,11 @@ pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result
                 },
             )?;
         attempts_left -= 1;
-        match open(&cluster, &picked, cx, None).await {
+        let opened = open(&cluster, &picked, cx, None).await;
+        if let Some(report) = outlier_report(&opened) {
+            picked.report(report);
+        }
+        match opened {
             Ok(stream) => {
                 counters.connections.inc();
                 counters.active.inc();
@@ -70,6 +76,16 @@ pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result
             Err(error) if attempts_left == 0 => return Err(Failure::Connect(error)),
             Err(_) => {}
         }
+    }
+}
+
+/// What a connect says of its host, as Envoy's TCP proxy reports it. What is wrong on this side says nothing.
+fn outlier_report(opened: &Result<Stream, OpenError>) -> Option<Report> {
+    match opened {
+        Ok(_) => Some(Report::Established),
+        Err(OpenError::Dial(DialError::Timeout { .. }) | OpenError::TlsTimeout) => Some(Report::TimedOut),
+        Err(OpenError::Dial(DialError::Connect { .. }) | OpenError::Tls(_)) => Some(Report::Failed),
+        Err(OpenError::Dial(DialError::Namespace(_) | DialError::Socket { .. })) => None,
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use orlop_plan::proxy::ClusterPlan;
 use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ServerNameSource};
-use orlop_plan::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint};
+use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint};
 
+use super::assigned::AssignedHosts;
 use super::circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, ResourceManager, RetryPermit};
 use super::host::{Host, HostState};
 use super::pick::{PickContext, PickError, Picked};
-use crate::balance::{Balancer, Locality};
+use crate::outlier::Detectors;
 use crate::stats::{ClusterCounters, Refusal};
 use crate::tls::{CannotSpeak, ClientContexts, ClientTls, Secrets};
 
@@ -31,7 +32,7 @@ pub(crate) struct UpstreamCluster {
 
 enum Hosts {
     /// From EDS or the cluster itself.
-    Assigned { by_address: HashMap<SocketAddr, Rc<HostState>>, balancer: Balancer<Rc<Host>> },
+    Assigned(AssignedHosts),
     /// `ORIGINAL_DST`: made as they are asked for.
     OriginalDst { port_override: Option<u16>, by_address: RefCell<HashMap<SocketAddr, Rc<Host>>> },
     /// Not served yet.
@@ -39,8 +40,12 @@ enum Hosts {
 }
 
 impl UpstreamCluster {
-    pub(super) fn new(plan: &Arc<ClusterPlan>, counters: Arc<ClusterCounters>) -> Self {
-        let hosts = Hosts::new(plan, &HashMap::new());
+    pub(super) fn new(
+        plan: &Arc<ClusterPlan>,
+        counters: Arc<ClusterCounters>,
+        detectors: &Detectors,
+    ) -> Self {
+        let hosts = Hosts::new(plan, &HashMap::new(), detectors);
         Self { plan: Arc::clone(plan), resources: Rc::default(), counters, contexts: Rc::default(), hosts }
     }
 
@@ -55,9 +60,9 @@ impl UpstreamCluster {
     }
 
     /// The version that `plan` has. Hosts that remain keep their connections and counts; the others close their idle ones.
-    pub(super) fn successor(&self, plan: &Arc<ClusterPlan>) -> Self {
+    pub(super) fn successor(&self, plan: &Arc<ClusterPlan>, detectors: &Detectors) -> Self {
         let known = self.hosts.states();
-        let hosts = Hosts::new(plan, &known);
+        let hosts = Hosts::new(plan, &known, detectors);
         for (address, state) in &known {
             if !hosts.contains(*address) {
                 state.retire();
@@ -82,11 +87,7 @@ impl UpstreamCluster {
 
     pub(super) fn sweep(&self, now: Instant) {
         match &self.hosts {
-            Hosts::Assigned { by_address, .. } => {
-                for state in by_address.values() {
-                    state.sweep(now);
-                }
-            }
+            Hosts::Assigned(assigned) => assigned.sweep(now),
             Hosts::OriginalDst { by_address, .. } => by_address.borrow_mut().retain(|_, host| {
                 host.state().sweep(now);
                 Rc::strong_count(host) > 1 || host.state().has_connections()
@@ -115,7 +116,7 @@ impl UpstreamCluster {
                 let mut hosts = by_address.borrow_mut();
                 Rc::clone(hosts.entry(address).or_insert_with(|| Rc::new(Host::original_dst(address))))
             }
-            Hosts::Assigned { balancer, .. } => choose(balancer, context)?,
+            Hosts::Assigned(assigned) => assigned.choose(&self.plan, context)?,
         };
         let tls = self.tls(host.endpoint(), context.secrets);
         let tls = tls.map_err(|CannotSpeak| PickError::Refused(Refusal::UpstreamTls))?;
@@ -161,38 +162,30 @@ impl UpstreamCluster {
 }
 
 impl Hosts {
-    fn new(plan: &ClusterPlan, known: &HashMap<SocketAddr, Rc<HostState>>) -> Self {
-        let cluster = &plan.cluster;
-        let assignment = match &cluster.discovery {
-            ClusterDiscovery::Dns { .. } => return Self::Refused(Refusal::DnsCluster),
+    fn new(plan: &ClusterPlan, known: &HashMap<SocketAddr, Rc<HostState>>, detectors: &Detectors) -> Self {
+        match &plan.cluster.discovery {
+            ClusterDiscovery::Dns { .. } => Self::Refused(Refusal::DnsCluster),
             ClusterDiscovery::OriginalDst { port_override, .. } => {
                 let by_address = known
                     .iter()
                     .map(|(address, state)| {
-                        (*address, Rc::new(Host::new(original_dst_endpoint(*address), Rc::clone(state))))
+                        (
+                            *address,
+                            Rc::new(Host::new(original_dst_endpoint(*address), Rc::clone(state), None)),
+                        )
                     })
                     .collect();
-                return Self::OriginalDst {
-                    port_override: *port_override,
-                    by_address: RefCell::new(by_address),
-                };
+                Self::OriginalDst { port_override: *port_override, by_address: RefCell::new(by_address) }
             }
-            ClusterDiscovery::Static(_) | ClusterDiscovery::Eds { .. } => plan.endpoints(),
-        };
-        let mut by_address = HashMap::new();
-        let localities = assignment.map_or_else(Vec::new, |assignment| {
-            localities(assignment, |address| {
-                let state = known.get(&address).cloned().unwrap_or_default();
-                Rc::clone(by_address.entry(address).or_insert(state))
-            })
-        });
-        let balancer = Balancer::new(plan.balancer_config(), localities, || Arc::clone(plan.hash_tables()));
-        Self::Assigned { by_address, balancer }
+            ClusterDiscovery::Static(_) | ClusterDiscovery::Eds { .. } => {
+                Self::Assigned(AssignedHosts::new(plan, known, detectors.get(&plan.cluster)))
+            }
+        }
     }
 
     fn states(&self) -> HashMap<SocketAddr, Rc<HostState>> {
         match self {
-            Self::Assigned { by_address, .. } => by_address.clone(),
+            Self::Assigned(assigned) => assigned.by_address().clone(),
             Self::OriginalDst { by_address, .. } => by_address
                 .borrow()
                 .iter()
@@ -204,42 +197,10 @@ impl Hosts {
 
     fn contains(&self, address: SocketAddr) -> bool {
         match self {
-            Self::Assigned { by_address, .. } => by_address.contains_key(&address),
+            Self::Assigned(assigned) => assigned.by_address().contains_key(&address),
             Self::OriginalDst { by_address, .. } => by_address.borrow().contains_key(&address),
             Self::Refused(_) => false,
         }
-    }
-}
-
-fn localities(
-    assignment: &ClusterLoadAssignment,
-    mut state: impl FnMut(SocketAddr) -> Rc<HostState>,
-) -> Vec<Locality<Rc<Host>>> {
-    assignment
-        .localities
-        .iter()
-        .map(|locality| Locality {
-            priority: locality.priority,
-            weight: locality.weight,
-            hosts: locality
-                .endpoints
-                .iter()
-                .map(|endpoint| Rc::new(Host::new(endpoint.clone(), state(endpoint.address))))
-                .collect(),
-        })
-        .collect()
-}
-
-/// A host that was not tried before, as far as the draws allow (`previous_hosts`).
-fn choose(balancer: &Balancer<Rc<Host>>, context: &PickContext<'_>) -> Result<Rc<Host>, PickError> {
-    let hash = context.hash.unwrap_or_else(|| fastrand::u64(..));
-    let mut attempt = 0;
-    loop {
-        let host = balancer.choose(hash, attempt).ok_or(PickError::NoHealthyUpstream)?;
-        if attempt >= context.reselections || !context.tried.contains(&host.address()) {
-            return Ok(host);
-        }
-        attempt += 1;
     }
 }
 

@@ -13,6 +13,7 @@ use super::cluster::original_dst_endpoint;
 use super::http1_pool::Http1Pool;
 use super::http2_pool::Http2Pool;
 use crate::balance::Candidate;
+use crate::outlier::Watch;
 use crate::stats::ClusterCounters;
 use crate::tls::ClientTls;
 
@@ -21,6 +22,7 @@ use crate::tls::ClientTls;
 pub(crate) struct Host {
     endpoint: LbEndpoint,
     state: Rc<HostState>,
+    watch: Option<Watch>,
 }
 
 /// What outlives versions of the cluster: load and connections of one address.
@@ -50,13 +52,14 @@ pub(crate) struct Pools {
 }
 
 impl Host {
-    pub(super) fn new(endpoint: LbEndpoint, state: Rc<HostState>) -> Self {
-        Self { endpoint, state }
+    /// `watch` is its outlier detector's, where the cluster has one.
+    pub(super) fn new(endpoint: LbEndpoint, state: Rc<HostState>, watch: Option<Watch>) -> Self {
+        Self { endpoint, state, watch }
     }
 
     /// A host that no assignment names.
     pub(super) fn original_dst(address: SocketAddr) -> Self {
-        Self::new(original_dst_endpoint(address), Rc::default())
+        Self::new(original_dst_endpoint(address), Rc::default(), None)
     }
 
     /// Where connections go.
@@ -67,6 +70,11 @@ impl Host {
     /// As EDS describes it.
     pub(crate) fn endpoint(&self) -> &LbEndpoint {
         &self.endpoint
+    }
+
+    /// What its outlier detector knows of it.
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     /// Load and connections.
@@ -186,6 +194,10 @@ impl Candidate for Rc<Host> {
     }
 
     fn health(&self) -> HealthStatus {
-        self.endpoint.health
+        match self.endpoint.health {
+            HealthStatus::Draining => HealthStatus::Draining,
+            _ if self.watch.as_ref().is_some_and(Watch::is_ejected) => HealthStatus::Unhealthy,
+            health => health,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Picked`] host, a [`ConnectionPermit`], pooled connections. A cluster is immutable; when the plan brings another version
 //! of it, a successor is built that takes over the hosts whose addresses remain.
 
+mod assigned;
 mod circuit_breaker;
 mod cluster;
 mod host;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use orlop_plan::proxy::ProxyPlan;
 
+use crate::outlier::Detectors;
 use crate::stats::PodCounters;
 
 pub(crate) use circuit_breaker::{ConnectionPermit, RequestPermit};
@@ -33,13 +35,14 @@ pub(crate) use pick::{PickContext, PickError, Picked};
 /// Every cluster of one pod that this worker has used.
 pub(crate) struct Upstreams {
     counters: Arc<PodCounters>,
+    detectors: Arc<Detectors>,
     clusters: RefCell<HashMap<Arc<str>, Rc<UpstreamCluster>>>,
 }
 
 impl Upstreams {
     /// Nothing used yet.
-    pub(crate) fn new(counters: Arc<PodCounters>) -> Self {
-        Self { counters, clusters: RefCell::default() }
+    pub(crate) fn new(counters: Arc<PodCounters>, detectors: Arc<Detectors>) -> Self {
+        Self { counters, detectors, clusters: RefCell::default() }
     }
 
     /// The cluster as `plan` has it; `None` where it has none (`NC`).
@@ -49,11 +52,12 @@ impl Upstreams {
         match clusters.get_mut(name) {
             Some(known) if known.is(wanted) => Some(Rc::clone(known)),
             Some(known) => {
-                *known = Rc::new(known.successor(wanted));
+                *known = Rc::new(known.successor(wanted, &self.detectors));
                 Some(Rc::clone(known))
             }
             None => {
-                let cluster = Rc::new(UpstreamCluster::new(wanted, self.counters.cluster(name)));
+                let cluster =
+                    Rc::new(UpstreamCluster::new(wanted, self.counters.cluster(name), &self.detectors));
                 clusters.insert(Arc::clone(name), Rc::clone(&cluster));
                 Some(cluster)
             }
@@ -68,7 +72,9 @@ impl Upstreams {
         for name in changed {
             let Some(known) = clusters.get_mut(name) else { continue };
             match plan.clusters.get(name) {
-                Some(wanted) if !known.is(wanted) => *known = Rc::new(known.successor(wanted)),
+                Some(wanted) if !known.is(wanted) => {
+                    *known = Rc::new(known.successor(wanted, &self.detectors));
+                }
                 Some(_) => {}
                 None => {
                     known.retire();

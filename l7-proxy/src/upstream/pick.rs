@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::host::{Host, Pools};
+use crate::outlier::Report;
 use crate::stats::Refusal;
 use crate::tls::{ClientTls, Secrets};
 
@@ -65,6 +66,13 @@ impl Picked {
     /// The host.
     pub(crate) fn host(&self) -> &Rc<Host> {
         &self.host
+    }
+
+    /// Tells its outlier detector what became of what was sent to it.
+    pub(crate) fn report(&self, report: Report) {
+        if let Some(watch) = self.host.watch() {
+            watch.report(report);
+        }
     }
 
     /// Where to connect to.

@@ -6,6 +6,7 @@
 
 mod pod_task;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -21,8 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::listener::accept_now;
+use crate::outlier::Detectors;
 use crate::proxy::{PodListeners, ProxyConfig, ProxyError};
-use crate::stats::{PodCounters, PodStats};
+use crate::stats::{OutlierStats, PodCounters, PodStats};
 use crate::tcp::BufferPool;
 
 use self::pod_task::{Farewell, Mail, PodTask};
@@ -65,6 +67,7 @@ struct PodShared {
     mailboxes: Vec<mpsc::UnboundedSender<Mail>>,
     /// By worker.
     counters: Vec<Arc<PodCounters>>,
+    detectors: Arc<Detectors>,
     /// Of all workers, not of this pod alone.
     loads: Arc<[AtomicUsize]>,
 }
@@ -111,6 +114,7 @@ impl Workers {
             plan: Arc::new(ArcSwap::new(plan)),
             mailboxes,
             counters: self.threads.iter().map(|_| Arc::default()).collect(),
+            detectors: Arc::default(),
             loads: Arc::clone(&self.loads),
         });
         for (worker, (thread, mail)) in self.threads.iter().zip(mails).enumerate() {
@@ -212,6 +216,11 @@ impl PodHandle {
         for counters in &self.pod.counters {
             stats.merge(counters);
         }
+    }
+
+    /// What outlier detection has found for the pod.
+    pub(crate) fn outliers(&self) -> BTreeMap<String, OutlierStats> {
+        self.pod.detectors.stats()
     }
 
     /// Closes the listeners and starts the drain. The future ends when every worker has finished.

@@ -98,7 +98,7 @@ pub fn eds(name: &str) -> Cluster {
             max_requests: 1024,
             max_retries: 3,
         },
-        outlier_detection: false,
+        outlier_detection: None,
         idle_timeout: None,
         max_requests_per_connection: None,
         tcp_keepalive: None,

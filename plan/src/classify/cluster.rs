@@ -286,7 +286,7 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
         service: _,
     } = cluster;
     let passthrough = matches!(discovery, ClusterDiscovery::OriginalDst { .. });
-    if *outlier_detection {
+    if outlier_detection.is_some() {
         return Some(("outlier_detection", "ejects endpoints that fail"));
     }
     if is_finite(circuit_breakers, layer) {

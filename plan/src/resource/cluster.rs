@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{ClusterLoadAssignment, EndpointAbout};
+use super::outlier_detection::OutlierDetection;
 use super::tls::UpstreamTlsContext;
 
 /// `Cluster`.
@@ -27,8 +28,8 @@ pub struct Cluster {
     pub alpn_override: bool,
     /// `circuit_breakers.thresholds` of the default priority.
     pub circuit_breakers: CircuitBreakers,
-    /// `outlier_detection` is set.
-    pub outlier_detection: bool,
+    /// `outlier_detection`
+    pub outlier_detection: Option<OutlierDetection>,
     /// `common_http_protocol_options.idle_timeout` of upstream connections; `None` is never; Envoy's default is 1 h.
     pub idle_timeout: Option<Duration>,
     /// `max_requests_per_connection`.

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod matcher;
 pub mod mesh;
 pub mod name_table;
+pub mod outlier_detection;
 pub mod rbac;
 pub mod retry;
 pub mod route;

@@ -21,6 +21,7 @@ use super::endpoint::load_assignment;
 use super::load_balancing::{common_lb, lb_policy_of};
 use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::network_filter::is_metadata_exchange;
+use super::outlier_detection::outlier_detection as outlier_detection_of;
 use super::scalar::{duration, expect_own_source, port, socket_address};
 use super::transport_socket;
 use super::upstream_http::{Legacy, upstream_http};
@@ -128,10 +129,10 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     let downstream_protocol =
         protocol_selection == i32::from(ClusterProtocolSelection::UseDownstreamProtocol);
     let transport_socket = transport_socket::upstream(transport_socket, transport_socket_matches, at);
-    let outlier_detection = outlier_detection.is_some();
-    if outlier_detection {
-        at.field("outlier_detection").not_yet("endpoints that fail are not ejected");
-    }
+    let outlier_detection = match outlier_detection {
+        None => Some(None),
+        Some(value) => outlier_detection_of(value, &at.field("outlier_detection")).map(Some),
+    };
     let circuit_breakers = breakers(circuit_breakers.unwrap_or_default(), &at.field("circuit_breakers"));
     let lb = common_lb(common_lb_config.unwrap_or_default(), &at.field("common_lb_config"));
     let tcp_keepalive = connection_options(
@@ -152,7 +153,7 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         protocol: if downstream_protocol { UpstreamProtocol::Downstream } else { protocol_options.protocol },
         transport_socket: transport_socket?,
         circuit_breakers,
-        outlier_detection,
+        outlier_detection: outlier_detection?,
         idle_timeout: protocol_options.idle_timeout,
         max_requests_per_connection: max_requests_per_connection
             .map(|limit| limit.value)

@@ -31,6 +31,7 @@ mod metadata;
 mod metadata_matcher;
 mod name_table;
 mod network_filter;
+mod outlier_detection;
 mod rbac;
 mod regex;
 mod retry;

@@ -233,7 +233,7 @@ fn through_cluster(plans: &Plans, name: &str, asked: Asked, identity: bool) -> O
         count if count == chosen.len() && (!identity || chosen.is_empty()) => Outcome::Refused,
         1.. if identity => Outcome::Other,
         _ if lost => Outcome::Other,
-        _ if plan.cluster.outlier_detection && asked == Asked::Counts => Outcome::Other,
+        _ if plan.cluster.outlier_detection.is_some() && asked == Asked::Counts => Outcome::Other,
         0 => {
             let policy = match plan.cluster.lb_policy {
                 cluster::LbPolicy::LeastRequest { .. } => "least",

@@ -59,7 +59,7 @@ fn fields_that_are_left_out_have_the_defaults_of_envoy() {
             max_retries: 3
         }
     );
-    assert!(!cluster.outlier_detection);
+    assert_eq!(cluster.outlier_detection, None);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod header;
 mod matcher;
 mod name_table;
 mod notes;
+mod outlier_detection;
 mod retry;
 mod route;
 mod secret;

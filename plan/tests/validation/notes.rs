@@ -16,15 +16,18 @@ fn cluster(name: &str, fields: &Value) -> (String, envoy_types::pb::google::prot
 
 #[test]
 fn a_field_without_effect_is_told_once_for_all_resources_that_have_it() {
-    let detection = json!({ "outlier_detection": { "consecutive_5xx": 3 } });
-    let clusters = ["b", "a", "c"].map(|name| cluster(name, &detection));
+    let bound = json!({ "upstream_bind_config": { "source_address": { "address": "10.0.0.9" } } });
+    let clusters = ["b", "a", "c"].map(|name| cluster(name, &bound));
     let (snapshot, outcome) = deliver(ResourceType::Cluster, clusters);
 
     assert_eq!(outcome.errors, []);
     let told: Vec<String> = snapshot.without_effect().iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
-        ["cluster a: outlier_detection: endpoints that fail are not ejected (and 2 more places)"]
+        [
+            "cluster a: upstream_bind_config.source_address: connections come from an address that the kernel chooses \
+             (and 2 more places)"
+        ]
     );
 }
 

@@ -21,6 +21,7 @@ pub(super) fn stats(figures: &Figures, uptime: Duration) -> Vec<Stat> {
     streams(&figures.resources.stream, &mut stats);
     if let Some(proxy) = &figures.proxy {
         clusters(&figures.resources, proxy, &mut stats);
+        outliers(&figures.resources, &mut stats);
         http(proxy, &mut stats);
         own("proxy", &Proxy::from(proxy), &mut stats);
     }
@@ -116,6 +117,25 @@ fn clusters(resources: &Resources, proxy: &PodStats, stats: &mut Vec<Stat>) {
             Stat::cluster(Kind::Gauge, &name, "upstream_cx_active", active),
             Stat::cluster(Kind::Counter, &name, "upstream_rq_total", requests),
         ]);
+    }
+}
+
+/// Of clusters that detect outliers.
+fn outliers(resources: &Resources, stats: &mut Vec<Stat>) {
+    for (cluster, found) in &resources.outliers {
+        let cluster = resources.cluster(cluster).map_or_else(|| cluster.clone(), observability_name);
+        let mut add = |kind, name: &str, value| {
+            stats.push(Stat::cluster(kind, &cluster, &format!("outlier_detection.ejections_{name}"), value));
+        };
+        add(Kind::Gauge, "active", found.ejections_active);
+        add(Kind::Counter, "enforced_total", found.ejections_enforced_total);
+        add(Kind::Counter, "overflow", found.ejections_overflow);
+        for (reason, times) in &found.ejections_detected {
+            add(Kind::Counter, &format!("detected_{reason}"), *times);
+        }
+        for (reason, times) in &found.ejections_enforced {
+            add(Kind::Counter, &format!("enforced_{reason}"), *times);
+        }
     }
 }
 

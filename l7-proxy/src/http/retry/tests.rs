@@ -44,7 +44,8 @@ fn on_status(retry_on: RetryOn, status: u16) -> bool {
 }
 
 fn on_grpc_status(retry_on: RetryOn, status: &'static str) -> bool {
-    let headers = [(GRPC_STATUS, HeaderValue::from_static(status))].into_iter().collect();
+    let headers =
+        [(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status))].into_iter().collect();
     let outcome = Outcome::Response(StatusCode::OK, &headers);
     decide(&policy(retry_on), &RequestHead::default(), outcome, 1) == Decision::Retry
 }
