@@ -126,26 +126,38 @@ fn an_unknown_extension_is_rejected_by_name_wherever_it_is_put() -> Result<()> {
 
 #[test]
 fn a_route_with_a_feature_that_is_not_supported_answers_503_and_all_others_are_served() -> Result<()> {
-    let faulty = |web: &Service| {
-        let fault = json!({"abort": {"httpStatus": 418, "percentage": {"value": 100}}});
+    let limited = |web: &Service| {
         let routes = json!([
-            {"name": "faulty", "match": [{"uri": {"prefix": "/faulty"}}], "fault": fault, "route": [web.subset("v1")]},
+            {"name": "limited", "match": [{"uri": {"prefix": "/limited"}}], "route": [web.subset("v1")]},
             {"route": [web.subset("v2")]},
         ]);
-        web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes)
+        let limits = json!({"route": {"rate_limits": [{"actions": [{"remote_address": {}}]}]}});
+        let filter = json!({
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": {"name": "limits", "namespace": "default"},
+            "spec": {"configPatches": [{
+                "applyTo": "HTTP_ROUTE",
+                "match": {"context": "SIDECAR_OUTBOUND", "routeConfiguration": {
+                    "vhost": {"route": {"name": "limited"}},
+                }},
+                "patch": {"operation": "MERGE", "value": limits},
+            }]},
+        });
+        web.subsets_by_version(&["v1", "v2"]) + &web.http_routes(&routes) + &document(&filter)
     };
-    let mesh = Mesh::start(faulty)?;
+    let mesh = Mesh::start(limited)?;
     let request = || mesh.client.http(Mesh::WEB).host(&mesh.web.host());
 
-    assert_eq!(request().path("/faulty").send()?.status, 503);
+    assert_eq!(request().path("/limited").send()?.status, 503);
     assert_eq!(tally(&request().times(20)?), [("v2".to_owned(), 20)].into());
 
     let status = mesh.agent.status()?;
     let workload = status.workload("client")?;
     assert_eq!(workload.rejected, [""; 0], "the configuration is accepted");
     let refused = workload.refused_routes.join("\n");
-    assert!(refused.contains(r#"route "faulty" answers 503"#), "it names the route: {refused}");
-    assert!(refused.contains("HTTPFault"), "and what it asks for: {refused}");
+    assert!(refused.contains(r#"route "limited" answers 503"#), "it names the route: {refused}");
+    assert!(refused.contains("rate_limits"), "and what it asks for: {refused}");
     Ok(())
 }
 

@@ -58,11 +58,15 @@ pub enum ResponseFlag {
     DurationTimeout,
     /// UMSDR: the upstream's maximum stream duration.
     UpstreamMaxStreamDurationReached,
+    /// DI: the request was delayed by a fault.
+    DelayInjected,
+    /// FI: the request was answered with a fault.
+    FaultInjected,
 }
 
 impl ResponseFlag {
     /// Every flag, in the order of its counter.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NoHealthyUpstream,
         Self::UpstreamConnectionFailure,
         Self::UpstreamOverflow,
@@ -79,6 +83,8 @@ impl ResponseFlag {
         Self::StreamIdleTimeout,
         Self::DurationTimeout,
         Self::UpstreamMaxStreamDurationReached,
+        Self::DelayInjected,
+        Self::FaultInjected,
     ];
 
     /// The short form that Envoy writes.
@@ -100,6 +106,8 @@ impl ResponseFlag {
             Self::StreamIdleTimeout => "SI",
             Self::DurationTimeout => "DT",
             Self::UpstreamMaxStreamDurationReached => "UMSDR",
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
         }
     }
 }

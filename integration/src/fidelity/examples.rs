@@ -75,8 +75,8 @@ pub(super) fn of_resource(resource_type: ResourceType) -> Vec<Value> {
             json!({ "name": "s", "validation_context": {} }),
         ],
         ResourceType::ExtensionConfig => {
-            let cors = typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({}));
-            vec![json!({ "name": "e", "typed_config": cors })]
+            let stats = typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", &json!({}));
+            vec![json!({ "name": "e", "typed_config": stats })]
         }
     }
 }
@@ -145,7 +145,7 @@ fn one_of_message(name: &str) -> Value {
         }
         "config.core.v3.ExtensionConfigSource" => json!({
             "config_source": { "ads": {} },
-            "default_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})),
+            "default_config": typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", &json!({})),
         }),
         "config.core.v3.DataSource" => json!({ "inline_string": "text" }),
         "config.core.v3.HeaderValueOption" => json!({ "header": { "key": "x-test", "value": "1" } }),
@@ -206,8 +206,12 @@ fn one_of_message(name: &str) -> Value {
         "type.matcher.v3.StringMatcher" => json!({ "exact": "x" }),
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => manager(),
         "extensions.filters.network.http_connection_manager.v3.HttpFilter" => {
-            json!({ "name": "cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", &json!({})) })
+            let stats = typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", &json!({}));
+            // The name by which routes know the filter that they say most to.
+            json!({ "name": "envoy.filters.http.fault", "typed_config": stats })
         }
+        "extensions.filters.common.fault.v3.FaultDelay" => json!({ "fixed_delay": "7s" }),
+        "extensions.filters.http.fault.v3.FaultAbort" => json!({ "http_status": 418 }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy" => json!({ "cluster": "c" }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
             json!({ "clusters": [{ "name": "c", "weight": 1 }] })

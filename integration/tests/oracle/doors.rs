@@ -1,15 +1,10 @@
 //! Two servers of the same kind, one behind Orlop and one behind Envoy: istiod gives both the same configuration.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use orlop_integration::fixture::server;
 use orlop_integration::{Agent, Bed, Call, Envoy, Istiod, Mesh, Pod, Reply};
 
-use crate::ways::assert_none;
-
-/// Where a pod's proxy says what it counted.
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15000);
+use crate::ways::{assert_none, counted};
 
 pub(crate) struct Doors {
     _agent: Agent,
@@ -74,12 +69,6 @@ impl Doors {
 
     /// What each proxy counted under names that contain `filter`.
     pub(crate) fn counted(&self, filter: &str) -> Result<[String; 2]> {
-        let counted = |pod: &Pod| {
-            let stats = pod.http(ADMIN).path(&format!("/stats?filter={filter}")).send()?.body;
-            let mut lines: Vec<_> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
-            lines.sort_unstable();
-            Ok::<_, anyhow::Error>(lines.join("\n"))
-        };
-        Ok([counted(&self.orlop)?, counted(&self.envoy)?])
+        Ok([counted(&self.orlop, filter)?, counted(&self.envoy, filter)?])
     }
 }

@@ -4,6 +4,7 @@
 mod authorization;
 mod doors;
 mod failures;
+mod filters;
 mod hashing;
 mod malformed;
 mod mutual_tls;

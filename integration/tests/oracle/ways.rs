@@ -1,5 +1,7 @@
 //! The client's two ways to the same service: through Orlop and through Envoy.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use anyhow::Result;
 use orlop_integration::fixture::server;
 use orlop_integration::traffic::Headers;
@@ -44,7 +46,22 @@ struct Seen {
 
 /// Different by design: Orlop keeps the pod's own connection visible to the server, and says neither `server: envoy`
 /// nor how long the upstream took. `date` differs in any case. These are never compared.
-const COMPARED_RESPONSE_HEADERS: [&str; 5] = ["location", "content-type", "x-resp", "x-echo-server", "allow"];
+const COMPARED_RESPONSE_HEADERS: [&str; 14] = [
+    "location",
+    "content-type",
+    "x-resp",
+    "x-echo-server",
+    "allow",
+    "grpc-status",
+    "grpc-message",
+    "vary",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-expose-headers",
+    "access-control-max-age",
+];
 const COMPARED_REQUEST_HEADERS: [&str; 4] = ["x-set", "x-add", "x-rm", "x-kept"];
 
 impl Ways {
@@ -94,6 +111,20 @@ impl Ways {
         assert_none(&differences);
         Ok(())
     }
+
+    /// What each proxy counted under names that contain `filter`.
+    pub(crate) fn counted(&self, filter: &str) -> Result<[String; 2]> {
+        Ok([counted(&self.orlop, filter)?, counted(&self.envoy, filter)?])
+    }
+}
+
+/// What a pod's proxy counted under names that contain `filter`, but what is zero.
+pub(crate) fn counted(pod: &Pod, filter: &str) -> Result<String> {
+    const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+    let stats = pod.http(ADMIN).path(&format!("/stats?filter={filter}")).send()?.body;
+    let mut lines: Vec<_> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
 }
 
 impl Answer {

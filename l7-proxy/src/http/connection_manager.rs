@@ -12,10 +12,11 @@ use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
 use orlop_plan::resource::listener::{FilterChain, TerminalFilter};
 use orlop_plan::resource::route::{Action, RouteConfiguration};
+use orlop_plan::route_match::RouteSelection;
 
 use super::body::{RequestBody, ResponseBody};
 use super::date::DateCache;
-use super::filter::{self, FilterContext};
+use super::filter::{self, FilterContext, Passage, Stopped};
 use super::format::FormatContext;
 use super::h1::ProtocolError;
 use super::head::RequestHead;
@@ -63,6 +64,9 @@ struct Routing {
     cluster: Option<(Arc<str>, Rc<UpstreamCluster>)>,
 }
 
+/// A route, and the configuration that it is of.
+type Selection<'a> = (&'a RouteConfiguration, RouteSelection<'a>);
+
 /// Whose filters a request goes through. A policy that has changed holds for connections that are open as well: what became of
 /// their filter chain in the newest plan decides.
 #[derive(Clone)]
@@ -105,7 +109,7 @@ impl ConnectionManager {
         timer: &Rc<Timer>,
     ) -> Response {
         self.counters.requests.inc();
-        let started = Instant::now();
+        let arrived = Instant::now();
         let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
@@ -116,10 +120,26 @@ impl ConnectionManager {
         }
         let random = fastrand::u64(..);
         let selection =
-            routes.as_ref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
-        if let Err(reply) = self.filter(head, &filters) {
-            return self.local(head, *reply, None, guard);
-        }
+            routes.as_deref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
+        let mut passage = Passage::default();
+        let mut response = match self.filter(head, &filters, selection, &mut passage).await {
+            Ok(()) => self.route(head, body, &plan, selection, arrived, guard).await,
+            Err(stopped) => self.stopped(head, *stopped, selection, guard),
+        };
+        passage.encode(&mut response.headers);
+        response
+    }
+
+    /// The answer where the route leads to, for a request that has passed the filters.
+    async fn route(
+        &self,
+        head: &mut RequestHead,
+        body: RequestBody,
+        plan: &ProxyPlan,
+        selection: Option<Selection<'_>>,
+        arrived: Instant,
+        guard: StreamGuard,
+    ) -> Response {
         let Some((routes, selection)) = selection else {
             let reply = LocalReply::new(StatusCode::NOT_FOUND);
             return self.local(head, reply, Some(ResponseFlag::NoRouteFound), guard);
@@ -140,8 +160,9 @@ impl ConnectionManager {
                     let reply = LocalReply::new(StatusCode::FORBIDDEN).closing();
                     return self.local(head, reply, None, guard);
                 }
+                let started = Instant::now();
                 let request =
-                    router::Routed { manager: self, plan: &plan, routes, selection, action, started };
+                    router::Routed { manager: self, plan, routes, selection, action, arrived, started };
                 request.forward(head, body, guard).await
             }
             Action::Redirect(action) => {
@@ -157,6 +178,24 @@ impl ConnectionManager {
             }
             Action::Unsupported(_) => self.unsupported(head, guard),
         }
+    }
+
+    /// The answer of a filter in the router's place.
+    fn stopped(
+        &self,
+        head: &RequestHead,
+        stopped: Stopped,
+        selection: Option<Selection<'_>>,
+        guard: StreamGuard,
+    ) -> Response {
+        let Stopped { mut reply, flag, is_local_reply } = stopped;
+        if let Some((routes, selection)) = selection
+            && is_local_reply
+            && matches!(selection.route.action, Action::Route(_))
+        {
+            self.mutate(routes, &selection, head, &mut reply.headers);
+        }
+        self.local(head, reply, flag, guard)
     }
 
     /// The answer where the route or its virtual host asks for what is not done.
@@ -250,22 +289,32 @@ impl ConnectionManager {
     }
 
     /// Takes a request through the filters.
-    fn filter(&self, head: &RequestHead, filters: &Filters) -> Result<(), Box<LocalReply>> {
-        let own =
-            FilterContext { config: &self.config, connection: &self.connection, counters: &self.counters };
+    async fn filter(
+        &self,
+        head: &RequestHead,
+        filters: &Filters,
+        selection: Option<Selection<'_>>,
+        passage: &mut Passage,
+    ) -> Result<(), Box<Stopped>> {
+        let own = FilterContext {
+            config: &self.config,
+            connection: &self.connection,
+            counters: &self.counters,
+            route: selection.map(|(_, selection)| selection),
+        };
         match filters {
-            Filters::Own | Filters::Old => filter::decode(head, own),
+            Filters::Own | Filters::Old => passage.decode(head, own).await,
             Filters::Newest(chain) => match &chain.terminal {
                 TerminalFilter::HttpConnectionManager(config) => {
                     filter::admit(chain, own)?;
-                    filter::decode(head, FilterContext { config, ..own })
+                    passage.decode(head, FilterContext { config, ..own }).await
                 }
                 TerminalFilter::TcpProxy(_) => Ok(()),
             },
             Filters::Nobody => {
                 self.pod().counters.refuse(Refusal::NoFilterChain);
                 let text = Refusal::NoFilterChain.to_string();
-                Err(LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text).closing().into())
+                Err(Box::new(LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text).closing().into()))
             }
         }
     }
@@ -320,7 +369,7 @@ impl ConnectionManager {
     fn mutate(
         &self,
         routes: &RouteConfiguration,
-        selection: &orlop_plan::route_match::RouteSelection<'_>,
+        selection: &RouteSelection<'_>,
         head: &RequestHead,
         headers: &mut HeaderMap,
     ) {

@@ -39,13 +39,13 @@ pub(crate) enum Expired {
 }
 
 impl Deadlines {
-    /// Of a request whose head came at `started`. `idle` is the connection manager's.
+    /// Of a request whose head came at `arrived`. `idle` is the connection manager's.
     pub(crate) fn new(
         head: &RequestHead,
         action: &RouteAction,
         policy: Option<&RetryPolicy>,
         idle: Option<Duration>,
-        started: Instant,
+        arrived: Instant,
     ) -> Self {
         Self {
             timeout: route_timeout(head, action),
@@ -54,7 +54,7 @@ impl Deadlines {
             idle: action.idle_timeout.or(idle).filter(|idle| !idle.is_zero()),
             route: None,
             attempt: None,
-            stream: action.max_stream_duration.map(|duration| started + duration),
+            stream: action.max_stream_duration.map(|duration| arrived + duration),
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct LocalReply {
     pub(crate) body: Cow<'static, [u8]>,
     /// Headers beside those of the body.
     pub(crate) headers: HeaderMap,
+    /// `grpc-status` for a client that speaks gRPC; otherwise it follows from the status.
+    pub(crate) grpc_status: Option<u32>,
     /// Whether the connection closes.
     pub(crate) close: bool,
 }
@@ -28,7 +30,7 @@ pub(crate) struct LocalReply {
 impl LocalReply {
     /// With a status and nothing else.
     pub(crate) fn new(status: StatusCode) -> Self {
-        Self { status, body: Cow::Borrowed(b""), headers: HeaderMap::new(), close: false }
+        Self { status, body: Cow::Borrowed(b""), headers: HeaderMap::new(), grpc_status: None, close: false }
     }
 
     /// With a text.
@@ -47,10 +49,13 @@ impl LocalReply {
 
     /// As a response. To a gRPC client it is one of trailers only (gRPC over HTTP/2, "Responses").
     pub(crate) fn into_response(self, to_grpc: bool) -> Response {
-        let Self { status, body, mut headers, close } = self;
+        let Self { status, body, mut headers, grpc_status, close } = self;
         if to_grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status)));
+            headers.insert(
+                GRPC_STATUS,
+                HeaderValue::from(grpc_status.unwrap_or_else(|| status_of_grpc(status))),
+            );
             if !body.is_empty() {
                 headers.extend(percent_encoded(&body).map(|message| (GRPC_MESSAGE, message)));
             }
@@ -74,7 +79,7 @@ impl LocalReply {
 }
 
 /// The gRPC project's table "HTTP to gRPC Status Code Mapping".
-fn grpc_status(status: StatusCode) -> u16 {
+fn status_of_grpc(status: StatusCode) -> u32 {
     match status.as_u16() {
         400 => 13,
         401 => 16,

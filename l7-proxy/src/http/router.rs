@@ -55,6 +55,8 @@ pub(crate) struct Routed<'a> {
     /// Its action.
     pub(crate) action: &'a RouteAction,
     /// When the request's head was there.
+    pub(crate) arrived: Instant,
+    /// When it had passed the filters.
     pub(crate) started: Instant,
 }
 
@@ -121,7 +123,7 @@ impl<'a> Routed<'a> {
             RequestHash::default()
         };
         let idle = self.manager.config().stream_idle_timeout;
-        let deadlines = Deadlines::new(head, self.action, policy, idle, self.started);
+        let deadlines = Deadlines::new(head, self.action, policy, idle, self.arrived);
         let mut attempts = Attempts {
             cluster,
             policy,

@@ -4,7 +4,6 @@ use orlop_plan::resource::rbac::ShadowPrefix;
 
 /// A counter of a filter's, behind `http.<stat_prefix>.`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "RBAC is the first filter that counts")]
 pub(crate) enum FilterStat {
     /// Requests that the rules of an RBAC filter let pass.
     RbacAllowed,
@@ -22,11 +21,19 @@ pub(crate) enum FilterStat {
     RbacDryRunDenyAllowed,
     /// Those that it would deny.
     RbacDryRunDenyDenied,
+    /// Requests that were delayed.
+    FaultDelaysInjected,
+    /// Requests that were answered with a fault.
+    FaultAbortsInjected,
+    /// Requests of pages whose origin is allowed.
+    CorsOriginValid,
+    /// Requests of pages whose origin is not.
+    CorsOriginInvalid,
 }
 
 impl FilterStat {
     /// All, in the order of their counters.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::RbacAllowed,
         Self::RbacDenied,
         Self::RbacShadowAllowed,
@@ -35,6 +42,10 @@ impl FilterStat {
         Self::RbacDryRunAllowDenied,
         Self::RbacDryRunDenyAllowed,
         Self::RbacDryRunDenyDenied,
+        Self::FaultDelaysInjected,
+        Self::FaultAbortsInjected,
+        Self::CorsOriginValid,
+        Self::CorsOriginInvalid,
     ];
 
     /// As Envoy writes it.
@@ -48,6 +59,10 @@ impl FilterStat {
             Self::RbacDryRunAllowDenied => "rbac.istio_dry_run_allow_.shadow_denied",
             Self::RbacDryRunDenyAllowed => "rbac.istio_dry_run_deny_.shadow_allowed",
             Self::RbacDryRunDenyDenied => "rbac.istio_dry_run_deny_.shadow_denied",
+            Self::FaultDelaysInjected => "fault.delays_injected",
+            Self::FaultAbortsInjected => "fault.aborts_injected",
+            Self::CorsOriginValid => "cors.origin_valid",
+            Self::CorsOriginInvalid => "cors.origin_invalid",
         }
     }
 

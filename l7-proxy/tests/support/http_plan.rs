@@ -14,7 +14,7 @@ use orlop_plan::resource::listener::{
 };
 use orlop_plan::resource::retry::{RetryOn, RetryPolicy};
 use orlop_plan::resource::route::{
-    Action, ClusterSpecifier, DirectResponseAction, Domain, PathMatch, Route, RouteAction,
+    Action, ClusterSpecifier, DirectResponseAction, Domain, FilterConfigs, PathMatch, Route, RouteAction,
     RouteConfiguration, RouteMatch, VirtualHost,
 };
 use orlop_plan::route_match::VirtualHostIndex;
@@ -96,6 +96,7 @@ pub fn virtual_host(routes: Vec<Route>) -> VirtualHost {
         include_attempt_count_in_response: false,
         unsupported: Vec::new(),
         headers: HeaderMutations::default(),
+        filters: FilterConfigs::default(),
     }
 }
 
@@ -113,6 +114,7 @@ pub fn route(prefix: &str, action: Action) -> Route {
         },
         action,
         headers: HeaderMutations::default(),
+        filters: FilterConfigs::default(),
     }
 }
 

@@ -9,7 +9,8 @@ use crate::resource::FieldPath;
 use crate::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use crate::resource::retry::{RetryOn, RetryPolicy};
 use crate::resource::route::{
-    Action, ClusterSpecifier, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    Action, ClusterSpecifier, FilterConfigs, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch,
+    VirtualHost,
 };
 
 /// The one cluster that every request of a virtual host goes to, if nothing more is asked for.
@@ -68,6 +69,7 @@ fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
         include_attempt_count_in_response,
         unsupported,
         headers,
+        filters,
     } = virtual_host;
     if let Some(first) = unsupported.first() {
         return Some(host_ask(virtual_host, &first.path.to_string(), UNSUPPORTED));
@@ -76,6 +78,8 @@ fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
         ("require_tls", "redirects plaintext to https")
     } else if !headers.is_empty() {
         ("request_headers_to_add", "changes headers")
+    } else if let Some(what) = filters_ask(filters) {
+        ("typed_per_filter_config", what)
     } else if *include_attempt_count_in_response {
         ("include_attempt_count_in_response", "adds a header to responses")
     } else if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
@@ -89,6 +93,15 @@ fn own_asks(virtual_host: &VirtualHost) -> Option<(FieldPath, Cause)> {
 /// What a route or virtual host does that is refused by itself.
 const UNSUPPORTED: &str = "asks for what is not supported and answers 503";
 
+/// What a route or virtual host has filters do.
+fn filters_ask(filters: &FilterConfigs) -> Option<&'static str> {
+    let FilterConfigs { fault, cors } = filters;
+    if fault.as_ref().is_some_and(|fault| !fault.is_none()) {
+        return Some("injects faults");
+    }
+    cors.is_some().then_some("answers pages of other origins")
+}
+
 /// A field of a route, and what it does.
 type Asks = (Cow<'static, str>, String);
 
@@ -97,12 +110,15 @@ fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
 }
 
 fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
-    let Route { name: _, route_match, action, headers } = route;
+    let Route { name: _, route_match, action, headers, filters } = route;
     if let Some(asked) = match_asks(route_match) {
         return Err(asked);
     }
     if !headers.is_empty() {
         return asks("request_headers_to_add", "changes headers");
+    }
+    if let Some(what) = filters_ask(filters) {
+        return asks("typed_per_filter_config", what);
     }
     match action {
         Action::Route(action) => action_cluster(action),
@@ -244,6 +260,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     }
     manager.http_filters.iter().find_map(|filter| match filter {
         HttpFilter::GrpcWeb => Some(("http_filters", "translates gRPC-Web")),
+        HttpFilter::Fault(fault) if !fault.is_none() => Some(("http_filters", "injects faults")),
         HttpFilter::Rbac(filter) if filter.shadow_rules.is_some() => {
             Some(("http_filters", "tries a policy on requests, in a dry run"))
         }
@@ -253,7 +270,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         | HttpFilter::GrpcStats
         | HttpFilter::Alpn(_)
         | HttpFilter::Stats
-        | HttpFilter::Fault
+        | HttpFilter::Fault(_)
         | HttpFilter::Cors
         | HttpFilter::Discovered(_)
         | HttpFilter::Rbac(_)

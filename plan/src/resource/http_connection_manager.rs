@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fault::Fault;
 use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
 
@@ -119,9 +120,9 @@ pub enum HttpFilter {
     Alpn(Vec<AlpnOverride>),
     /// `istio.stats` in its default form.
     Stats,
-    /// `envoy.filters.http.fault` without a fault of its own.
-    Fault,
-    /// `envoy.filters.http.cors` without a policy of its own.
+    /// `envoy.filters.http.fault`, with the faults of requests whose route says nothing.
+    Fault(Arc<Fault>),
+    /// `envoy.filters.http.cors`; routes have the policies.
     Cors,
     /// `envoy.filters.http.grpc_web`
     GrpcWeb,

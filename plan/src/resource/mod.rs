@@ -4,8 +4,10 @@
 //! not becomes a [`ResourceError`] naming each offending field.
 
 pub mod cluster;
+pub mod cors;
 pub mod endpoint;
 pub mod extension_config;
+pub mod fault;
 pub mod hash_policy;
 pub mod header;
 pub mod http_connection_manager;

@@ -8,6 +8,8 @@ use http::{HeaderName, StatusCode};
 use regex::Regex;
 
 use super::FieldError;
+use super::cors::CorsPolicy;
+use super::fault::Fault;
 use super::hash_policy::HashPolicy;
 use super::header::{HeaderMatcher, HeaderMutations};
 use super::matcher::StringMatcher;
@@ -54,6 +56,8 @@ pub struct VirtualHost {
     pub unsupported: Vec<FieldError>,
     /// Header operations of this level.
     pub headers: HeaderMutations,
+    /// What it says to HTTP filters.
+    pub filters: FilterConfigs,
 }
 
 /// A domain of a virtual host; the search order is exact, suffix (longest), prefix (longest), any (Envoy's documentation of
@@ -92,6 +96,8 @@ pub struct Route {
     pub action: Action,
     /// Header operations of this level.
     pub headers: HeaderMutations,
+    /// What it says to HTTP filters.
+    pub filters: FilterConfigs,
 }
 
 /// `RouteMatch`: all of it must hold.
@@ -131,6 +137,15 @@ pub struct QueryParameterMatcher {
     pub name: String,
     /// `None` is "present with any value".
     pub value: Option<StringMatcher>,
+}
+
+/// `typed_per_filter_config` of a virtual host or a route.
+#[derive(Debug, Default)]
+pub struct FilterConfigs {
+    /// Of `envoy.filters.http.fault`, in the place of what a less specific level says.
+    pub fault: Option<Box<Fault>>,
+    /// Of `envoy.filters.http.cors`.
+    pub cors: Option<Box<CorsPolicy>>,
 }
 
 /// `Route.action`.

@@ -19,7 +19,9 @@ use prost::Name;
 
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
+use super::fault::fault;
 use super::network_filter::stats;
+use super::per_filter_config::{CORS, FAULT};
 use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
 use crate::resource::http_connection_manager::{AlpnOverride, AlpnProtocol, DiscoveredFilter, HttpFilter};
@@ -78,9 +80,14 @@ fn discovered(value: ExtensionConfigSource, name: &str, at: &At<'_>) -> Option<H
 pub(super) fn inert_filter(value: Any, name: &str, at: &At<'_>) -> Option<HttpFilter> {
     let extension = Extension::open(value, at)?;
     match known(&extension, name, at)? {
-        None | Some(HttpFilter::Router | HttpFilter::GrpcWeb | HttpFilter::Rbac(_)) => {
-            extension.refuse("filter by ECDS", name, at)
-        }
+        None
+        | Some(
+            HttpFilter::Router
+            | HttpFilter::GrpcWeb
+            | HttpFilter::Rbac(_)
+            | HttpFilter::Fault(_)
+            | HttpFilter::Cors,
+        ) => extension.refuse("filter by ECDS", name, at),
         filter => filter,
     }
 }
@@ -91,7 +98,12 @@ fn known(extension: &Extension, name: &str, at: &At<'_>) -> Option<Option<HttpFi
         let rbac = http_rbac(extension.message(at)?, at)?;
         return Some(rbac.map(|rbac| HttpFilter::Rbac(rbac.into())));
     }
-    active(extension, name, at).map(Some)
+    let filter = active(extension, name, at)?;
+    if matches!(filter, HttpFilter::Cors) && name != CORS {
+        at.no_effect("is configured by routes, which know it as envoy.filters.http.cors");
+        return Some(None);
+    }
+    Some(Some(filter))
 }
 
 fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> {
@@ -102,8 +114,12 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
         }
         known if known == PluginConfig::full_name() => stats(extension, at).map(|()| HttpFilter::Stats),
         known if known == HttpFault::full_name() => {
-            refuse_fault(extension.message(at)?, at);
-            Some(HttpFilter::Fault)
+            let fault = fault(extension.message(at)?, at)?;
+            if name != FAULT {
+                return at
+                    .unsupported(format!("filter {name:?} is not named {FAULT}, by which routes know it"));
+            }
+            Some(HttpFilter::Fault(fault.into()))
         }
         known if known == Cors::full_name() => {
             let Cors {} = extension.message(at)?;
@@ -171,33 +187,5 @@ fn refuse_router(value: Router, at: &At<'_>) {
     refuse_set!(
         at; upstream_log, suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout,
         upstream_http_filters
-    );
-}
-
-/// The filter stands in every chain for routes to configure; a fault of its own is refused.
-fn refuse_fault(value: HttpFault, at: &At<'_>) {
-    let HttpFault {
-        delay,
-        abort,
-        upstream_cluster,
-        headers,
-        downstream_nodes,
-        max_active_faults,
-        response_rate_limit,
-        delay_percent_runtime,
-        abort_percent_runtime,
-        delay_duration_runtime,
-        abort_http_status_runtime,
-        max_active_faults_runtime,
-        response_rate_limit_percent_runtime,
-        abort_grpc_status_runtime,
-        disable_downstream_cluster_stats,
-        filter_metadata,
-    } = value;
-    no_effect!(at; "feeds statistics alone"; disable_downstream_cluster_stats);
-    refuse_set!(
-        at; delay, abort, upstream_cluster, headers, downstream_nodes, max_active_faults, response_rate_limit,
-        delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
-        max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime, filter_metadata
     );
 }

@@ -14,14 +14,14 @@ use http::StatusCode;
 use super::at::{At, no_effect, refuse_set};
 use super::header::{Mutations, header_matcher};
 use super::matcher::string_matcher;
+use super::per_filter_config::per_filter_config;
 use super::regex::{full_match, substitution};
 use super::route_action::route_action;
-use super::route_configuration::refuse_per_filter_config;
 use super::scalar::{optional_text, per_million, port};
 use crate::resource::header::HeaderMutations;
 use crate::resource::route::{
-    Action, DirectResponseAction, PathMatch, QueryParameterMatcher, RedirectAction, RedirectPath, Route,
-    RouteMatch,
+    Action, DirectResponseAction, FilterConfigs, PathMatch, QueryParameterMatcher, RedirectAction,
+    RedirectPath, Route, RouteMatch,
 };
 
 pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route> {
@@ -49,7 +49,7 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
     let route_match = at_match.required(r#match).and_then(|value| route_match(value, &at_match));
     let served = at.apart(|| {
         refuse_set!(at; per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
-        refuse_per_filter_config(typed_per_filter_config, at);
+        let filters = per_filter_config(typed_per_filter_config, at);
         let headers = Mutations {
             request_headers_to_add,
             request_headers_to_remove,
@@ -59,13 +59,13 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         .convert(at);
         let action =
             at.field("action").required(action).and_then(|action| route_action_of(action, max_body, at));
-        Some((action?, headers?))
+        Some((action?, headers?, filters?))
     });
-    let (action, headers) = served?.unwrap_or_else(|fields| {
+    let (action, headers, filters) = served?.unwrap_or_else(|fields| {
         at.refuse_route(&fields, &format!("route {name:?}"));
-        (Action::Unsupported(fields), HeaderMutations::default())
+        (Action::Unsupported(fields), HeaderMutations::default(), FilterConfigs::default())
     });
-    Some(Route { name, route_match: route_match?, action, headers })
+    Some(Route { name, route_match: route_match?, action, headers, filters })
 }
 
 fn route_action_of(value: oneof::Action, max_body: usize, at: &At<'_>) -> Option<Action> {

@@ -13,9 +13,9 @@ use http::StatusCode;
 use super::at::{At, no_effect, refuse_set};
 use super::hash_policy::hash_policies;
 use super::header::{Mutations, header_name};
+use super::per_filter_config::refuse_per_filter_config;
 use super::regex::substitution;
 use super::retry::retry_policy;
-use super::route_configuration::refuse_per_filter_config;
 use super::scalar::{self, optional_duration, optional_text};
 use crate::resource::route::{
     ClusterSpecifier, HostRewrite, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,

@@ -1,17 +1,15 @@
 //! `route.v3.RouteConfiguration` and its virtual hosts.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use envoy_types::pb::envoy::config::route::v3::{
     RouteConfiguration as Proto, VirtualHost as ProtoVirtualHost,
 };
-use envoy_types::pb::google::protobuf::Any;
 
 use super::at::{At, is_set, no_effect, refuse_set};
-use super::decode::Extension;
 use super::header::{Mutations, header_name};
+use super::per_filter_config::{per_filter_config, refuse_per_filter_config};
 use super::retry::retry_policy;
 use super::route::route;
 use crate::resource::route::{Domain, RouteConfiguration, VirtualHost};
@@ -115,7 +113,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
             at; rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
             per_request_buffer_limit_bytes, request_body_buffer_limit, request_mirror_policies
         );
-        refuse_per_filter_config(typed_per_filter_config, at);
+        let filters = per_filter_config(typed_per_filter_config, at);
         let require_tls = match TlsRequirementType::try_from(require_tls) {
             Ok(TlsRequirementType::None) => Some(false),
             Ok(TlsRequirementType::All) => Some(true),
@@ -134,7 +132,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
                 retry_policy(policy, &at.field("retry_policy")).map(|policy| Some(Arc::new(policy)))
             }
         };
-        Some((require_tls?, headers?, retry_policy?))
+        Some((require_tls?, headers?, retry_policy?, filters?))
     });
     let domains = if domains.is_empty() {
         at.field("domains").refuse("is required")
@@ -149,7 +147,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
             (Default::default(), fields)
         }
     };
-    let (require_tls, headers, retry_policy) = own;
+    let (require_tls, headers, retry_policy, filters) = own;
     Some(VirtualHost {
         name,
         domains: domains?,
@@ -160,17 +158,8 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
         include_attempt_count_in_response,
         unsupported,
         headers,
+        filters,
     })
-}
-
-/// No filter that is supported takes configuration by route.
-pub(super) fn refuse_per_filter_config(configs: HashMap<String, Any>, at: &At<'_>) {
-    for (filter, config) in BTreeMap::from_iter(configs) {
-        let at = at.field("typed_per_filter_config").key(&filter);
-        if let Some(extension) = Extension::open(config, &at) {
-            let _: Option<()> = extension.refuse("configuration by route of the filter", &filter, &at);
-        }
-    }
 }
 
 fn parse_domain(domain: &str, at: &At<'_>) -> Option<Domain> {

@@ -100,12 +100,17 @@ pub(super) fn per_million(value: &RuntimeFractionalPercent, at: &At<'_>) -> Opti
     let RuntimeFractionalPercent { default_value, runtime_key } = value;
     let runtime_key = runtime_key.as_str();
     no_effect!(at; "names a key of Envoy's runtime, and there is none"; runtime_key);
-    let FractionalPercent { numerator, denominator } = (*default_value).unwrap_or_default();
+    fraction((*default_value).unwrap_or_default(), &at.field("default_value"))
+}
+
+/// A fraction in parts per million.
+pub(super) fn fraction(value: FractionalPercent, at: &At<'_>) -> Option<u32> {
+    let FractionalPercent { numerator, denominator } = value;
     let factor = match DenominatorType::try_from(denominator) {
         Ok(DenominatorType::Hundred) => 10_000,
         Ok(DenominatorType::TenThousand) => 100,
         Ok(DenominatorType::Million) => 1,
-        Err(_) => return at.field("default_value").field("denominator").refuse("is unknown"),
+        Err(_) => return at.field("denominator").refuse("is unknown"),
     };
     Some(numerator.saturating_mul(factor).min(1_000_000))
 }

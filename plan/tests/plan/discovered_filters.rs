@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::config::core::v3::{ExtensionConfigSource, TypedExtensionConfig};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::lua::v3::Lua;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter::ConfigType,
@@ -53,7 +53,7 @@ fn a_listener_waits_for_its_filter() {
     assert_eq!(before.held()[0].to_string(), "listener `http` waits for extension configuration `auth`");
     assert_eq!(before.kernel().frontends.get(&FRONTEND), None);
 
-    world.deliver(&[("auth", auth(&Cors {}))], &[]);
+    world.deliver(&[("auth", auth(&GrpcStats::default()))], &[]);
     let after = world.compile(Some(&before));
 
     assert_eq!(after.held(), []);
@@ -70,7 +70,7 @@ fn without_its_filter_what_a_listener_would_have_taken_is_refused() {
     let refused = world.compile(Some(&before));
     assert_eq!(refused.kernel().frontends.get(&FRONTEND), Some(&OutboundAction::Block));
 
-    world.deliver(&[("auth", auth(&Cors {}))], &[]);
+    world.deliver(&[("auth", auth(&GrpcStats::default()))], &[]);
     let after = world.compile(Some(&refused));
     assert_ne!(after.kernel().frontends.get(&FRONTEND), Some(&OutboundAction::Block));
 }
@@ -91,7 +91,7 @@ fn an_older_version_of_the_listener_goes_on_while_the_filter_is_refused() {
 
 #[test]
 fn a_default_stands_in_for_a_filter_that_is_refused() {
-    let source = ExtensionConfigSource { default_config: Some(any(&Cors {})), ..by_ads() };
+    let source = ExtensionConfigSource { default_config: Some(any(&GrpcStats::default())), ..by_ads() };
     let mut world = world(source);
     assert_eq!(world.compile(None).held().len(), 1, "it waits even so");
 
@@ -105,7 +105,7 @@ fn a_default_stands_in_for_a_filter_that_is_refused() {
 #[test]
 fn a_default_that_need_not_wait_serves_at_once() {
     let source = ExtensionConfigSource {
-        default_config: Some(any(&Cors {})),
+        default_config: Some(any(&GrpcStats::default())),
         apply_default_config_without_warming: true,
         ..by_ads()
     };

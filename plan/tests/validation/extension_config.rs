@@ -10,10 +10,11 @@ const KIND: ResourceType = ResourceType::ExtensionConfig;
 
 #[test]
 fn a_filter_that_changes_nothing_is_accepted() {
-    let cors = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors" });
-    let snapshot = accepted(KIND, &json!({ "name": "default.cors", "typed_config": cors }));
-    let filter = &snapshot.extensions().get("default.cors").expect("accepted").filter;
-    assert!(matches!(filter, HttpFilter::Cors), "{filter:?}");
+    let stats =
+        json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" });
+    let snapshot = accepted(KIND, &json!({ "name": "default.stats", "typed_config": stats }));
+    let filter = &snapshot.extensions().get("default.stats").expect("accepted").filter;
+    assert!(matches!(filter, HttpFilter::GrpcStats), "{filter:?}");
 }
 
 #[test]
@@ -29,11 +30,14 @@ fn a_filter_that_is_not_known_is_refused_by_name_and_type() {
 
 #[test]
 fn a_filter_that_belongs_into_its_manager_is_refused() {
-    let router = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" });
-    assert_eq!(
-        refused(KIND, &json!({ "name": "router", "typed_config": router })),
-        [
-            r#"typed_config: filter by ECDS "router" (envoy.extensions.filters.http.router.v3.Router) is not supported"#
-        ]
-    );
+    for (name, type_name) in [
+        ("router", "envoy.extensions.filters.http.router.v3.Router"),
+        ("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors"),
+    ] {
+        let filter = json!({ "@type": format!("type.googleapis.com/{type_name}") });
+        assert_eq!(
+            refused(KIND, &json!({ "name": name, "typed_config": filter })),
+            [format!("typed_config: filter by ECDS {name:?} ({type_name}) is not supported")]
+        );
+    }
 }

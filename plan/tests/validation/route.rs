@@ -71,19 +71,20 @@ fn features_that_are_not_served_are_refused_by_name() {
 fn configuration_of_a_filter_by_route_is_refused_by_the_names_of_filter_and_type() {
     let refusals = route_refusals(&json!({
         "typed_per_filter_config": {
-            "envoy.filters.http.cors": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
-                "allow_methods": "GET",
+            "envoy.filters.http.rbac": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
             },
+            "cors": { "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy" },
         },
     }));
 
-    assert_eq!(refusals.len(), 1);
-    for part in [
-        "typed_per_filter_config[\"envoy.filters.http.cors\"]: ",
-        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    assert_eq!(refusals.len(), 2);
+    for (refusal, filter, type_name) in [
+        (&refusals[0], "cors", "envoy.extensions.filters.http.cors.v3.CorsPolicy"),
+        (&refusals[1], "envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"),
     ] {
-        assert!(refusals[0].contains(part), "{refusals:?}");
+        assert!(refusal.contains(&format!("typed_per_filter_config[{filter:?}]: ")), "{refusal}");
+        assert!(refusal.contains(type_name), "{refusal}");
     }
 }
 

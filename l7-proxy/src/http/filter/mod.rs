@@ -1,19 +1,24 @@
-//! The HTTP filters of a connection manager: a request passes them in the configuration's order before it is routed on.
+//! The HTTP filters of a connection manager: a request passes them in the configuration's order before it is routed on, and its
+//! answer passes those that the request has passed.
 //!
-//! A filter joins by an arm of [`decode`]. In: the request's head and what is known of its connection and route. Out: the
-//! request as it goes on, or the answer that a filter gives in the router's place.
+//! A filter joins by an arm of [`Passage::decode`], and where it changes answers by a field of [`Passage`]. In: the request's
+//! head and what is known of its connection and route. Out: the request as it goes on, or the answer that a filter gives in
+//! the router's place.
 
+mod cors;
+mod fault;
 mod rbac;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use orlop_plan::resource::listener::FilterChain;
+use orlop_plan::route_match::RouteSelection;
 
 use super::head::RequestHead;
 use super::local_reply::LocalReply;
 use crate::pod::ConnectionContext;
-use crate::stats::{HttpCounters, Refusal};
+use crate::stats::{HttpCounters, Refusal, ResponseFlag};
 
 /// What filters see beside the request.
 #[derive(Clone, Copy)]
@@ -24,36 +29,72 @@ pub(super) struct FilterContext<'a> {
     pub(super) connection: &'a ConnectionContext,
     /// Of the connection manager.
     pub(super) counters: &'a HttpCounters,
+    /// Where the request will go, if there is a route.
+    pub(super) route: Option<RouteSelection<'a>>,
 }
 
 /// The answer of a filter to a request that goes no further.
-pub(super) type Stopped = Box<LocalReply>;
+#[derive(Debug)]
+pub(super) struct Stopped {
+    /// The answer.
+    pub(super) reply: LocalReply,
+    /// What is counted of the stream.
+    pub(super) flag: Option<ResponseFlag>,
+    /// Whether the route's operations on responses apply, as to other answers of the proxy's own.
+    pub(super) is_local_reply: bool,
+}
+
+impl From<LocalReply> for Stopped {
+    fn from(reply: LocalReply) -> Self {
+        Self { reply, flag: None, is_local_reply: true }
+    }
+}
+
+/// A request's way through the filters, and its answer's way back.
+#[derive(Debug, Default)]
+pub(super) struct Passage {
+    /// What the CORS filter says in the answer.
+    cors: Option<Box<cors::Allowed>>,
+}
 
 /// Whether a chain lets a request's connection in, for a connection that came before the chain.
-pub(super) fn admit(chain: &FilterChain, context: FilterContext<'_>) -> Result<(), Stopped> {
+pub(super) fn admit(chain: &FilterChain, context: FilterContext<'_>) -> Result<(), Box<Stopped>> {
     if decide(chain.network_rbac(), &context.connection.facts()).allowed == Answer::Yes {
         return Ok(());
     }
     context.connection.pod.counters.refuse(Refusal::Policy);
-    Err(LocalReply::text(StatusCode::FORBIDDEN, rbac::ACCESS_DENIED).closing().into())
+    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, rbac::ACCESS_DENIED).closing().into()))
 }
 
-/// Takes a request through the filters.
-pub(super) fn decode(head: &RequestHead, context: FilterContext<'_>) -> Result<(), Stopped> {
-    for filter in &context.config.http_filters {
-        match filter {
-            HttpFilter::Rbac(filter) => rbac::decode(filter, head, context)?,
-            // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.
-            HttpFilter::PeerMetadata
-            | HttpFilter::GrpcStats
-            | HttpFilter::Alpn(_)
-            | HttpFilter::Stats
-            | HttpFilter::Fault
-            | HttpFilter::Cors
-            | HttpFilter::GrpcWeb
-            | HttpFilter::Discovered(_)
-            | HttpFilter::Router => {}
+impl Passage {
+    /// Takes a request through the filters.
+    pub(super) async fn decode(
+        &mut self,
+        head: &RequestHead,
+        context: FilterContext<'_>,
+    ) -> Result<(), Box<Stopped>> {
+        for filter in &context.config.http_filters {
+            match filter {
+                HttpFilter::Rbac(filter) => rbac::decode(filter, head, context)?,
+                HttpFilter::Fault(fault) => fault::decode(fault, head, context).await?,
+                HttpFilter::Cors => cors::decode(head, context, &mut self.cors)?,
+                // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.
+                HttpFilter::PeerMetadata
+                | HttpFilter::GrpcStats
+                | HttpFilter::Alpn(_)
+                | HttpFilter::Stats
+                | HttpFilter::GrpcWeb
+                | HttpFilter::Discovered(_)
+                | HttpFilter::Router => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an answer's headers back, whoever gives the answer.
+    pub(super) fn encode(self, headers: &mut HeaderMap) {
+        if let Some(allowed) = self.cors {
+            allowed.encode(headers);
         }
     }
-    Ok(())
 }

@@ -17,8 +17,8 @@ pub(super) fn decode(
     filter: &RbacFilter,
     head: &RequestHead,
     context: FilterContext<'_>,
-) -> Result<(), Stopped> {
-    let FilterContext { config, connection, counters } = context;
+) -> Result<(), Box<Stopped>> {
+    let FilterContext { config, connection, counters, route: _ } = context;
     let request = Request {
         connection: connection.facts(),
         client: client_address(head, config, connection),
@@ -36,5 +36,5 @@ pub(super) fn decode(
     }
     counters.filter(FilterStat::RbacDenied);
     connection.pod.counters.refuse(Refusal::Policy);
-    Err(LocalReply::text(StatusCode::FORBIDDEN, ACCESS_DENIED).into())
+    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, ACCESS_DENIED).into()))
 }
