@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,6 +53,8 @@ pub struct Agent {
     node: String,
     control_plane: ControlPlane,
     identity: Option<Value>,
+    /// Whom the proxy asks for names, in every `node.yaml`.
+    resolver: Option<IpAddr>,
     credentials: BTreeMap<String, Value>,
 }
 
@@ -286,6 +289,7 @@ impl Agent {
             node: bed.node_name().to_owned(),
             control_plane: control_plane.into(),
             identity: None,
+            resolver: bed.resolver_address(),
             credentials: BTreeMap::new(),
         };
         agent.set_workloads(pods)?;
@@ -390,6 +394,7 @@ impl Agent {
             },
             "controlPlane": self.control_plane,
             "identity": self.identity,
+            "proxy": {"resolvers": self.resolver.as_slice()},
             "workloads": workloads,
         });
         self.write_config(&serde_norway::to_string(&config)?)

@@ -3,8 +3,9 @@
 //! The name is `<pid>-<n>`, so a bed whose process is gone is known to be left over. Its state directory is made first
 //! and removed last; whatever else exists is found by the name.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,7 @@ const KEEP_FILE: &str = "keep";
 pub struct Bed {
     name: BedName,
     next_pod: RefCell<u8>,
+    resolver: Cell<Option<IpAddr>>,
 }
 
 /// The name of a bed, and the names of everything derived from it.
@@ -48,7 +50,7 @@ impl Bed {
             );
         }
         sweep(Kept::Spare)?;
-        let bed = Self { name: BedName::claim()?, next_pod: RefCell::new(0) };
+        let bed = Self { name: BedName::claim()?, next_pod: RefCell::new(0), resolver: Cell::new(None) };
         cgroup::create(&bed.name.cgroup()?)?;
         net::add_switch(&bed.name)?;
         Ok(bed)
@@ -84,6 +86,19 @@ impl Bed {
     /// Starts a pod that has only a name.
     pub fn plain_pod(&self, name: &str) -> Result<Pod> {
         self.pod(name).start()
+    }
+
+    /// Starts a pod that answers for names ([`crate::dns`]), whom agents and Envoys ask that are started from now on.
+    pub fn resolver(&self, name: &str) -> Result<Pod> {
+        let pod = self.plain_pod(name)?;
+        pod.serve_dns()?;
+        self.resolver.set(Some(pod.ip()));
+        Ok(pod)
+    }
+
+    /// Whom to ask for names.
+    pub(crate) fn resolver_address(&self) -> Option<IpAddr> {
+        self.resolver.get()
     }
 
     pub(crate) fn next_pod_index(&self) -> u8 {

@@ -1,7 +1,7 @@
 //! DNS from inside a pod: what to ask, and what came back. The helper `bed-pod` asks; these types are the words between it
 //! and the tests.
 //!
-//! Its `resolver` stands for the cluster's: `<anything>.test` has the address [`FOREIGN`], `many.test` forty addresses,
+//! Its `resolver` stands for the cluster's: `10-0-0-1.ip.test` has the address 10.0.0.1, `<anything else>.test` has the address [`FOREIGN`], `many.test` forty addresses,
 //! `silent.test` gets no answer, a question for `TXT` is answered with the address that it came from, and nothing else
 //! exists.
 

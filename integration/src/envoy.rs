@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::wait::until;
 
 /// The group that Istio runs its sidecar in.
 const GID: u32 = 1337;
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 
 /// An Envoy that carries all outbound connections of its pod. Ends with this handle.
 #[derive(Debug)]
@@ -83,6 +83,9 @@ impl Envoy {
 
         let bootstrap = dir.join(format!("{}-bootstrap.json", pod.name()));
         fs::write(&bootstrap, serde_json::to_vec_pretty(&bootstrap_of(pod, &xds_socket, &sds_socket))?)?;
+        if let Some(resolver) = bed.resolver_address() {
+            ask(pod, resolver)?;
+        }
         let mut command = pod.command_in_group(GID, prepared(ENVOY_ENV)?)?;
         command
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"])
@@ -108,6 +111,18 @@ fn redirect(pod: &Pod) -> Result<()> {
         "-j REDIRECT --to-ports 15001".to_owned(),
     ] {
         pod.run(&format!("iptables -w -t nat -A OUTPUT -p tcp {rule}"))?;
+    }
+    Ok(())
+}
+
+/// Envoy asks whom the machine's `/etc/resolv.conf` names; istiod's clusters leave it no other way.
+fn ask(pod: &Pod, resolver: IpAddr) -> Result<()> {
+    pod.run("sysctl -qw net.ipv4.conf.all.route_localnet=1")?;
+    for rule in [
+        format!("OUTPUT -p udp --dport 53 -j DNAT --to-destination {resolver}:53"),
+        format!("POSTROUTING -p udp -d {resolver} --dport 53 -j MASQUERADE"),
+    ] {
+        pod.run(&format!("iptables -w -t nat -A {rule}"))?;
     }
     Ok(())
 }

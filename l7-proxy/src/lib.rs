@@ -10,6 +10,7 @@
 //! Threads: each traffic worker is an OS thread with a current-thread runtime, apart from the runtime of the agent. What
 //! a worker owns is `Rc`; what threads share is the plan (`ArcSwap`) and counters that one worker writes and anyone reads.
 
+mod names;
 mod outlier;
 pub mod stats;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use orlop_plan::proxy::ProxyPlan;
 use orlop_podnet::{NetNs, NetNsError, listen_transparent};
 
-use crate::stats::{Direction, OutlierStats, PodStats};
+use crate::stats::{Direction, DnsStats, OutlierStats, PodStats};
 use crate::worker::{PodHandle, Workers};
 
 /// Where the proxy listens for connections that leave the pod: `virtualOutbound`'s port, on loopback.
@@ -46,6 +46,8 @@ pub struct PodNetwork {
     pub netns: Arc<NetNs>,
     /// Its addresses; listeners are opened for the families among them.
     pub addresses: Vec<IpAddr>,
+    /// Whom to ask for the names of clusters, from inside the namespace; none is whom the node asks (`/etc/resolv.conf`).
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// The listeners inside the pod's namespace, for the datapath's SOCKMAP. They stay open until the pod is released.
@@ -188,7 +190,7 @@ impl Proxy {
             return Err(ProxyError::AlreadyEnrolled { pod: name.to_owned() });
         }
         let acceptor = self.next_acceptor.fetch_add(1, Relaxed);
-        let handle = self.workers.enrol(name, network.netns, plan, listeners, acceptor, accepting);
+        let handle = self.workers.enrol(name, network, plan, listeners, acceptor, accepting);
         pods.insert(name.to_owned(), handle);
         Ok(())
     }
@@ -233,12 +235,18 @@ impl Proxy {
         let pod = pods.get(name)?;
         pod.merge_into(&mut stats);
         stats.outliers = pod.outliers();
+        stats.dns = pod.names();
         Some(stats)
     }
 
     /// What outlier detection has found for the pod, by cluster; empty when it is not enrolled.
     pub fn outliers(&self, name: &str) -> BTreeMap<String, OutlierStats> {
         self.pods().get(name).map(PodHandle::outliers).unwrap_or_default()
+    }
+
+    /// What became of the names of the pod's clusters; empty when it is not enrolled.
+    pub fn names(&self, name: &str) -> BTreeMap<String, DnsStats> {
+        self.pods().get(name).map(PodHandle::names).unwrap_or_default()
     }
 
     /// What was counted for all pods that are enrolled.

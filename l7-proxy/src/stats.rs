@@ -11,6 +11,7 @@ use serde::Serialize;
 
 mod filter;
 
+pub use crate::names::DnsStats;
 pub use crate::outlier::{OutlierHost, OutlierStats};
 pub(crate) use filter::FilterStat;
 
@@ -151,9 +152,6 @@ pub enum Refusal {
     /// The endpoint's certificate is good, and none of its names is the service's.
     #[error("the endpoint's certificate is for somebody else")]
     UpstreamTlsName,
-    /// The cluster's endpoints come from DNS, which is not served yet.
-    #[error("clusters that resolve by DNS are not served yet")]
-    DnsCluster,
     /// The client said nothing that tells its protocol within `listener_filters_timeout`.
     #[error("listener filter timeout")]
     ListenerFilterTimeout,
@@ -173,7 +171,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::DownstreamTlsHandshake,
@@ -186,7 +184,6 @@ impl Refusal {
         Self::UpstreamTlsTimeout,
         Self::UpstreamTlsCertificate,
         Self::UpstreamTlsName,
-        Self::DnsCluster,
         Self::ListenerFilterTimeout,
         Self::ListenerFilterOverflow,
         Self::Policy,
@@ -209,7 +206,6 @@ impl Refusal {
             Self::UpstreamTlsTimeout => "upstream_tls_timeout",
             Self::UpstreamTlsCertificate => "upstream_tls_certificate",
             Self::UpstreamTlsName => "upstream_tls_name",
-            Self::DnsCluster => "dns_cluster",
             Self::ListenerFilterTimeout => "listener_filter_timeout",
             Self::ListenerFilterOverflow => "listener_filter_overflow",
             Self::Policy => "policy",
@@ -376,6 +372,8 @@ pub struct PodStats {
     pub http: BTreeMap<String, HttpStats>,
     /// Clusters that detect outliers; of one pod alone.
     pub outliers: BTreeMap<String, OutlierStats>,
+    /// Clusters whose endpoints have names; of one pod alone.
+    pub dns: BTreeMap<String, DnsStats>,
 }
 
 /// What was counted for the HTTP connection managers of one `stat_prefix`.

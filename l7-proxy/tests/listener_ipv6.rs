@@ -14,7 +14,7 @@ use support::{CLIENT_IPV6, MARK, NAME, POD_IP, POD_IPV6, Pod};
 fn served(pod: &Pod, plan: Plan) -> Proxy {
     let proxy = Proxy::start(ProxyConfig { workers: 1, mark: MARK }).unwrap();
     let addresses = [POD_IP, POD_IPV6].map(|address| address.parse().unwrap()).to_vec();
-    let network = PodNetwork { netns: Arc::clone(&pod.netns), addresses };
+    let network = PodNetwork { netns: Arc::clone(&pod.netns), addresses, resolvers: Vec::new() };
     let listeners = proxy.enrol(NAME, network, Arc::new(plan.build())).unwrap();
     assert_eq!(listeners.outbound_v6.unwrap().local_addr().unwrap().to_string(), "[::1]:15001");
     assert_eq!(listeners.inbound_v6.unwrap().local_addr().unwrap().to_string(), "[::1]:15006");

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, UpstreamTransportSocket};
+use orlop_plan::resource::cluster::{Cluster, UpstreamTransportSocket};
 use orlop_plan::resource::endpoint::{EndpointAbout, HealthStatus, LbEndpoint};
 use orlop_plan::resource::tcp_proxy::TcpClusterSpecifier;
 use support::plan::{Plan, chain, eds, endpoint, listener, tcp_listener, tcp_proxy};
@@ -145,14 +145,4 @@ fn an_endpoint_whose_metadata_asks_for_tls_gets_no_plaintext_and_its_neighbour_d
     });
     assert_eq!(served.count(), 2);
     proxied.expect_refused("upstream_tls", 2);
-}
-
-#[test]
-fn a_cluster_that_resolves_by_dns_is_not_served_yet() {
-    let pod = Pod::new();
-    let cluster = Cluster { discovery: ClusterDiscovery::Dns { logical: false }, ..eds("backend") };
-    let proxied = served(&pod, cluster, &[live_endpoint(&pod)]);
-
-    assert!(pod.is_reset(VIP));
-    proxied.expect_refused("dns_cluster", 1);
 }

@@ -148,6 +148,9 @@ pub struct Proxy {
     pub fail_open: bool,
     /// Threads that carry traffic; one per core when absent.
     pub workers: Option<NonZeroUsize>,
+    /// Whom to ask for names of clusters, from inside each pod; whom the node asks (`/etc/resolv.conf`) when empty.
+    #[serde(default)]
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// When HTTP goes through the shared proxy. What is said of a service counts before what is said of its namespace, and that

@@ -19,6 +19,7 @@ mod work;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(crate) struct Parts {
     pub(crate) l7: L7Modes,
     /// Whether connections that need the proxy go directly while it is away, unless a workload says otherwise.
     pub(crate) fail_open: bool,
+    /// Whom the proxy asks for names of clusters; whom the node asks where there is none.
+    pub(crate) resolvers: Vec<IpAddr>,
     /// What the agent of before has handed over, until it has been told to go.
     pub(crate) inheritance: Option<Inheritance>,
     /// What becomes of questions to resolvers where a workload does not say.
@@ -148,6 +151,7 @@ impl Node {
             last_good,
             l7: config.l7.0.clone(),
             fail_open: config.proxy.fail_open,
+            resolvers: config.proxy.resolvers.clone(),
             inheritance,
             dns_default: config.dns,
             deliver,

@@ -52,6 +52,6 @@ fn figures(parts: &Parts, workload: &mut Workload) -> Option<Figures> {
 
 fn resources(parts: &Parts, workload: &Workload, enrolled: &Enrolled) -> Resources {
     let node_secrets = enrolled.identity().map(WorkloadIdentity::secrets).unwrap_or_default();
-    let outliers = parts.proxy.outliers(&workload.key());
-    Resources::new(enrolled.snapshot(), node_secrets, enrolled.plans.held(), enrolled.xds(), outliers)
+    let (outliers, dns) = (parts.proxy.outliers(&workload.key()), parts.proxy.names(&workload.key()));
+    Resources::new(enrolled.snapshot(), node_secrets, enrolled.plans.held(), enrolled.xds(), outliers, dns)
 }

@@ -211,7 +211,11 @@ impl Workload {
             "{} is not a cgroup v2 folder",
             self.spec.cgroup.display()
         );
-        let network = PodNetwork { netns: Arc::clone(&netns), addresses: self.spec.addresses.clone() };
+        let network = PodNetwork {
+            netns: Arc::clone(&netns),
+            addresses: self.spec.addresses.clone(),
+            resolvers: parts.resolvers.clone(),
+        };
         let inherited = parts.inheritance.as_mut().and_then(|from| from.listeners(&key, netns.id()));
         let listeners = match inherited {
             Some(listeners) => {

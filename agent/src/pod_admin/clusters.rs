@@ -173,7 +173,8 @@ fn localities<'a>(resources: &'a Resources, cluster: &'a Cluster) -> &'a [Locali
             resources.load_assignment(service_name).map(|stored| &*stored.resource)
         }
         ClusterDiscovery::Static(load_assignment) => Some(load_assignment),
-        ClusterDiscovery::Dns { .. } | ClusterDiscovery::OriginalDst { .. } => None,
+        ClusterDiscovery::Dns(_) => resources.resolved(&cluster.name),
+        ClusterDiscovery::OriginalDst { .. } => None,
     };
     load_assignment.map(|load_assignment| load_assignment.localities.as_slice()).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use orlop_datapath::WorkloadCounters;
-use orlop_l7_proxy::stats::{OutlierHost, OutlierStats, PodStats};
+use orlop_l7_proxy::stats::{DnsStats, OutlierHost, OutlierStats, PodStats};
 use orlop_plan::compile::Held;
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
@@ -90,6 +90,8 @@ pub(crate) struct Resources {
     pub(crate) stream: StreamStatus,
     /// By cluster.
     pub(crate) outliers: BTreeMap<String, OutlierStats>,
+    /// By cluster.
+    pub(crate) dns: BTreeMap<String, DnsStats>,
 }
 
 /// One accepted resource.
@@ -124,6 +126,7 @@ impl Resources {
         held: Vec<Held>,
         stream: StreamStatus,
         outliers: BTreeMap<String, OutlierStats>,
+        dns: BTreeMap<String, DnsStats>,
     ) -> Self {
         let refused = snapshot.rejections().iter().map(|((resource_type, name), rejection)| Refused {
             resource_type: *resource_type,
@@ -143,7 +146,13 @@ impl Resources {
             held,
             stream,
             outliers,
+            dns,
         }
+    }
+
+    /// The endpoints that a cluster's names have.
+    pub(crate) fn resolved(&self, cluster: &str) -> Option<&ClusterLoadAssignment> {
+        self.dns.get(cluster)?.endpoints.as_deref()
     }
 
     /// What outlier detection knows of an endpoint; `None` where there is none.

@@ -8,6 +8,7 @@ mod filters;
 mod hashing;
 mod malformed;
 mod mutual_tls;
+mod names;
 mod outliers;
 mod routes;
 mod ways;

@@ -16,6 +16,7 @@ pub(crate) struct Ways {
     pub(crate) orlop: Pod,
     pub(crate) envoy: Pod,
     _servers: [Pod; 2],
+    _resolver: Option<Pod>,
     pub(crate) web: Service,
     _bed: Bed,
 }
@@ -72,12 +73,26 @@ impl Ways {
 
     /// With this configuration beside the service.
     pub(crate) fn with(config: impl FnOnce(&Service) -> String) -> Result<Self> {
+        Self::in_bed(Bed::new()?, None, |web, _| config(web))
+    }
+
+    /// With this configuration of the two servers beside the service, and a resolver that both ways ask for names.
+    pub(crate) fn with_resolver(config: impl FnOnce(&[Pod; 2]) -> String) -> Result<Self> {
         let bed = Bed::new()?;
+        let resolver = bed.resolver("resolver")?;
+        Self::in_bed(bed, Some(resolver), |_, servers| config(servers))
+    }
+
+    fn in_bed(
+        bed: Bed,
+        resolver: Option<Pod>,
+        config: impl FnOnce(&Service, &[Pod; 2]) -> String,
+    ) -> Result<Self> {
         let orlop = bed.pod("orlop").label("app", "client").account("client").start()?;
         let envoy = bed.pod("envoy").label("app", "client").account("client").start()?;
         let servers = [server(&bed, "v1")?, server(&bed, "v2")?];
         let web = servers.iter().fold(Mesh::describe_web(), Service::endpoint);
-        let config = web.yaml() + &config(&web);
+        let config = web.yaml() + &config(&web, &servers);
         let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
         let sidecar = Envoy::start(&bed, &envoy, &istiod)?;
         let agent = Agent::start(&bed, &istiod, &[&orlop])?;
@@ -88,6 +103,7 @@ impl Ways {
             orlop,
             envoy,
             _servers: servers,
+            _resolver: resolver,
             web,
             _bed: bed,
         })

@@ -113,6 +113,7 @@ impl<'a> Routed<'a> {
         let Some(cluster) = self.manager.cluster(self.plan, name) else {
             return self.no_cluster(head, guard);
         };
+        cluster.resolved().await;
         let policy = self.action.retry_policy.as_ref().or(self.selection.virtual_host.retry_policy.as_ref());
         let policy = policy.map(|policy| &**policy);
         let levels = self.levels(weighted);

@@ -49,6 +49,7 @@ pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result
     let plan = cx.pod.plan();
     let cluster = cx.pod.upstreams.cluster(&plan, name);
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Arc::clone(name)))?;
+    cluster.resolved().await;
     let permit = cluster.try_connection().ok_or_else(|| Failure::Overflow(Arc::clone(name)))?;
     let counters = cluster.counters();
     let hash = config.hash_source_ip.then(|| hash_of_address(cx.peer.ip()));

@@ -11,11 +11,12 @@ use orlop_plan::proxy::ClusterPlan;
 use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ServerNameSource};
 use orlop_plan::resource::endpoint::{HealthStatus, LbEndpoint};
 
+use super::SharedClusters;
 use super::assigned::AssignedHosts;
 use super::circuit_breaker::{ConnectionPermit, PendingPermit, RequestPermit, ResourceManager, RetryPermit};
 use super::host::{Host, HostState};
+use super::named::NamedHosts;
 use super::pick::{PickContext, PickError, Picked};
-use crate::outlier::Detectors;
 use crate::stats::{ClusterCounters, Refusal};
 use crate::tls::{CannotSpeak, ClientContexts, ClientTls, Secrets};
 
@@ -35,17 +36,17 @@ enum Hosts {
     Assigned(AssignedHosts),
     /// `ORIGINAL_DST`: made as they are asked for.
     OriginalDst { port_override: Option<u16>, by_address: RefCell<HashMap<SocketAddr, Rc<Host>>> },
-    /// Not served yet.
-    Refused(Refusal),
+    /// Those that names have.
+    Named(NamedHosts),
 }
 
 impl UpstreamCluster {
     pub(super) fn new(
         plan: &Arc<ClusterPlan>,
         counters: Arc<ClusterCounters>,
-        detectors: &Detectors,
+        shared: &SharedClusters,
     ) -> Self {
-        let hosts = Hosts::new(plan, &HashMap::new(), detectors);
+        let hosts = Hosts::new(plan, &HashMap::new(), shared);
         Self { plan: Arc::clone(plan), resources: Rc::default(), counters, contexts: Rc::default(), hosts }
     }
 
@@ -60,9 +61,9 @@ impl UpstreamCluster {
     }
 
     /// The version that `plan` has. Hosts that remain keep their connections and counts; the others close their idle ones.
-    pub(super) fn successor(&self, plan: &Arc<ClusterPlan>, detectors: &Detectors) -> Self {
+    pub(super) fn successor(&self, plan: &Arc<ClusterPlan>, shared: &SharedClusters) -> Self {
         let known = self.hosts.states();
-        let hosts = Hosts::new(plan, &known, detectors);
+        let hosts = Hosts::new(plan, &known, shared);
         for (address, state) in &known {
             if !hosts.contains(*address) {
                 state.retire();
@@ -92,7 +93,7 @@ impl UpstreamCluster {
                 host.state().sweep(now);
                 Rc::strong_count(host) > 1 || host.state().has_connections()
             }),
-            Hosts::Refused(_) => {}
+            Hosts::Named(named) => named.sweep(now),
         }
     }
 
@@ -106,10 +107,17 @@ impl UpstreamCluster {
         &self.counters
     }
 
+    /// Returns once it is known which hosts there are; only the first use of names has to wait.
+    pub(crate) async fn resolved(&self) {
+        if let Hosts::Named(named) = &self.hosts {
+            named.resolved().await;
+        }
+    }
+
     /// A host for one request or connection.
     pub(crate) fn pick(&self, context: &PickContext<'_>) -> Result<Picked, PickError> {
         let host = match &self.hosts {
-            Hosts::Refused(refusal) => return Err(PickError::Refused(*refusal)),
+            Hosts::Named(named) => named.choose(context)?,
             Hosts::OriginalDst { port_override, by_address } => {
                 let mut address = context.original_dst;
                 address.set_port(port_override.unwrap_or(address.port()));
@@ -162,9 +170,12 @@ impl UpstreamCluster {
 }
 
 impl Hosts {
-    fn new(plan: &ClusterPlan, known: &HashMap<SocketAddr, Rc<HostState>>, detectors: &Detectors) -> Self {
+    fn new(plan: &ClusterPlan, known: &HashMap<SocketAddr, Rc<HostState>>, shared: &SharedClusters) -> Self {
         match &plan.cluster.discovery {
-            ClusterDiscovery::Dns { .. } => Self::Refused(Refusal::DnsCluster),
+            ClusterDiscovery::Dns(discovery) => {
+                let (cluster, SharedClusters { detectors, names }) = (&plan.cluster, shared);
+                Self::Named(NamedHosts::new(names.get(cluster, discovery), detectors.get(cluster)))
+            }
             ClusterDiscovery::OriginalDst { port_override, .. } => {
                 let by_address = known
                     .iter()
@@ -178,7 +189,7 @@ impl Hosts {
                 Self::OriginalDst { port_override: *port_override, by_address: RefCell::new(by_address) }
             }
             ClusterDiscovery::Static(_) | ClusterDiscovery::Eds { .. } => {
-                Self::Assigned(AssignedHosts::new(plan, known, detectors.get(&plan.cluster)))
+                Self::Assigned(AssignedHosts::new(plan, known, shared.detectors.get(&plan.cluster)))
             }
         }
     }
@@ -191,7 +202,7 @@ impl Hosts {
                 .iter()
                 .map(|(address, host)| (*address, Rc::clone(host.state())))
                 .collect(),
-            Self::Refused(_) => HashMap::new(),
+            Self::Named(named) => named.states(),
         }
     }
 
@@ -199,7 +210,7 @@ impl Hosts {
         match self {
             Self::Assigned(assigned) => assigned.by_address().contains_key(&address),
             Self::OriginalDst { by_address, .. } => by_address.borrow().contains_key(&address),
-            Self::Refused(_) => false,
+            Self::Named(named) => named.states().contains_key(&address),
         }
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod host;
 mod http1_pool;
 mod http2_pool;
+mod named;
 mod open;
 mod pick;
 
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use orlop_plan::proxy::ProxyPlan;
 
+use crate::names::Names;
 use crate::outlier::Detectors;
 use crate::stats::PodCounters;
 
@@ -32,17 +34,26 @@ pub(crate) use http2_pool::{Http2Connection, Http2Stream};
 pub(crate) use open::{OpenError, open};
 pub(crate) use pick::{PickContext, PickError, Picked};
 
+/// What the workers have in common of one pod's clusters.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedClusters {
+    /// Who fails.
+    pub(crate) detectors: Arc<Detectors>,
+    /// Which addresses names have.
+    pub(crate) names: Arc<Names>,
+}
+
 /// Every cluster of one pod that this worker has used.
 pub(crate) struct Upstreams {
     counters: Arc<PodCounters>,
-    detectors: Arc<Detectors>,
+    shared: SharedClusters,
     clusters: RefCell<HashMap<Arc<str>, Rc<UpstreamCluster>>>,
 }
 
 impl Upstreams {
     /// Nothing used yet.
-    pub(crate) fn new(counters: Arc<PodCounters>, detectors: Arc<Detectors>) -> Self {
-        Self { counters, detectors, clusters: RefCell::default() }
+    pub(crate) fn new(counters: Arc<PodCounters>, shared: SharedClusters) -> Self {
+        Self { counters, shared, clusters: RefCell::default() }
     }
 
     /// The cluster as `plan` has it; `None` where it has none (`NC`).
@@ -52,12 +63,12 @@ impl Upstreams {
         match clusters.get_mut(name) {
             Some(known) if known.is(wanted) => Some(Rc::clone(known)),
             Some(known) => {
-                *known = Rc::new(known.successor(wanted, &self.detectors));
+                *known = Rc::new(known.successor(wanted, &self.shared));
                 Some(Rc::clone(known))
             }
             None => {
                 let cluster =
-                    Rc::new(UpstreamCluster::new(wanted, self.counters.cluster(name), &self.detectors));
+                    Rc::new(UpstreamCluster::new(wanted, self.counters.cluster(name), &self.shared));
                 clusters.insert(Arc::clone(name), Rc::clone(&cluster));
                 Some(cluster)
             }
@@ -73,7 +84,7 @@ impl Upstreams {
             let Some(known) = clusters.get_mut(name) else { continue };
             match plan.clusters.get(name) {
                 Some(wanted) if !known.is(wanted) => {
-                    *known = Rc::new(known.successor(wanted, &self.detectors));
+                    *known = Rc::new(known.successor(wanted, &self.shared));
                 }
                 Some(_) => {}
                 None => {

@@ -22,10 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::listener::accept_now;
-use crate::outlier::Detectors;
-use crate::proxy::{PodListeners, ProxyConfig, ProxyError};
-use crate::stats::{OutlierStats, PodCounters, PodStats};
+use crate::names::Names;
+use crate::proxy::{PodListeners, PodNetwork, ProxyConfig, ProxyError};
+use crate::stats::{DnsStats, OutlierStats, PodCounters, PodStats};
 use crate::tcp::BufferPool;
+use crate::upstream::SharedClusters;
 
 use self::pod_task::{Farewell, Mail, PodTask};
 
@@ -67,7 +68,7 @@ struct PodShared {
     mailboxes: Vec<mpsc::UnboundedSender<Mail>>,
     /// By worker.
     counters: Vec<Arc<PodCounters>>,
-    detectors: Arc<Detectors>,
+    clusters: SharedClusters,
     /// Of all workers, not of this pod alone.
     loads: Arc<[AtomicUsize]>,
 }
@@ -98,7 +99,7 @@ impl Workers {
     pub(crate) fn enrol(
         &self,
         name: &str,
-        netns: Arc<NetNs>,
+        PodNetwork { netns, addresses: _, resolvers }: PodNetwork,
         plan: Arc<ProxyPlan>,
         listeners: PodListeners,
         acceptor: usize,
@@ -109,12 +110,15 @@ impl Workers {
             self.threads.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let pod = Arc::new(PodShared {
             name: name.into(),
-            netns,
+            netns: Arc::clone(&netns),
             mark: self.mark,
             plan: Arc::new(ArcSwap::new(plan)),
             mailboxes,
             counters: self.threads.iter().map(|_| Arc::default()).collect(),
-            detectors: Arc::default(),
+            clusters: SharedClusters {
+                detectors: Arc::default(),
+                names: Names::new(netns, resolvers).into(),
+            },
             loads: Arc::clone(&self.loads),
         });
         for (worker, (thread, mail)) in self.threads.iter().zip(mails).enumerate() {
@@ -220,7 +224,12 @@ impl PodHandle {
 
     /// What outlier detection has found for the pod.
     pub(crate) fn outliers(&self) -> BTreeMap<String, OutlierStats> {
-        self.pod.detectors.stats()
+        self.pod.clusters.detectors.stats()
+    }
+
+    /// What became of the names of the pod's clusters.
+    pub(crate) fn names(&self) -> BTreeMap<String, DnsStats> {
+        self.pod.clusters.names.stats()
     }
 
     /// Closes the listeners and starts the drain. The future ends when every worker has finished.

@@ -82,7 +82,7 @@ impl PodTask {
             name: Arc::clone(&shared.name),
             plan: Arc::clone(&shared.plan),
             dialer: Dialer::new(Arc::clone(&shared.netns), Rc::clone(&own.home), shared.mark),
-            upstreams: Upstreams::new(Arc::clone(&counters), Arc::clone(&shared.detectors)),
+            upstreams: Upstreams::new(Arc::clone(&counters), shared.clusters.clone()),
             server_contexts: ServerContexts::default(),
             buffers: Rc::clone(&own.buffers),
             counters,

@@ -171,7 +171,11 @@ impl Pod {
     }
 
     pub fn network(&self) -> PodNetwork {
-        PodNetwork { netns: Arc::clone(&self.netns), addresses: vec![POD_IP.parse().unwrap()] }
+        PodNetwork {
+            netns: Arc::clone(&self.netns),
+            addresses: vec![POD_IP.parse().unwrap()],
+            resolvers: vec![CLIENT_IP.parse().unwrap()],
+        }
     }
 }
 

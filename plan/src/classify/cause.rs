@@ -89,12 +89,6 @@ pub enum Cause {
         /// The cluster.
         cluster: Arc<str>,
     },
-    /// Understood, not served.
-    #[error("cluster `{cluster}` resolves its endpoints by DNS, which is not served yet")]
-    DnsCluster {
-        /// The cluster.
-        cluster: Arc<str>,
-    },
 
     /// A virtual host or route that asks for L7.
     #[error("virtual host `{virtual_host}` {what}")]

@@ -133,15 +133,18 @@ fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
     };
     let name = || Arc::clone(&cluster.name);
     match (&cluster.discovery, load_assignment) {
-        (ClusterDiscovery::OriginalDst { .. }, _) if cluster.transport_socket.is_always_tls() => {
+        (ClusterDiscovery::OriginalDst { .. } | ClusterDiscovery::Dns(_), _)
+            if cluster.transport_socket.is_always_tls() =>
+        {
             let (path, cause) = tls_to_all(cluster, need, identity);
             judged(path, "transport_socket", cause)
         }
         (ClusterDiscovery::OriginalDst { .. }, _) => asked(cluster, need).unwrap_or_else(|| {
             judged(Path::Passthrough, "type", Cause::OriginalDestination { cluster: name() })
         }),
-        (ClusterDiscovery::Dns { .. }, _) => {
-            judged(Path::Blocked, "type", Cause::DnsCluster { cluster: name() })
+        (ClusterDiscovery::Dns(_), _) => {
+            let what = "resolves the names of its endpoints";
+            judged(need.layer().proxy(), "type", Cause::Cluster { cluster: name(), what })
         }
         (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), None) => {
             judged(Path::Blocked, "", Cause::NoEndpoint { cluster: name() })

@@ -179,7 +179,7 @@ impl Serving {
                     .or_else(|| old?.load_assignment.as_ref())
                     .cloned(),
                 ClusterDiscovery::Static(endpoints) => Some(Arc::clone(endpoints)),
-                ClusterDiscovery::Dns { .. } | ClusterDiscovery::OriginalDst { .. } => None,
+                ClusterDiscovery::Dns(_) | ClusterDiscovery::OriginalDst { .. } => None,
             };
             if load_assignment.is_none() && service(cluster).is_some() {
                 // Those that name it already are not complete any more.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dns_discovery::DnsDiscovery;
 use super::endpoint::{ClusterLoadAssignment, EndpointAbout};
 use super::outlier_detection::OutlierDetection;
 use super::tls::UpstreamTlsContext;
@@ -65,11 +66,8 @@ pub enum ClusterDiscovery {
     },
     /// Endpoints are part of the cluster.
     Static(Arc<ClusterLoadAssignment>),
-    /// Hostnames to be resolved again and again. Understood, not yet served: hops through it are refused.
-    Dns {
-        /// `LOGICAL_DNS` (true) or `STRICT_DNS` (false).
-        logical: bool,
-    },
+    /// By names.
+    Dns(Arc<DnsDiscovery>),
     /// To the connection's original destination.
     OriginalDst {
         /// `use_http_header`: `x-envoy-original-dst-host` may name it.

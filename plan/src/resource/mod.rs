@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod cors;
+pub mod dns_discovery;
 pub mod endpoint;
 pub mod extension_config;
 pub mod fault;

@@ -17,6 +17,7 @@ use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
 
 use super::at::{At, no_effect, refuse_set};
 use super::decode::{Extension, string_of};
+use super::dns::{DnsSettings, dns_discovery};
 use super::endpoint::load_assignment;
 use super::load_balancing::{common_lb, lb_policy_of};
 use super::metadata::{ISTIO_METADATA, unread_metadata};
@@ -93,22 +94,36 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     } = value;
     no_effect!(at; "feeds statistics alone"; alt_stat_name, stats_matcher, track_timeout_budgets, track_cluster_stats);
     no_effect!(at; "is a hint for memory; the proxy bounds its buffers itself"; per_connection_buffer_limit_bytes);
-    no_effect!(at; "says how names are resolved, and hops through DNS clusters are refused"; dns_refresh_rate, dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config);
     no_effect!(at; "does not matter: what has not come is waited for in any case"; wait_for_warm_on_init);
     no_effect!(at; "is of original destinations that are kept while unused; none are"; cleanup_interval);
     no_effect!(at; "is of active health checks, which are refused"; ignore_health_on_host_removal);
     refuse_set!(
-        at; transport_socket_matcher, per_connection_buffer_high_watermark_timeout, health_checks,
+        at; dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, transport_socket_matcher, per_connection_buffer_high_watermark_timeout, health_checks,
         lb_subset_config, close_connections_on_host_health_failure, load_balancing_policy, lrs_server,
         lrs_report_endpoint_metrics, upstream_config, preconnect_policy, connection_pool_per_downstream_connection,
         queuing_policies
     );
+    let dns = DnsSettings {
+        dns_refresh_rate,
+        dns_jitter,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_lookup_family,
+        typed_dns_resolver_config,
+    };
     let connect_timeout = match connect_timeout {
         None => Some(DEFAULT_CONNECT_TIMEOUT),
         Some(value) => duration(value, &at.field("connect_timeout")),
     };
-    let discovery =
-        discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment, lb_config.as_ref(), at);
+    let discovery = discovery(
+        &name,
+        cluster_discovery_type,
+        eds_cluster_config,
+        load_assignment,
+        dns,
+        lb_config.as_ref(),
+        at,
+    );
     let lb_policy = lb_policy_of(lb_policy, lb_config, at);
     if let (Some(discovery), Some(lb_policy)) = (&discovery, lb_policy)
         && matches!(discovery, ClusterDiscovery::OriginalDst { .. })
@@ -173,6 +188,7 @@ fn discovery(
     kind: Option<ClusterDiscoveryType>,
     eds: Option<EdsClusterConfig>,
     endpoints: Option<ClusterLoadAssignment>,
+    dns: DnsSettings,
     lb_config: Option<&LbConfig>,
     at: &At<'_>,
 ) -> Option<ClusterDiscovery> {
@@ -188,8 +204,17 @@ fn discovery(
     if kind != DiscoveryType::Eds && eds.is_some() {
         at.field("eds_cluster_config").no_effect("is of clusters of the type EDS");
     }
-    if kind != DiscoveryType::Static && endpoints.is_some() {
-        at.field("load_assignment").no_effect("is of STATIC clusters; hops through DNS clusters are refused");
+    let has_endpoints =
+        matches!(kind, DiscoveryType::Static | DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
+    if !has_endpoints && endpoints.is_some() {
+        at.field("load_assignment").no_effect("is of clusters of the types STATIC and DNS");
+    }
+    if !matches!(kind, DiscoveryType::StrictDns | DiscoveryType::LogicalDns) {
+        dns.clone().have_no_effect(at);
+    }
+    let mut endpoints = endpoints.unwrap_or_default();
+    if endpoints.cluster_name.is_empty() {
+        name.clone_into(&mut endpoints.cluster_name);
     }
     if kind != DiscoveryType::OriginalDst && matches!(lb_config, Some(LbConfig::OriginalDstLbConfig(_))) {
         at.field("original_dst_lb_config").no_effect("is of clusters of the type ORIGINAL_DST");
@@ -201,16 +226,12 @@ fn discovery(
             let service_name = if service_name.is_empty() { name.to_owned() } else { service_name };
             Some(ClusterDiscovery::Eds { service_name: service_name.into() })
         }
-        DiscoveryType::Static => {
-            let mut endpoints = endpoints.unwrap_or_default();
-            if endpoints.cluster_name.is_empty() {
-                name.clone_into(&mut endpoints.cluster_name);
-            }
-            load_assignment(endpoints, &at.field("load_assignment"))
-                .map(|assignment| ClusterDiscovery::Static(assignment.into()))
+        DiscoveryType::Static => load_assignment(endpoints, &at.field("load_assignment"))
+            .map(|assignment| ClusterDiscovery::Static(assignment.into())),
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            let logical = kind == DiscoveryType::LogicalDns;
+            dns_discovery(logical, dns, endpoints, at).map(|names| ClusterDiscovery::Dns(names.into()))
         }
-        DiscoveryType::StrictDns => Some(ClusterDiscovery::Dns { logical: false }),
-        DiscoveryType::LogicalDns => Some(ClusterDiscovery::Dns { logical: true }),
         DiscoveryType::OriginalDst => {
             let at = at.field("original_dst_lb_config");
             let OriginalDstLbConfig {

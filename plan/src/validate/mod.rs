@@ -16,6 +16,7 @@ mod at;
 mod cluster;
 mod cors;
 mod decode;
+mod dns;
 mod endpoint;
 mod extension_config;
 mod fault;

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod cluster;
+mod dns;
 mod endpoint;
 mod extension_config;
 mod header;

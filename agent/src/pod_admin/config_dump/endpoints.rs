@@ -27,7 +27,7 @@ pub(super) fn endpoint_config<'a>(
                 descriptors.print(ResourceType::Cluster.type_url(), &stored.source.bytes.bytes());
             (&*stored.name, cluster.get_mut("load_assignment").map(Json::take))
         }
-        ClusterDiscovery::Dns { .. } | ClusterDiscovery::OriginalDst { .. } => (&*stored.name, None),
+        ClusterDiscovery::Dns(_) | ClusterDiscovery::OriginalDst { .. } => (&*stored.name, None),
     };
     let policy = json!({ "overprovisioning_factor": stored_overprovisioning(load_assignment.as_ref()) });
     let mut config = Map::from_iter([

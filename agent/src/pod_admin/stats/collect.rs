@@ -22,6 +22,7 @@ pub(super) fn stats(figures: &Figures, uptime: Duration) -> Vec<Stat> {
     if let Some(proxy) = &figures.proxy {
         clusters(&figures.resources, proxy, &mut stats);
         outliers(&figures.resources, &mut stats);
+        names(&figures.resources, &mut stats);
         http(proxy, &mut stats);
         own("proxy", &Proxy::from(proxy), &mut stats);
     }
@@ -136,6 +137,16 @@ fn outliers(resources: &Resources, stats: &mut Vec<Stat>) {
         for (reason, times) in &found.ejections_enforced {
             add(Kind::Counter, &format!("enforced_{reason}"), *times);
         }
+    }
+}
+
+/// Of clusters whose endpoints have names.
+fn names(resources: &Resources, stats: &mut Vec<Stat>) {
+    for (cluster, counted) in &resources.dns {
+        let cluster = resources.cluster(cluster).map_or_else(|| cluster.clone(), observability_name);
+        let counters =
+            [("update_attempt", counted.update_attempt), ("update_failure", counted.update_failure)];
+        stats.extend(counters.map(|(name, value)| Stat::cluster(Kind::Counter, &cluster, name, value)));
     }
 }
 

@@ -63,6 +63,10 @@ fn answer(query: &[u8], from: SocketAddr, datagram: bool) -> Option<Vec<u8>> {
         ("silent.test.", _) => return None,
         (_, RecordType::TXT) => vec![RData::TXT(TXT::new(vec![from.ip().to_canonical().to_string()]))],
         ("many.test.", RecordType::A) => (1..=40).map(|last| data(Ipv4Addr::new(192, 0, 2, last))).collect(),
+        (name, RecordType::A) if name.ends_with(".ip.test.") => {
+            let address = name.trim_end_matches(".ip.test.").replace('-', ".").parse();
+            address.into_iter().map(data).collect()
+        }
         (name, RecordType::A) if name.ends_with(".test.") => vec![data(FOREIGN)],
         (name, _) if name.ends_with(".test.") => vec![],
         _ => {
