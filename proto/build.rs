@@ -9,9 +9,10 @@ use prost_reflect::prost::Message;
 use prost_reflect::prost_types::FileDescriptorSet;
 
 const DEFINITIONS: &str = "definitions";
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "alpn.proto",
     "certificate.proto",
+    "cri.proto",
     "metadata_exchange.proto",
     "name_table.proto",
     "peer_metadata.proto",

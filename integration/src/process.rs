@@ -56,8 +56,17 @@ impl Process {
     }
 
     /// Waits until `probe` says that the process is ready. Fails at once, with the end of its log, when it has ended.
-    pub fn ready_when(mut self, mut probe: impl FnMut(&Self) -> Result<bool>) -> Result<Self> {
-        let ended = until(&format!("{} to be ready", self.name), READY_TIMEOUT, || {
+    pub fn ready_when(self, probe: impl FnMut(&Self) -> Result<bool>) -> Result<Self> {
+        self.ready_within(READY_TIMEOUT, probe)
+    }
+
+    /// As [`Process::ready_when`], for what takes longer.
+    pub fn ready_within(
+        mut self,
+        timeout: Duration,
+        mut probe: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<Self> {
+        let ended = until(&format!("{} to be ready", self.name), timeout, || {
             let ended = self.child.try_wait()?;
             Ok(if ended.is_none() { probe(&self)?.then_some(None) } else { Some(ended) })
         });

@@ -17,6 +17,15 @@ pub const ADSD_ENV: &str = "ORLOP_ADSD";
 /// Names the Envoy that serves as the oracle.
 pub const ENVOY_ENV: &str = "ORLOP_ENVOY";
 
+/// Names the `kubernetes` that the test cluster's nodes run.
+pub const KUBERNETES_ENV: &str = "ORLOP_KUBERNETES";
+/// Names the DNS server of the test cluster.
+pub const CLUSTER_DNS_ENV: &str = "ORLOP_CLUSTER_DNS";
+/// Names the istiod that Istio's charts run in the test cluster.
+pub const PILOT_ENV: &str = "ORLOP_PILOT";
+/// Names the `helm` that installs Orlop there.
+pub const HELM_ENV: &str = "ORLOP_HELM";
+
 /// A program of this workspace, `orlop` or `bed-pod`, of the same profile as the running test.
 pub fn workspace_binary(name: &str) -> Result<PathBuf> {
     let exe = env::current_exe()?;

@@ -75,7 +75,8 @@ pub struct Call {
 }
 
 impl Call {
-    fn new(to: SocketAddr) -> Self {
+    /// One GET request.
+    pub fn new(to: SocketAddr) -> Self {
         Self {
             to,
             times: 1,

@@ -37,6 +37,11 @@ pub mod certificate {
     pub use crate::generated::istio::v1::auth::*;
 }
 
+/// `runtime.v1`: how a container runtime is asked for a pod's sandbox.
+pub mod cri {
+    pub use crate::generated::runtime::v1::*;
+}
+
 /// `io.istio.http.peer_metadata`: the exchange of peer metadata in HTTP headers.
 pub mod peer_metadata {
     pub use crate::generated::io::istio::http::peer_metadata::*;

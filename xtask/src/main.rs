@@ -4,8 +4,11 @@ mod bench;
 mod build_descriptors;
 mod build_docs;
 mod build_ebpf;
+mod build_manifests;
+mod cluster;
 mod demo;
 mod fuzz;
+mod image;
 mod setup;
 mod test;
 
@@ -23,6 +26,10 @@ struct Cli {
 enum Command {
     /// Show every path that traffic can take, on pods made for it. Needs root.
     Demo(demo::Args),
+    /// A Kubernetes of two nodes on this machine with Istio and Orlop, to be explored. Needs root.
+    Cluster(cluster::Args),
+    /// Make the agent's OCI image: a static binary, no Docker.
+    Image(image::Args),
     /// Run the tests: all of them as root, the unit tests alone with --fast.
     Test(test::Args),
     /// Feed every decoder and the protocol's state machine with inputs that look for trouble.
@@ -33,6 +40,8 @@ enum Command {
     BuildDescriptors(Check),
     /// Write docs/xds.md, which says what becomes of every field of xDS.
     BuildDocs(Check),
+    /// Write deploy/orlop.yaml from the Helm chart.
+    BuildManifests(Check),
     /// Build the kernel programs into the object that the agent carries.
     BuildEbpf(Check),
 }
@@ -47,11 +56,14 @@ struct Check {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BuildDescriptors(args) => build_descriptors::build(args.check),
         Command::BuildDocs(args) => build_docs::build(args.check),
+        Command::BuildManifests(args) => build_manifests::build(args.check),
         Command::BuildEbpf(args) => build_ebpf::build(args.check),
     }
 }

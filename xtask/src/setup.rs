@@ -12,13 +12,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use orlop_integration::tools::{ADSD_ENV, ENVOY_ENV, ISTIOCTL_ENV, ISTIOD_ENV, SDSD_ENV};
+use orlop_integration::tools::{
+    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV, PILOT_ENV,
+    SDSD_ENV,
+};
 
 const ENVOY_VERSION: &str = "1.40.0";
 /// What `integration/istiod/go.mod` asks for.
 const GO_VERSION: &str = "1.26.0";
 /// The first Go that fetches a newer one by itself (<https://go.dev/doc/toolchain>).
 const FIRST_GO_WITH_TOOLCHAINS: u32 = 21;
+
+/// What the nodes of the test cluster run besides Kubernetes itself.
+const CLUSTER_PACKAGES: [&str; 5] = ["containerd", "runc", "containernetworking-plugins", "nftables", "curl"];
+/// What Kubernetes's programs say of themselves (`integration/cluster/kubernetes/go.mod`): without it they are of no version.
+const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.37.2 \
+     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 
 /// Something that a command cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +38,8 @@ pub(crate) enum Need {
     Envoy,
     /// A real istiod, and Istio's command line.
     Istiod,
+    /// A Kubernetes, and the istiod that runs in it.
+    Cluster,
     /// The proxies that the bench compares with.
     Peers,
 }
@@ -66,8 +77,16 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
         for (variable, name) in
             [(ISTIOD_ENV, "istiod-lite"), (SDSD_ENV, "sdsd"), (ISTIOCTL_ENV, "istioctl"), (ADSD_ENV, "adsd")]
         {
-            programs.push((variable, go_program(name)?));
+            programs.push((variable, go_program("istiod", name)?));
         }
+    }
+    if needs.contains(&Need::Cluster) {
+        install(&CLUSTER_PACKAGES, "the nodes of the test cluster run them")?;
+        programs.push((ISTIOCTL_ENV, go_program("istiod", "istioctl")?));
+        programs.push((PILOT_ENV, go_program("istiod", "pilot-discovery")?));
+        programs.push((KUBERNETES_ENV, go_program("cluster", "kubernetes")?));
+        programs.push((CLUSTER_DNS_ENV, go_program("cluster", "dns")?));
+        programs.push((HELM_ENV, helm()?));
     }
     Ok(programs)
 }
@@ -79,6 +98,11 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("orlop")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/orlop")))
         .context("none of ORLOP_CACHE, XDG_CACHE_HOME and HOME is set: where may the cache be?")
+}
+
+/// The Helm that installs and renders the chart.
+pub(crate) fn helm() -> Result<PathBuf> {
+    go_program("cluster", "helm")
 }
 
 pub(crate) fn say(what: &str) {
@@ -122,7 +146,12 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = find("apt-get").context("this is no Debian")?;
     for arguments in [&["update"][..], &[&["install", "--yes", "--no-install-recommends"], packages].concat()]
     {
-        run(Command::new(&apt).arg("--quiet=2").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+        run(Command::new(&apt)
+            .arg("--quiet=2")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // Nothing that is installed is started.
+            .env("RUNLEVEL", "1"))?;
     }
     Ok(())
 }
@@ -176,26 +205,45 @@ fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// One of the programs of `integration/istiod`, named after what it is built from.
-fn go_program(name: &str) -> Result<PathBuf> {
-    let source = workspace()?.join("integration/istiod");
+/// One of the programs in Go below `integration/`, in a module for all of `group` or in one of its own. Named after what it is
+/// built from.
+fn go_program(group: &str, name: &str) -> Result<PathBuf> {
+    let group = workspace()?.join("integration").join(group);
+    let (module, package) = if group.join("go.mod").is_file() {
+        (group.clone(), format!("./{name}"))
+    } else {
+        (group.join(name), ".".to_owned())
+    };
+    let source = group.join(name).join("main.go");
+    let package = if source.is_file() { package } else { tool(&module)? };
     let mut hash = DefaultHasher::new();
-    for file in ["go.mod", "go.sum", &format!("{name}/main.go")] {
-        fs::read(source.join(file)).with_context(|| format!("cannot read {file}"))?.hash(&mut hash);
+    for file in [module.join("go.mod"), module.join("go.sum"), source] {
+        if file.is_file() {
+            fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hash);
+        }
     }
     let bin = cache()?.join("bin");
     let binary = bin.join(format!("{name}-{:016x}", hash.finish()));
     if binary.is_file() {
         return Ok(binary);
     }
-    say(&format!("building {name} with Go, for a real istiod (ten minutes on a machine that never did)"));
+    say(&format!("building {name} with Go (ten minutes on a machine that never did)"));
     fs::create_dir_all(&bin)?;
     let staged = bin.join(format!("staged-{name}-{}", std::process::id()));
     let mut build = Command::new(go()?);
-    build.env("GOTOOLCHAIN", "auto").env_remove("GOFLAGS").current_dir(&source);
-    run(build.args(["build", "-ldflags=-s -w", "-o"]).arg(&staged).arg(format!("./{name}")))?;
+    // Without C: what runs in a container has no libraries there.
+    build.env("GOTOOLCHAIN", "auto").env("CGO_ENABLED", "0").env_remove("GOFLAGS").current_dir(&module);
+    let flags = format!("-ldflags=-s -w {KUBERNETES_VERSION}");
+    run(build.args(["build", "-trimpath", &flags, "-o"]).arg(&staged).arg(package))?;
     fs::rename(staged, &binary)?;
     Ok(binary)
+}
+
+/// The program of another module that a module without code of its own is about.
+fn tool(module: &Path) -> Result<String> {
+    let text = fs::read_to_string(module.join("go.mod"))?;
+    let tool = text.lines().find_map(|line| line.strip_prefix("tool "));
+    Ok(tool.with_context(|| format!("{} has neither a program nor a tool", module.display()))?.to_owned())
 }
 
 /// A Go that is new enough, or one that fetches what it lacks when it is told what to build.

@@ -11,8 +11,9 @@ use tracing::info;
 
 use crate::admin::{AdminSocket, RUN_DIR};
 use crate::config::{self, NodeConfig};
+use crate::kubernetes::PodSource;
 use crate::lock::NodeLock;
-use crate::node::Node;
+use crate::node::{Node, NodePods};
 use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 
@@ -48,7 +49,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
             "`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo"
         );
     }
-    let run_dir = Path::new(RUN_DIR).join(config.node.name.as_str());
+    let run_dir = Path::new(RUN_DIR).join(config.node.name.folder());
     let inherited = if takeover {
         Inheritance::take(&run_dir).context("the agent that runs did not hand over")?
     } else {
@@ -69,7 +70,17 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
         let (asked, questions) = mpsc::channel(QUESTIONS);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut node = Node::start(config, inheritance).await?;
+        let mut config = config;
+        let mut pods = None;
+        if let Some(kubernetes) = &config.kubernetes {
+            let mut source = PodSource::start(kubernetes, &config.node.name)
+                .context("kubernetes: this is no pod of a cluster")?;
+            info!("waiting for the list of this node's pods");
+            let newest = source.next().await;
+            config.workloads = newest.workloads.clone();
+            pods = Some(NodePods { source, newest });
+        }
+        let mut node = Node::start(config, pods, inheritance).await?;
         let admin = tokio::task::spawn_local(socket.serve(asked));
         tokio::select! {
             () = node.run(watch, questions, &door, &lock) => {

@@ -54,12 +54,18 @@ pub(super) fn socket(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 /// One question to the agent at `socket`.
 pub(super) fn once(socket: &Path, question: &Request) -> anyhow::Result<Answer> {
+    answer(request(socket, question)?)
+}
+
+/// What the agent says to a question.
+pub(super) fn answer(stream: UnixStream) -> anyhow::Result<Answer> {
     let mut reply = String::new();
-    BufReader::new(request(socket, question)?).read_line(&mut reply)?;
+    BufReader::new(stream).read_line(&mut reply)?;
     serde_json::from_str(&reply).context(CUT_SHORT)
 }
 
-fn request(socket: &Path, request: &Request) -> anyhow::Result<UnixStream> {
+/// Asks the agent at `socket`, which has not answered yet.
+pub(super) fn request(socket: &Path, request: &Request) -> anyhow::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", socket.display()))?;
     let mut line = serde_json::to_string(request)?;

@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod check;
 mod enrol;
+mod ready;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +42,12 @@ enum Command {
         /// For how long at most, in seconds.
         #[arg(long, default_value_t = 30, requires = "wait")]
         timeout: u64,
+        /// The agent's socket; found by itself where one agent runs.
+        #[arg(long)]
+        socket: Option<PathBuf>,
+    },
+    /// Whether everything that runs here is carried, by the agent of this container. For the probe of its pod.
+    Ready {
         /// The agent's socket; found by itself where one agent runs.
         #[arg(long)]
         socket: Option<PathBuf>,
@@ -91,6 +98,7 @@ impl Cli {
             Command::Enrol { workload, wait, timeout, socket } => {
                 enrol::run(&workload, wait.then(|| Duration::from_secs(timeout)), socket)
             }
+            Command::Ready { socket } => ready::run(socket),
             Command::Status(question) => ask::status(&question),
             Command::Explain { workload, destination, question } => {
                 ask::explain(workload, destination, &question)

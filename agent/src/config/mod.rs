@@ -4,6 +4,7 @@
 
 mod control_plane;
 mod identity;
+mod kubernetes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ pub use crate::annotations::Annotations;
 pub use control_plane::{ControlPlane, Credentials, Protocol};
 pub use identity::Identity;
 use identity::RawIdentity;
+pub use kubernetes::Kubernetes;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,6 +36,8 @@ pub struct NodeConfig {
     pub l7: L7,
     /// What becomes of the workloads' questions to resolvers, where their annotations do not say.
     pub dns: Dns,
+    /// Where the workloads come from instead of this file.
+    pub kubernetes: Option<Kubernetes>,
     /// Whom the agent carries.
     pub workloads: Workloads,
 }
@@ -50,6 +54,7 @@ struct RawNodeConfig {
     l7: L7,
     #[serde(default)]
     dns: Dns,
+    kubernetes: Option<Kubernetes>,
     #[serde(default)]
     workloads: Workloads,
 }
@@ -57,14 +62,17 @@ struct RawNodeConfig {
 impl TryFrom<RawNodeConfig> for NodeConfig {
     type Error = String;
     fn try_from(raw: RawNodeConfig) -> Result<Self, String> {
-        let RawNodeConfig { node, control_plane, identity, proxy, l7, dns, workloads } = raw;
+        let RawNodeConfig { node, control_plane, identity, proxy, l7, dns, kubernetes, workloads } = raw;
+        if kubernetes.is_some() && !workloads.0.is_empty() {
+            return Err("workloads: kubernetes says which they are; set one of the two".to_owned());
+        }
         let plaintext = matches!(control_plane, ControlPlane::Server { root_certificate: None, .. });
         let secret = workloads.0.iter().find(|(_, workload)| workload.credentials.is_some());
         if let Some((id, _)) = secret.filter(|_| plaintext) {
             return Err(format!("workloads: {id}: credentials need controlPlane.rootCertificate, for TLS"));
         }
         let identity = identity.map(|identity| identity.resolve(&control_plane)).transpose()?;
-        Ok(Self { node, control_plane, identity, proxy, l7, dns, workloads })
+        Ok(Self { node, control_plane, identity, proxy, l7, dns, kubernetes, workloads })
     }
 }
 
@@ -119,7 +127,7 @@ fn default_trust_domain() -> String {
     "cluster.local".to_owned()
 }
 
-/// A node's name: a DNS label, because it becomes a folder name (bpffs allows no dot in one).
+/// A node's name, as Kubernetes has them. Written as `$VARIABLE`, it is what the environment says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NodeName(String);
@@ -129,12 +137,22 @@ impl NodeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of the agent's folders: bpffs allows no dot in one, and no node's name has an underscore.
+    pub fn folder(&self) -> String {
+        self.0.replace('.', "_")
+    }
 }
 
 impl TryFrom<String> for NodeName {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
-        dns_name("node.name", &name, 63, false).map(|()| Self(name.clone()))
+        let name = match name.strip_prefix('$') {
+            None => name,
+            Some(variable) => std::env::var(variable)
+                .map_err(|_| format!("node.name: the environment does not say what {name} is"))?,
+        };
+        dns_name("node.name", &name, 253, true).map(|()| Self(name.clone()))
     }
 }
 
@@ -417,6 +435,21 @@ workloads:
         let address = "127.0.0.1:15010".to_owned();
         let expected = ControlPlane::Server { address, protocol: Protocol::Delta, root_certificate: None };
         assert_eq!(config.control_plane, expected);
+    }
+
+    #[test]
+    fn a_nodes_name_may_be_the_environments() {
+        let named = |name: &str| parse(Path::new("node.yaml"), &GOOD.replace("node-1", name));
+        let config = named("node-1.example.org").unwrap();
+        assert_eq!(config.node.name.folder(), "node-1_example_org");
+        // Cargo says this one to every test.
+        let config = named("$CARGO_PKG_NAME").unwrap();
+        assert_eq!(config.node.name.as_str(), "orlop-agent");
+        let error = named("$NOBODY_SAYS_THIS").unwrap_err().to_string();
+        assert!(
+            error.contains("node.name: the environment does not say what $NOBODY_SAYS_THIS is"),
+            "{error}"
+        );
     }
 
     #[test]

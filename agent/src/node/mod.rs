@@ -1,6 +1,6 @@
 //! The node task: the one owner of every workload's state.
 //!
-//! In: node.yaml as it changes, deliveries from the control plane, certificates, questions from the admin socket and from the pods' admin
+//! In: node.yaml as it changes, this node's pods, deliveries from the control plane, certificates, questions from the admin socket and from the pods' admin
 //! pages, and a clock that asks whether namespaces and cgroups are still there. Out: what the proxy and the kernel are told. Everything happens in one
 //! task, in the order it arrives, so nothing here needs a lock.
 
@@ -13,6 +13,7 @@ mod hand_over;
 mod identity;
 mod not_carried;
 mod pod_view;
+mod pods;
 mod report;
 pub(crate) mod tcp_metrics;
 mod work;
@@ -43,6 +44,7 @@ use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 use flows::FlowWatchers;
 use identity::Renewed;
+pub(crate) use pods::NodePods;
 use workload::{Incoming, Workload};
 
 /// Deliveries that may wait for the node task; the streams merge what comes meanwhile.
@@ -61,6 +63,7 @@ pub struct Node {
     config_error: Option<String>,
     parts: Parts,
     workloads: BTreeMap<WorkloadId, Workload>,
+    pods: Option<NodePods>,
     deliveries: mpsc::Receiver<Incoming>,
     certificates: mpsc::Receiver<Renewed>,
     pod_questions: mpsc::Receiver<pod_admin::Asked>,
@@ -107,11 +110,16 @@ pub(crate) struct NodeIdentities {
 
 impl Node {
     /// Probes the kernel, starts the proxy, and enrols the workloads of `config`, with what another agent has handed over.
-    pub(crate) async fn start(config: NodeConfig, inheritance: Option<Inheritance>) -> anyhow::Result<Self> {
+    /// `pods` says from then on which they are.
+    pub(crate) async fn start(
+        config: NodeConfig,
+        pods: Option<NodePods>,
+        inheritance: Option<Inheritance>,
+    ) -> anyhow::Result<Self> {
         let node = config.node.clone();
         let mut datapath = Datapath::open(DatapathConfig {
             drain_time: Duration::from_secs(node.drain_time_seconds.into()),
-            ..DatapathConfig::new(node.name.as_str())
+            ..DatapathConfig::new(node.name.folder())
         })
         .await?;
         let disturbed = datapath.watch_routing();
@@ -133,7 +141,7 @@ impl Node {
             config::ControlPlane::Directory(path) => ControlPlane::Directory { path: path.clone() },
         };
         let control = Client::new(source, GrpcOptions::default())?;
-        let state_dir = node.state_directory.join(node.name.as_str());
+        let state_dir = node.state_directory.join(node.name.folder());
         let last_good = LastGood::open(&state_dir, &config.control_plane.to_string());
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
         let (renewed, certificates) = mpsc::channel(DELIVERIES);
@@ -162,6 +170,7 @@ impl Node {
             config_error: None,
             parts,
             workloads: BTreeMap::new(),
+            pods,
             deliveries,
             certificates,
             pod_questions,
@@ -194,6 +203,7 @@ impl Node {
         loop {
             tokio::select! {
                 changed = watch.next() => self.config_changed(changed).await,
+                pods = pods::next(self.pods.as_mut()) => self.pods_changed(pods).await,
                 Some(incoming) = self.deliveries.recv() => self.delivered(incoming),
                 Some(renewed) = self.certificates.recv() => self.renewed(&renewed),
                 Some(asked) = questions.recv() => {
@@ -209,6 +219,7 @@ impl Node {
                 asked = door.asked() => if self.hand_over(asked, lock).await { return },
                 _ = presence.tick() => {
                     self.look_after().await;
+                    self.tell_whom_it_carries();
                     self.close_drained();
                     self.forget_gone_watchers();
                     log_repairs(self.parts.datapath.inspect().await);
@@ -221,6 +232,9 @@ impl Node {
 
     /// Gives every pod back as it was found and waits for connections that still drain.
     pub async fn stop(mut self) {
+        if let Some(pods) = self.pods.take().filter(|_| !self.workloads.is_empty()) {
+            pods.source.say_farewell().await;
+        }
         for workload in self.workloads.values_mut() {
             workload.release(&mut self.parts, "the agent stops").await;
         }
@@ -232,6 +246,7 @@ impl Node {
     }
 
     async fn config_changed(&mut self, changed: Result<NodeConfig, ConfigError>) {
+        let changed = changed.map(|config| self.with_pods(config));
         match changed {
             Err(error) => self.refuse_config(error.to_string()),
             Ok(config) if config == self.config => self.config_error = None,
@@ -266,9 +281,7 @@ impl Node {
             .collect();
         for id in gone {
             if let Some(mut workload) = self.workloads.remove(&id) {
-                workload
-                    .release(&mut self.parts, "node.yaml does not name it any more, or names it otherwise")
-                    .await;
+                workload.release(&mut self.parts, "it is not to be carried any more, or as another").await;
             }
         }
         for (id, spec) in wanted {
@@ -279,7 +292,7 @@ impl Node {
         }
         self.config = config;
         self.config_error = None;
-        info!(workloads = self.workloads.len(), "node.yaml is in force");
+        info!(workloads = self.workloads.len(), "the node is as it is to be");
     }
 
     /// Looks at the workload now, and says whether it is carried.
@@ -380,6 +393,7 @@ fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str
         ("identity", old.identity != new.identity),
         ("proxy", old.proxy != new.proxy),
         ("dns", old.dns != new.dns),
+        ("kubernetes", old.kubernetes != new.kubernetes),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))

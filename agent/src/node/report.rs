@@ -1,5 +1,6 @@
 //! `orlop status`: the node as it is now, for a program and for a person.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use orlop_datapath::{MapUsage, WorkloadCounters};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::identity::{Standing, WorkloadIdentity};
 use super::work::{Work, WorkDone};
 use super::workload::{Stage, Workload};
-use super::{Node, Parts};
+use super::{Node, NodePods, Parts};
 use crate::admin::Answer;
 use crate::last_good::LastGoodStatus;
 
@@ -24,6 +25,10 @@ struct Status {
     ready: bool,
     /// Why the newest node.yaml is not in force.
     config_error: Option<String>,
+    /// Pods that are to be carried and cannot be, with the reason.
+    not_carried: BTreeMap<String, String>,
+    /// What keeps the agent from knowing this node's pods, or from labelling them.
+    pod_problems: Vec<String>,
     workloads: Vec<WorkloadStatus>,
     maps: Vec<MapUsage>,
     last_good: LastGoodStatus,
@@ -73,11 +78,15 @@ pub(super) fn status(node: &Node, json: bool) -> Answer {
 
 fn collect(node: &Node) -> Status {
     let workloads: Vec<_> = node.workloads.values().map(|w| workload(w, &node.parts)).collect();
+    let pods = node.pods.iter();
+    let not_carried = pods.clone().flat_map(|pods| &pods.newest.not_carried);
     Status {
         node: node.config.node.name.as_str().to_owned(),
         control_plane: node.config.control_plane.to_string(),
         ready: node.config_error.is_none() && workloads.iter().all(|w| w.ready),
         config_error: node.config_error.clone(),
+        not_carried: not_carried.map(|(id, reason)| (id.to_string(), reason.clone())).collect(),
+        pod_problems: pods.flat_map(NodePods::problems).collect(),
         workloads,
         maps: node.parts.datapath.usage(),
         last_good: node.parts.last_good.status(),
@@ -149,6 +158,9 @@ impl Status {
         if let Some(error) = &self.config_error {
             let _ = writeln!(out, "node.yaml is not in force: {error}");
         }
+        for problem in &self.pod_problems {
+            let _ = writeln!(out, "cluster: {problem}");
+        }
         if let Some(problem) = &self.last_good.problem {
             let _ = writeln!(out, "last good configuration: {problem}");
         }
@@ -171,6 +183,9 @@ impl Status {
         }
         for w in &self.workloads {
             w.write_problems(&mut out);
+        }
+        for (name, reason) in &self.not_carried {
+            let _ = writeln!(out, "\n{name}: not carried: {reason}");
         }
         let done = || self.workloads.iter().filter_map(|w| w.work);
         let mut total = Work::default();

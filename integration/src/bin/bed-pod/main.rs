@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use orlop_integration::Call;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -45,6 +46,8 @@ enum Command {
     Resolver,
     /// Ask a resolver and print what came back.
     Dns { question: String },
+    /// Do nothing until asked to stop: holds the namespaces of a pod.
+    Pause,
     /// Carry connections from a Unix socket, which is reachable from every network namespace, to an address.
     Relay { socket: PathBuf, to: SocketAddr },
 }
@@ -77,6 +80,10 @@ fn main() -> Result<()> {
             Command::LoadTcp { call } => print(&load::tcp(parse(&call)?).await),
             Command::Resolver => resolver::serve().await,
             Command::Dns { question } => print(&dns::ask(&serde_json::from_str(&question)?).await),
+            Command::Pause => {
+                signal(SignalKind::terminate())?.recv().await;
+                Ok(())
+            }
             Command::Relay { socket, to } => relay::serve(&socket, to).await,
         }
     })

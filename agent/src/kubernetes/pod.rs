@@ -1,0 +1,138 @@
+//! A pod as the node knows its workloads.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::runtime::Sandbox;
+use crate::config::{Annotations, Workload, WorkloadId};
+
+/// What says that peers are to speak mutual TLS to a pod.
+pub(super) const TLS_MODE: &str = "security.istio.io/tlsMode";
+const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
+const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+
+/// By what the node knows the pod.
+pub(super) fn id(pod: &Pod) -> WorkloadId {
+    WorkloadId { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any() }
+}
+
+/// The pod's addresses as its status has them; none before its network is there.
+pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let listed = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    listed.filter_map(|address| address.ip.parse().ok()).collect()
+}
+
+/// What a sidecar's injector would put on the pod; what is there already stays as it is.
+pub(super) fn mesh_labels(pod: &Pod) -> BTreeMap<&'static str, String> {
+    let labels = pod.labels();
+    let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
+    let name = first(&[CANONICAL_NAME, "app.kubernetes.io/name", "app"]).unwrap_or_else(|| owner(pod));
+    let revision = first(&[CANONICAL_REVISION, "app.kubernetes.io/version", "version"]);
+    let revision = revision.unwrap_or_else(|| "latest".to_owned());
+    BTreeMap::from([(TLS_MODE, "istio".to_owned()), (CANONICAL_NAME, name), (CANONICAL_REVISION, revision)])
+}
+
+/// The name of what the pod belongs to: of the Deployment, where that is a `ReplicaSet`'s.
+fn owner(pod: &Pod) -> String {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let Some(controller) = controller else { return pod.name_any() };
+    let hash = pod.labels().get("pod-template-hash");
+    let deployment = hash.and_then(|hash| controller.name.strip_suffix(hash)?.strip_suffix('-'));
+    deployment.unwrap_or(&controller.name).to_owned()
+}
+
+/// The pod as node.yaml would have it.
+pub(super) fn workload(pod: &Pod, sandbox: Sandbox) -> Result<Workload, String> {
+    let Sandbox { netns, cgroup, addresses } = sandbox;
+    let known = self::addresses(pod);
+    if !known.iter().all(|address| addresses.contains(address)) {
+        return Err(format!(
+            "the runtime's sandbox has the addresses {addresses:?}, the pod {known:?}: waiting until they agree"
+        ));
+    }
+    let WorkloadId { namespace, name } = id(pod);
+    let mut labels = pod.labels().clone();
+    labels.extend(mesh_labels(pod).into_iter().map(|(key, value)| (key.to_owned(), value)));
+    let service_account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+    Ok(Workload {
+        name,
+        namespace,
+        service_account: service_account.unwrap_or_else(|| "default".to_owned()),
+        netns,
+        cgroup,
+        addresses: known,
+        labels,
+        credentials: None,
+        fail_open: None,
+        annotations: Annotations::try_from(pod.annotations().clone())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(metadata: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": metadata,
+            "spec": {"serviceAccountName": "web", "containers": []},
+            "status": {"podIPs": [{"ip": "10.244.1.7"}]},
+        }))
+        .unwrap()
+    }
+
+    fn sandbox(address: &str) -> Sandbox {
+        Sandbox {
+            netns: "/run/netns/1".into(),
+            cgroup: "/cgroup/pod1".into(),
+            addresses: vec![address.parse().unwrap()],
+        }
+    }
+
+    fn of_a_deployment() -> Value {
+        json!({
+            "name": "web-5d7f-x1", "namespace": "shop",
+            "labels": {"pod-template-hash": "5d7f", "version": "v2"},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d7f", "uid": "1", "controller": true}
+            ],
+        })
+    }
+
+    #[test]
+    fn the_canonical_service_is_the_deployment_where_no_label_says_otherwise() {
+        let labels = mesh_labels(&pod(&of_a_deployment()));
+        assert_eq!(labels[CANONICAL_NAME], "web");
+        assert_eq!(labels[CANONICAL_REVISION], "v2");
+        let labelled = mesh_labels(&pod(&json!({"name": "web-0", "labels": {"app": "shop"}})));
+        assert_eq!(labelled[CANONICAL_NAME], "shop");
+        assert_eq!(labelled[CANONICAL_REVISION], "latest");
+    }
+
+    #[test]
+    fn a_workload_is_known_as_its_sidecar_would_be() {
+        let workload = workload(&pod(&of_a_deployment()), sandbox("10.244.1.7")).unwrap();
+        assert_eq!(workload.id().to_string(), "shop/web-5d7f-x1");
+        assert_eq!(workload.service_account, "web");
+        assert_eq!(workload.labels[TLS_MODE], "istio");
+    }
+
+    #[test]
+    fn a_sandbox_with_another_address_is_not_the_pods() {
+        let error = workload(&pod(&of_a_deployment()), sandbox("10.244.1.8")).unwrap_err();
+        assert!(error.contains("waiting until they agree"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_in_an_annotation_is_named() {
+        let mut metadata = of_a_deployment();
+        metadata["annotations"] = json!({"traffic.sidecar.istio.io/excludeOutboundPorts": "mysql"});
+        let error = workload(&pod(&metadata), sandbox("10.244.1.7")).unwrap_err();
+        assert!(error.contains("\"mysql\" is not a port"), "{error}");
+    }
+}

@@ -1,0 +1,41 @@
+//! What a cluster is made of.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::tools::{
+    CLUSTER_DNS_ENV, HELM_ENV, ISTIOCTL_ENV, KUBERNETES_ENV, PILOT_ENV, prepared, workspace_binary,
+};
+
+/// Where the programs are that a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub(super) kubernetes: PathBuf,
+    pub(super) dns: PathBuf,
+    pub(super) pilot: PathBuf,
+    pub(super) istioctl: PathBuf,
+    pub(super) helm: PathBuf,
+    pub(super) agent: PathBuf,
+    pub(super) pod: PathBuf,
+}
+
+impl Programs {
+    /// The foreign ones as the environment names them, which `cargo xtask test` prepares.
+    pub fn prepared() -> Result<Self> {
+        Self::named(prepared)
+    }
+
+    /// The foreign ones as whoever knows them by the variables of [`crate::tools`] says.
+    pub fn named(place: impl Fn(&str) -> Result<PathBuf>) -> Result<Self> {
+        Ok(Self {
+            kubernetes: place(KUBERNETES_ENV)?,
+            dns: place(CLUSTER_DNS_ENV)?,
+            pilot: place(PILOT_ENV)?,
+            istioctl: place(ISTIOCTL_ENV)?,
+            helm: place(HELM_ENV)?,
+            agent: workspace_binary("orlop")?,
+            pod: workspace_binary("bed-pod")?,
+        })
+    }
+}
