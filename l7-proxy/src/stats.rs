@@ -167,11 +167,14 @@ pub enum Refusal {
     /// The request's route asks for what Envoy does and the proxy does not.
     #[error("the route asks for what is not supported")]
     UnsupportedRoute,
+    /// The request shows no token where one has to be, or one that is not good.
+    #[error("the request's token is missing or not good")]
+    Token,
 }
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::DownstreamTlsHandshake,
@@ -189,6 +192,7 @@ impl Refusal {
         Self::Policy,
         Self::OwnListener,
         Self::UnsupportedRoute,
+        Self::Token,
     ];
 
     /// The name in statistics.
@@ -211,6 +215,7 @@ impl Refusal {
             Self::Policy => "policy",
             Self::OwnListener => "own_listener",
             Self::UnsupportedRoute => "unsupported_route",
+            Self::Token => "token",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod classify;
 pub mod compile;
 pub mod exclusion;
 pub mod inspect;
+pub mod jwt;
 pub mod kernel;
 pub mod proxy;
 pub mod rbac;

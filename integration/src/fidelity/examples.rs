@@ -91,6 +91,9 @@ static PEM: LazyLock<String> = LazyLock::new(|| {
     everything().unwrap_or_default()
 });
 
+/// Keys for tokens.
+const JWKS: &str = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
+
 fn certificate() -> Value {
     json!({ "certificate_chain": { "filename": "chain" }, "private_key": { "filename": "key" } })
 }
@@ -211,6 +214,15 @@ fn one_of_message(name: &str) -> Value {
             json!({ "name": "envoy.filters.http.fault", "typed_config": stats })
         }
         "extensions.filters.common.fault.v3.FaultDelay" => json!({ "fixed_delay": "7s" }),
+        "extensions.filters.http.jwt_authn.v3.JwtClaimToHeader" => {
+            json!({ "header_name": "x-test", "claim_name": "c" })
+        }
+        "extensions.filters.http.jwt_authn.v3.JwtHeader" => json!({ "name": "x-test" }),
+        "extensions.filters.http.jwt_authn.v3.JwtProvider" => {
+            json!({ "local_jwks": { "inline_string": "{}" } })
+        }
+        "extensions.filters.http.jwt_authn.v3.JwtRequirement" => json!({ "allow_missing": {} }),
+        "extensions.filters.http.jwt_authn.v3.RequirementRule" => json!({ "match": { "prefix": "/" } }),
         "extensions.filters.http.fault.v3.FaultAbort" => json!({ "http_status": 418 }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy" => json!({ "cluster": "c" }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
@@ -273,9 +285,11 @@ pub(super) fn of_field(field: &str) -> Vec<Value> {
             vec![json!({ "filename": "crl" })]
         }
         "config.core.v3.DataSource.inline_string" | "istio.mesh.v1alpha1.ProxyConfig.ca_certificates_pem" => {
-            vec![json!(*PEM)]
+            vec![json!(*PEM), json!(JWKS)]
         }
-        "config.core.v3.DataSource.inline_bytes" => vec![json!(BASE64_STANDARD.encode(&*PEM))],
+        "config.core.v3.DataSource.inline_bytes" => {
+            vec![json!(BASE64_STANDARD.encode(&*PEM)), json!(BASE64_STANDARD.encode(JWKS))]
+        }
         "config.core.v3.ConfigSource.api_config_source" => vec![json!({
             "api_type": "GRPC",
             "grpc_services": [{ "envoy_grpc": { "cluster_name": "sds-grpc" } }],

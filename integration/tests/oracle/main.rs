@@ -11,4 +11,5 @@ mod mutual_tls;
 mod names;
 mod outliers;
 mod routes;
+mod tokens;
 mod ways;

@@ -291,7 +291,7 @@ impl ConnectionManager {
     /// Takes a request through the filters.
     async fn filter(
         &self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         filters: &Filters,
         selection: Option<Selection<'_>>,
         passage: &mut Passage,

@@ -29,11 +29,17 @@ pub(crate) enum FilterStat {
     CorsOriginValid,
     /// Requests of pages whose origin is not.
     CorsOriginInvalid,
+    /// Requests whose tokens are as they have to be.
+    JwtAllowed,
+    /// Requests whose tokens are not.
+    JwtDenied,
+    /// Preflights, which have no tokens.
+    JwtCorsPreflightBypassed,
 }
 
 impl FilterStat {
     /// All, in the order of their counters.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::RbacAllowed,
         Self::RbacDenied,
         Self::RbacShadowAllowed,
@@ -46,6 +52,9 @@ impl FilterStat {
         Self::FaultAbortsInjected,
         Self::CorsOriginValid,
         Self::CorsOriginInvalid,
+        Self::JwtAllowed,
+        Self::JwtDenied,
+        Self::JwtCorsPreflightBypassed,
     ];
 
     /// As Envoy writes it.
@@ -63,6 +72,9 @@ impl FilterStat {
             Self::FaultAbortsInjected => "fault.aborts_injected",
             Self::CorsOriginValid => "cors.origin_valid",
             Self::CorsOriginInvalid => "cors.origin_invalid",
+            Self::JwtAllowed => "jwt_authn.allowed",
+            Self::JwtDenied => "jwt_authn.denied",
+            Self::JwtCorsPreflightBypassed => "jwt_authn.cors_preflight_bypassed",
         }
     }
 

@@ -260,12 +260,14 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     }
     manager.http_filters.iter().find_map(|filter| match filter {
         HttpFilter::GrpcWeb => Some(("http_filters", "translates gRPC-Web")),
+        HttpFilter::JwtAuthn(_) => Some(("http_filters", "asks requests for tokens")),
         HttpFilter::Fault(fault) if !fault.is_none() => Some(("http_filters", "injects faults")),
         HttpFilter::Rbac(filter) if filter.shadow_rules.is_some() => {
             Some(("http_filters", "tries a policy on requests, in a dry run"))
         }
         // The stock installation's; and what RBAC enforces, which is in what comes in alone and judged for the chain as a whole. Whatever
-        // enforces a policy must not be forgone: it does not belong here.
+        // enforces a policy must not be forgone: it does not belong here, unless it is
+        // refused on the way out.
         HttpFilter::PeerMetadata
         | HttpFilter::GrpcStats
         | HttpFilter::Alpn(_)

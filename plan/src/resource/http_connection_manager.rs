@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::jwt_authn::JwtAuthn;
 use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
 
@@ -80,6 +81,12 @@ impl HttpConnectionManager {
         of_protocol.next().map(|alpn| alpn.protocols.as_slice()).filter(|protocols| !protocols.is_empty())
     }
 
+    /// Whether it says whose requests are let in.
+    pub fn enforces_policy(&self) -> bool {
+        let mut filters = self.http_filters.iter();
+        filters.any(|filter| matches!(filter, HttpFilter::Rbac(_) | HttpFilter::JwtAuthn(_)))
+    }
+
     /// What its RBAC filters enforce, in order.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.http_filters.iter().filter_map(|filter| match filter {
@@ -128,6 +135,8 @@ pub enum HttpFilter {
     GrpcWeb,
     /// `envoy.filters.http.rbac` that enforces or tries something.
     Rbac(Arc<RbacFilter>),
+    /// `envoy.filters.http.jwt_authn`
+    JwtAuthn(Arc<JwtAuthn>),
     /// Taken by ECDS.
     Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.

@@ -131,6 +131,12 @@ impl FilterChain {
         })
     }
 
+    /// Whether it says who is let in.
+    pub fn enforces_policy(&self) -> bool {
+        self.network_rbac().next().is_some()
+            || matches!(&self.terminal, TerminalFilter::HttpConnectionManager(manager) if manager.enforces_policy())
+    }
+
     /// What all its RBAC filters enforce, in order: those of its connections, then those of its requests.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         let manager = match &self.terminal {

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod hash_policy;
 pub mod header;
 pub mod http_connection_manager;
+pub mod jwt_authn;
 pub mod listener;
 pub mod matcher;
 pub mod mesh;

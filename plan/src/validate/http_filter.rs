@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -20,6 +21,7 @@ use prost::Name;
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::fault::fault;
+use super::jwt_authn::jwt_authn;
 use super::network_filter::stats;
 use super::per_filter_config::{CORS, FAULT};
 use super::rbac::http_rbac;
@@ -85,6 +87,7 @@ pub(super) fn inert_filter(value: Any, name: &str, at: &At<'_>) -> Option<HttpFi
             HttpFilter::Router
             | HttpFilter::GrpcWeb
             | HttpFilter::Rbac(_)
+            | HttpFilter::JwtAuthn(_)
             | HttpFilter::Fault(_)
             | HttpFilter::Cors,
         ) => extension.refuse("filter by ECDS", name, at),
@@ -120,6 +123,9 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
                     .unsupported(format!("filter {name:?} is not named {FAULT}, by which routes know it"));
             }
             Some(HttpFilter::Fault(fault.into()))
+        }
+        known if known == JwtAuthentication::full_name() => {
+            jwt_authn(extension.message(at)?, at).map(|filter| HttpFilter::JwtAuthn(filter.into()))
         }
         known if known == Cors::full_name() => {
             let Cors {} = extension.message(at)?;

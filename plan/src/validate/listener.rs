@@ -114,7 +114,7 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
         }
     }
     if direction != Some(TrafficDirection::Inbound) {
-        refuse_rbac(&filter_chains, default_filter_chain.as_ref().and_then(Option::as_deref), at);
+        refuse_policies(&filter_chains, default_filter_chain.as_ref().and_then(Option::as_deref), at);
     }
     Some(Listener {
         name,
@@ -131,13 +131,13 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
 }
 
 /// istiod puts policies where connections come in.
-fn refuse_rbac(chains: &[Arc<FilterChain>], default: Option<&FilterChain>, at: &At<'_>) {
+fn refuse_policies(chains: &[Arc<FilterChain>], default: Option<&FilterChain>, at: &At<'_>) {
     let indexed = chains.iter().enumerate().map(|(i, chain)| (at.field("filter_chains").index(i), &**chain));
     let default = default.map(|chain| (at.field("default_filter_chain"), chain));
-    for (at, _) in indexed.chain(default).filter(|(_, chain)| chain.rbac().next().is_some()) {
+    for (at, _) in indexed.chain(default).filter(|(_, chain)| chain.enforces_policy()) {
         let _: Option<()> = at
             .field("filters")
-            .refuse("has an RBAC filter, which is supported for traffic_direction INBOUND alone");
+            .refuse("has a filter of RBAC or JWT, which is supported for traffic_direction INBOUND alone");
     }
 }
 

@@ -26,6 +26,8 @@ mod header;
 mod header_format;
 mod http_connection_manager;
 mod http_filter;
+mod jwks;
+mod jwt_authn;
 mod listener;
 mod listener_filter;
 mod load_balancing;

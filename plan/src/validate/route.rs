@@ -84,7 +84,7 @@ fn route_action_of(value: oneof::Action, max_body: usize, at: &At<'_>) -> Option
     }
 }
 
-fn route_match(value: ProtoMatch, at: &At<'_>) -> Option<RouteMatch> {
+pub(super) fn route_match(value: ProtoMatch, at: &At<'_>) -> Option<RouteMatch> {
     let ProtoMatch {
         case_sensitive,
         runtime_fraction,

@@ -3,8 +3,8 @@
 use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, WatchedDirectory};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::{CorsPolicy, Route, RouteAction, route, route_action};
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
-use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter,
 };
@@ -46,18 +46,18 @@ fn every_offending_field_is_named_with_its_path() {
 
 #[test]
 fn an_unknown_http_filter_is_named_with_its_type() {
-    let jwt = HttpFilter {
-        name: "envoy.filters.http.jwt_authn".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(&JwtAuthentication::default()))),
+    let asked = HttpFilter {
+        name: "envoy.filters.http.ext_authz".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(&ExtAuthz::default()))),
         ..HttpFilter::default()
     };
     let mut asking = manager("r");
-    asking.http_filters = vec![jwt, router()];
+    asking.http_filters = vec![asked, router()];
     assert_eq!(
         text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&asking)])])),
         [concat!(
             "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config: ",
-            r#"filter "envoy.filters.http.jwt_authn" (envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication) is not supported"#
+            r#"filter "envoy.filters.http.ext_authz" (envoy.extensions.filters.http.ext_authz.v3.ExtAuthz) is not supported"#
         )]
     );
 }

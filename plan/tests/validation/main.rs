@@ -14,6 +14,7 @@ mod dns;
 mod endpoint;
 mod extension_config;
 mod header;
+mod jwt_authn;
 mod matcher;
 mod name_table;
 mod notes;

@@ -7,6 +7,7 @@
 
 mod cors;
 mod fault;
+mod jwt_authn;
 mod rbac;
 
 use http::{HeaderMap, StatusCode};
@@ -14,6 +15,8 @@ use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use orlop_plan::resource::listener::FilterChain;
 use orlop_plan::route_match::RouteSelection;
+
+use serde_json::Value;
 
 use super::head::RequestHead;
 use super::local_reply::LocalReply;
@@ -55,6 +58,8 @@ impl From<LocalReply> for Stopped {
 pub(super) struct Passage {
     /// What the CORS filter says in the answer.
     cors: Option<Box<cors::Allowed>>,
+    /// What `jwt_authn` has left for policies.
+    metadata: Option<Box<Value>>,
 }
 
 /// Whether a chain lets a request's connection in, for a connection that came before the chain.
@@ -70,12 +75,18 @@ impl Passage {
     /// Takes a request through the filters.
     pub(super) async fn decode(
         &mut self,
-        head: &RequestHead,
+        head: &mut RequestHead,
         context: FilterContext<'_>,
     ) -> Result<(), Box<Stopped>> {
         for filter in &context.config.http_filters {
             match filter {
-                HttpFilter::Rbac(filter) => rbac::decode(filter, head, context)?,
+                HttpFilter::JwtAuthn(filter) => {
+                    jwt_authn::decode(filter, head, context, &mut self.metadata)?;
+                }
+                HttpFilter::Rbac(filter) => {
+                    let metadata = self.metadata.as_deref().unwrap_or(&Value::Null);
+                    rbac::decode(filter, head, context, metadata)?;
+                }
                 HttpFilter::Fault(fault) => fault::decode(fault, head, context).await?,
                 HttpFilter::Cors => cors::decode(head, context, &mut self.cors)?,
                 // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.

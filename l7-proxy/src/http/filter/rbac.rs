@@ -3,6 +3,7 @@
 use http::StatusCode;
 use orlop_plan::rbac::{Answer, Request};
 use orlop_plan::resource::rbac::RbacFilter;
+use serde_json::Value;
 
 use super::{FilterContext, Stopped};
 use crate::http::head::RequestHead;
@@ -17,13 +18,14 @@ pub(super) fn decode(
     filter: &RbacFilter,
     head: &RequestHead,
     context: FilterContext<'_>,
+    metadata: &Value,
 ) -> Result<(), Box<Stopped>> {
     let FilterContext { config, connection, counters, route: _ } = context;
     let request = Request {
         connection: connection.facts(),
         client: client_address(head, config, connection),
         head: head.for_routes(),
-        metadata: &serde_json::Value::Null,
+        metadata,
     };
     if let Some(rules) = &filter.shadow_rules {
         let allowed = rules.decide(&request).allowed == Answer::Yes;
