@@ -122,7 +122,8 @@ impl Istiod {
     /// [`NODE_TOKEN`] is, is good for certificates of their accounts.
     pub fn start_with_pods(bed: &Bed, authority: &Authority, pods: &[&Pod]) -> Result<Self> {
         let extras = Extras { tls: Some(authority), cluster: Some(Cluster::Pods(describe(pods)?)) };
-        Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, &[], false, extras)
+        let mesh = format!("{MESH}{STOCK_METRICS}");
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh, &[], false, extras)
     }
 
     /// The same, with a cluster whose objects these are, and with the services among them.

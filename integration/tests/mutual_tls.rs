@@ -1,67 +1,10 @@
 //! Mutual TLS with a real istiod: its configuration, and the certificates of its authority, for the workloads of one agent.
 
-use std::fs;
-
 use anyhow::{Context, Result};
 use orlop_integration::istio::document;
-use orlop_integration::istiod::NODE_TOKEN;
-use orlop_integration::{Agent, Authority, Bed, Istiod, Mesh, Pod, Service};
+use orlop_integration::secure_mesh::peer_authentication;
+use orlop_integration::{Mesh, Pod, SecureMesh};
 use serde_json::json;
-
-/// A client and a server that says that it takes mutual TLS, both carried by the agent, and a pod that nobody carries.
-struct Scene {
-    agent: Agent,
-    istiod: Istiod,
-    client: Pod,
-    server: Pod,
-    outsider: Pod,
-    web: Service,
-    _bed: Bed,
-}
-
-impl Scene {
-    fn new(mode: &str) -> Result<Self> {
-        let (bed, authority) = (Bed::new()?, Authority::new()?);
-        let client = bed.pod("client").label("app", "client").account("client").start()?;
-        let outsider = bed.pod("outsider").start()?;
-        let server = bed.pod("server").label("app", "web").label("security.istio.io/tlsMode", "istio");
-        let server = server.account("server").start()?;
-        server.serve_http(8080)?;
-        server.serve_tcp(9000)?;
-        let web = Mesh::describe_web().endpoint(&server);
-        let istiod = Istiod::start_with_pods(&bed, &authority, &[&client, &server])?;
-        istiod.apply("mesh.yaml", &(web.yaml() + &peer_authentication(mode)))?;
-        let mut agent = Agent::described(&bed, &istiod, &[])?;
-        let file = |name: &str, text: &str| -> Result<_> {
-            let path = bed.dir().join(name);
-            fs::write(&path, text)?;
-            Ok(path)
-        };
-        agent.set_identity(json!({
-            "certificateAuthority": istiod.secure_address().to_string(),
-            "rootCertificate": file("root.pem", authority.certificate())?,
-            "token": file("node.token", NODE_TOKEN)?,
-        }));
-        agent.set_workloads(&[&client, &server])?;
-        agent.restart()?;
-        Ok(Self { agent, istiod, client, server, outsider, web, _bed: bed })
-    }
-
-    /// The `x-forwarded-client-cert` that a request of the client to the service arrives with.
-    fn shown(&self) -> Result<Option<String>> {
-        let echo = self.client.http(Mesh::WEB).host(&self.web.host()).send()?.echo()?;
-        Ok(echo.headers.get("x-forwarded-client-cert").cloned())
-    }
-}
-
-fn peer_authentication(mode: &str) -> String {
-    document(&json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "PeerAuthentication",
-        "metadata": {"name": "default", "namespace": "default"},
-        "spec": {"mtls": {"mode": mode}},
-    }))
-}
 
 fn identity_of(pod: &Pod) -> String {
     format!("spiffe://cluster.local/ns/default/sa/{}", pod.account())
@@ -69,8 +12,8 @@ fn identity_of(pod: &Pod) -> String {
 
 #[test]
 fn under_strict_requests_and_connections_are_mutual_tls_and_plaintext_is_refused() -> Result<()> {
-    let scene = Scene::new("STRICT")?;
-    let Scene { client, server, outsider, .. } = &scene;
+    let scene = SecureMesh::new("STRICT")?;
+    let SecureMesh { client, server, outsider, .. } = &scene;
 
     let shown = scene.shown()?.context("the server's proxy says who the client is")?;
     assert!(shown.starts_with(&format!("By={};Hash=", identity_of(server))), "{shown}");
@@ -85,8 +28,8 @@ fn under_strict_requests_and_connections_are_mutual_tls_and_plaintext_is_refused
 
 #[test]
 fn under_permissive_peers_speak_mutual_tls_and_everybody_else_plaintext() -> Result<()> {
-    let scene = Scene::new("PERMISSIVE")?;
-    let Scene { client, server, outsider, .. } = &scene;
+    let scene = SecureMesh::new("PERMISSIVE")?;
+    let SecureMesh { client, server, outsider, .. } = &scene;
 
     let shown = scene.shown()?.context("the server's proxy says who the client is")?;
     assert!(shown.contains(&identity_of(client)), "{shown}");
@@ -103,7 +46,7 @@ fn under_permissive_peers_speak_mutual_tls_and_everybody_else_plaintext() -> Res
 
 #[test]
 fn when_mutual_tls_is_disabled_the_kernel_carries_plaintext_again() -> Result<()> {
-    let scene = Scene::new("STRICT")?;
+    let scene = SecureMesh::new("STRICT")?;
     let before = scene.agent.explain(&scene.client, &Mesh::TCP.to_string())?;
     assert_eq!(before.path, "tcp", "{before:?}");
 
@@ -118,7 +61,7 @@ fn when_mutual_tls_is_disabled_the_kernel_carries_plaintext_again() -> Result<()
 
 #[test]
 fn a_policy_lets_in_the_account_that_it_names_at_http_and_tcp_ports() -> Result<()> {
-    let scene = Scene::new("STRICT")?;
+    let scene = SecureMesh::new("STRICT")?;
     let allow = |account: &str| {
         let principal = format!("cluster.local/ns/default/sa/{account}");
         document(&json!({

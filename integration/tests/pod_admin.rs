@@ -294,19 +294,21 @@ fn assert_is_prometheus_text(metrics: &str) {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
     };
-    let (mut metric, mut types, mut samples) =
-        ("", std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    let (mut metric, mut is_histogram) = ("", false);
+    let (mut types, mut samples) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
     for line in metrics.lines() {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').unwrap_or_default();
-            assert!(is_name(name) && ["counter", "gauge"].contains(&kind), "{line}");
+            assert!(is_name(name) && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(types.insert(name), "a second time: {line}");
-            metric = name;
+            (metric, is_histogram) = (name, kind == "histogram");
             continue;
         }
         let (series, value) = line.rsplit_once(' ').unwrap_or_default();
         let (name, labels) = series.split_once('{').unwrap_or_default();
-        assert_eq!(name, metric, "{line}");
+        let part = name.strip_prefix(metric);
+        let parts: &[_] = if is_histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        assert!(part.is_some_and(|part| parts.contains(&part)), "{line}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert!(samples.insert(series), "a second time: {line}");
         let labels = labels.strip_suffix('}').unwrap_or("{");

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::dialer::Dialer;
 use crate::stats::{Direction, PodCounters};
 use crate::tcp::BufferPool;
+use crate::telemetry::{PeerExchange, Series};
 use crate::tls::{Certificate, ServerContexts};
 use crate::upstream::Upstreams;
 
@@ -34,6 +35,10 @@ pub(crate) struct PodContext {
     pub(crate) buffers: Rc<BufferPool>,
     /// Written by this worker only.
     pub(crate) counters: Arc<PodCounters>,
+    /// Istio's metrics of its requests and connections.
+    pub(crate) series: Series,
+    /// How it and its peers learn about each other.
+    pub(crate) peers: PeerExchange,
     /// When the pod is released or the proxy goes.
     pub(crate) drain: Drain,
 }
@@ -105,6 +110,12 @@ impl ConnectionContext {
             server_name: server_name.as_deref(),
         };
         select_chain(listener, &facts)
+    }
+
+    /// Who the client has shown itself to be, and whether it was shown the workload's certificate.
+    pub(crate) fn principals(&self) -> (Option<Arc<str>>, bool) {
+        let Some(tls) = self.tls.get() else { return (None, false) };
+        (tls.peer.as_ref().and_then(|peer| peer.principal.clone()), tls.own.principal.is_some())
     }
 
     /// The address that upstream connections of this connection come from: `None` is the pod's own; inbound it is the

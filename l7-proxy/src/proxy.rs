@@ -14,6 +14,7 @@ use orlop_plan::proxy::ProxyPlan;
 use orlop_podnet::{NetNs, NetNsError, listen_transparent};
 
 use crate::stats::{Direction, DnsStats, OutlierStats, PodStats};
+use crate::telemetry::PeerMetadata;
 use crate::worker::{PodHandle, Workers};
 
 /// Where the proxy listens for connections that leave the pod: `virtualOutbound`'s port, on loopback.
@@ -39,15 +40,26 @@ pub struct ProxyConfig {
     pub mark: u32,
 }
 
-/// A pod's network.
+/// What is to be known of a pod.
 #[derive(Debug, Clone)]
-pub struct PodNetwork {
-    /// Its namespace.
+pub struct PodFacts {
+    /// Its network namespace.
     pub netns: Arc<NetNs>,
     /// Its addresses; listeners are opened for the families among them.
     pub addresses: Vec<IpAddr>,
     /// Whom to ask for the names of clusters, from inside the namespace; none is whom the node asks (`/etc/resolv.conf`).
     pub resolvers: Vec<IpAddr>,
+    /// What it says of itself to its peers.
+    pub description: Description,
+}
+
+/// How a workload describes itself to the other ends of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// The node id that the control plane knows it by.
+    pub node_id: String,
+    /// The rest.
+    pub metadata: PeerMetadata,
 }
 
 /// The listeners inside the pod's namespace, for the datapath's SOCKMAP. They stay open until the pod is released.
@@ -158,29 +170,24 @@ impl Proxy {
     pub fn enrol(
         &self,
         name: &str,
-        network: PodNetwork,
+        facts: PodFacts,
         plan: Arc<ProxyPlan>,
     ) -> Result<PodListeners, ProxyError> {
-        let listeners = open_listeners(name, &network)?;
-        self.carry(name, network, plan, listeners.clone(), true)?;
+        let listeners = open_listeners(name, &facts)?;
+        self.carry(name, facts, plan, listeners.clone(), true)?;
         Ok(listeners)
     }
 
     /// Takes the pod on from another process, whose listeners these are too. Nothing is accepted before the first
     /// [`update`](Self::update): until then the other process serves.
-    pub fn inherit(
-        &self,
-        name: &str,
-        network: PodNetwork,
-        listeners: PodListeners,
-    ) -> Result<(), ProxyError> {
-        self.carry(name, network, Arc::default(), listeners, false)
+    pub fn inherit(&self, name: &str, facts: PodFacts, listeners: PodListeners) -> Result<(), ProxyError> {
+        self.carry(name, facts, Arc::default(), listeners, false)
     }
 
     fn carry(
         &self,
         name: &str,
-        network: PodNetwork,
+        facts: PodFacts,
         plan: Arc<ProxyPlan>,
         listeners: PodListeners,
         accepting: bool,
@@ -190,7 +197,7 @@ impl Proxy {
             return Err(ProxyError::AlreadyEnrolled { pod: name.to_owned() });
         }
         let acceptor = self.next_acceptor.fetch_add(1, Relaxed);
-        let handle = self.workers.enrol(name, network, plan, listeners, acceptor, accepting);
+        let handle = self.workers.enrol(name, facts, plan, listeners, acceptor, accepting);
         pods.insert(name.to_owned(), handle);
         Ok(())
     }
@@ -283,8 +290,8 @@ impl Proxy {
 }
 
 /// The pod's listeners, all or none.
-fn open_listeners(pod: &str, network: &PodNetwork) -> Result<PodListeners, ProxyError> {
-    let netns = &network.netns;
+fn open_listeners(pod: &str, facts: &PodFacts) -> Result<PodListeners, ProxyError> {
+    let netns = &facts.netns;
     let listen = |ip: IpAddr, port| {
         let address = SocketAddr::new(ip, port);
         listen_transparent(address, BACKLOG).map(Arc::new).map_err(|source| {
@@ -297,7 +304,7 @@ fn open_listeners(pod: &str, network: &PodNetwork) -> Result<PodListeners, Proxy
         })
     };
     let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let v6 = network.addresses.iter().any(IpAddr::is_ipv6).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let v6 = facts.addresses.iter().any(IpAddr::is_ipv6).then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
     netns
         .run(|| {
             Ok(PodListeners {

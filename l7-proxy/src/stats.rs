@@ -4,10 +4,13 @@
 //! locked instruction; [`PodStats::merge`] adds up the workers' cells when someone asks.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+
+use crate::telemetry::{Dimensions, Published, SeriesStats};
 
 mod filter;
 
@@ -110,6 +113,30 @@ impl ResponseFlag {
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
         }
+    }
+}
+
+/// What went wrong with one request or connection: a set of flags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct ResponseFlags(u32);
+
+impl ResponseFlags {
+    /// With one more.
+    pub(crate) fn insert(&mut self, flag: ResponseFlag) {
+        self.0 |= 1 << flag as u32;
+    }
+}
+
+/// As Envoy writes them.
+impl fmt::Display for ResponseFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = ResponseFlag::ALL.into_iter().filter(|flag| self.0 & 1 << *flag as u32 != 0);
+        let mut between = "";
+        for flag in set {
+            write!(f, "{between}{}", flag.short())?;
+            between = ",";
+        }
+        if self.0 == 0 { f.write_str("-") } else { Ok(()) }
     }
 }
 
@@ -261,6 +288,8 @@ pub(crate) struct PodCounters {
     pub(crate) panics: Counter,
     flags: [Counter; ResponseFlag::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
+    /// Of Istio's metrics.
+    pub(crate) series: Arc<Published>,
     /// Locked when a cluster is used for the first time and when statistics are read, never for a request.
     clusters: Mutex<HashMap<Arc<str>, Arc<ClusterCounters>>>,
     /// By `stat_prefix`. Locked when a connection begins and when statistics are read, never for a request.
@@ -379,6 +408,11 @@ pub struct PodStats {
     pub outliers: BTreeMap<String, OutlierStats>,
     /// Clusters whose endpoints have names; of one pod alone.
     pub dns: BTreeMap<String, DnsStats>,
+    /// Requests and connections that are in none of Istio's metrics, because there were too many series.
+    pub series_lost: u64,
+    /// Istio's metrics.
+    #[serde(skip)]
+    pub series: HashMap<Dimensions, SeriesStats>,
 }
 
 /// What was counted for the HTTP connection managers of one `stat_prefix`.
@@ -421,6 +455,8 @@ impl PodStats {
         self.panics += counters.panics.get();
         add(&mut self.response_flags, ResponseFlag::ALL.map(ResponseFlag::short), &counters.flags);
         add(&mut self.refused, Refusal::ALL.map(Refusal::name), &counters.refusals);
+        self.series_lost += counters.series.lost.get();
+        counters.series.merge_into(&mut self.series);
         let clusters = counters.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, cluster) in clusters.iter() {
             let stats = self.clusters.entry(name.to_string()).or_default();

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use orlop_l7_proxy::{PodNetwork, Proxy, ProxyConfig};
+use orlop_l7_proxy::{Description, PodFacts, Proxy, ProxyConfig};
 use support::plan::{Matching, Plan, listener, original_dst, tcp_chain, tcp_listener};
 use support::tcp::{read_all, serve_addresses};
 use support::{CLIENT_IPV6, MARK, NAME, POD_IP, POD_IPV6, Pod};
@@ -14,7 +14,12 @@ use support::{CLIENT_IPV6, MARK, NAME, POD_IP, POD_IPV6, Pod};
 fn served(pod: &Pod, plan: Plan) -> Proxy {
     let proxy = Proxy::start(ProxyConfig { workers: 1, mark: MARK }).unwrap();
     let addresses = [POD_IP, POD_IPV6].map(|address| address.parse().unwrap()).to_vec();
-    let network = PodNetwork { netns: Arc::clone(&pod.netns), addresses, resolvers: Vec::new() };
+    let network = PodFacts {
+        netns: Arc::clone(&pod.netns),
+        addresses,
+        resolvers: Vec::new(),
+        description: Description::default(),
+    };
     let listeners = proxy.enrol(NAME, network, Arc::new(plan.build())).unwrap();
     assert_eq!(listeners.outbound_v6.unwrap().local_addr().unwrap().to_string(), "[::1]:15001");
     assert_eq!(listeners.inbound_v6.unwrap().local_addr().unwrap().to_string(), "[::1]:15006");

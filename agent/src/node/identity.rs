@@ -188,6 +188,11 @@ impl WorkloadIdentity {
         changes
     }
 
+    /// Who it is: a SPIFFE identity.
+    pub(super) fn principal(&self) -> String {
+        self.id.to_string()
+    }
+
     /// The certificate as it will be from time to time, for a control plane that is spoken to in TLS.
     pub(super) fn for_control_plane(&self) -> Option<KeptCertificate> {
         Some(KeptCertificate(self.kept.as_ref()?.shown.as_ref()?.subscribe()))

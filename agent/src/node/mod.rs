@@ -11,11 +11,13 @@ mod flow_line;
 mod flows;
 mod hand_over;
 mod identity;
+mod istio_labels;
 mod not_carried;
 mod pod_view;
 mod pods;
+pub(crate) mod proxy_metrics;
 mod report;
-pub(crate) mod tcp_metrics;
+mod tcp_metrics;
 mod work;
 mod workload;
 
@@ -335,7 +337,7 @@ impl Node {
                     if let Some(workload) =
                         self.workloads.values_mut().find(|workload| workload.key() == name)
                     {
-                        workload.forget_way(&self.parts.config, &way);
+                        workload.forget_way(&way);
                     }
                 }
                 if closed > 0 {

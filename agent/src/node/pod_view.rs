@@ -4,6 +4,7 @@ use super::identity::WorkloadIdentity;
 use super::workload::{Enrolled, Stage, Workload};
 use super::{Node, Parts};
 use crate::pod_admin::{Asked, Figures, Question, Resources, ServerState};
+use orlop_l7_proxy::stats::PodStats;
 use orlop_plan::snapshot::ResourceType;
 
 /// Answers, unless the pod that is asked about is gone: then the question is dropped, which the page notices.
@@ -39,13 +40,14 @@ fn state(workload: &Workload, enrolled: &Enrolled) -> ServerState {
 fn figures(parts: &Parts, workload: &mut Workload) -> Option<Figures> {
     let key = workload.key();
     let ways = parts.datapath.traffic(&key).unwrap_or_default();
-    let tcp = workload.tcp_metrics(&parts.config, &ways);
+    let proxy = parts.proxy.stats(&key);
+    let istio = workload.metrics(&ways, proxy.as_ref().unwrap_or(&PodStats::default()));
     let Stage::Enrolled(enrolled) = &workload.stage else { return None };
     Some(Figures {
         state: state(workload, enrolled),
-        proxy: parts.proxy.stats(&key),
+        proxy,
         kernel: parts.datapath.counters(&key).ok(),
-        tcp,
+        istio,
         resources: resources(parts, workload, enrolled),
     })
 }

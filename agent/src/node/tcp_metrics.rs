@@ -6,30 +6,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use orlop_datapath::WayTraffic;
+use orlop_l7_proxy::telemetry::{Peer, PeerMetadata};
 use orlop_plan::compile::{Plans, peer};
 use orlop_plan::kernel::Frontend;
 
-use crate::config::{Node, Workload};
-
-/// Names and values, in Istio's order.
-pub(crate) type Labels = Vec<(&'static str, String)>;
-
-/// The value of a label of which nothing is known, as Istio has it.
-const UNKNOWN: &str = "unknown";
+use super::istio_labels::{End, Ends, Labels, Service, UNKNOWN};
+use super::proxy_metrics::{Metrics, Sum, add_one};
 
 /// What of connections with the same labels is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TcpSums {
+struct TcpSums {
     /// `istio_tcp_connections_opened_total`
-    pub(crate) opened: u64,
+    opened: u64,
     /// `istio_tcp_connections_closed_total`
-    pub(crate) closed: u64,
+    closed: u64,
     /// `istio_tcp_sent_bytes_total`: bytes to the client, as Istio counts.
-    pub(crate) sent: u64,
+    sent: u64,
     /// `istio_tcp_received_bytes_total`: bytes from the client.
-    pub(crate) received: u64,
+    received: u64,
 }
 
 /// One workload's sums.
@@ -77,9 +74,18 @@ impl TcpMetrics {
         self.ways.remove(&(way.frontend, way.endpoint));
     }
 
-    /// Every sum by its labels.
-    pub(crate) fn sums(&self) -> Vec<(Labels, TcpSums)> {
-        self.sums.iter().map(|(labels, sums)| (labels.clone(), *sums)).collect()
+    /// Adds every sum under its labels.
+    pub(super) fn add_to(&self, metrics: &mut Metrics) {
+        for (labels, sums) in &self.sums {
+            for (metric, value) in [
+                ("tcp_connections_opened_total", sums.opened),
+                ("tcp_connections_closed_total", sums.closed),
+                ("tcp_sent_bytes_total", sums.sent),
+                ("tcp_received_bytes_total", sums.received),
+            ] {
+                add_one(metrics, metric, labels.clone(), Sum::Counter(value));
+            }
+        }
     }
 }
 
@@ -90,56 +96,30 @@ impl TcpSums {
     }
 }
 
-/// The labels of connections from a workload to an endpoint; `None` where the configuration does not know the endpoint.
-pub(crate) fn labels(
-    node: &Node,
-    spec: &Workload,
+/// The labels of connections to an endpoint; `None` where the configuration does not know the endpoint.
+pub(super) fn labels(
+    own: &PeerMetadata,
     plans: &Plans,
     frontend: Frontend,
     endpoint: SocketAddr,
 ) -> Option<Labels> {
     let peer = peer(plans, frontend, endpoint)?;
-    let mut destination =
-        peer.about.workload.split(';').map(|part| Some(part).filter(|part| !part.is_empty()));
-    let mut part = || destination.next().flatten().unwrap_or(UNKNOWN).to_owned();
-    let (workload, namespace, service, revision, cluster) = (part(), part(), part(), part(), part());
-    let label = |names: &[&str]| names.iter().find_map(|name| spec.labels.get(*name)).map(String::as_str);
-    let own = |names: &[&str], otherwise: &str| label(names).unwrap_or(otherwise).to_owned();
-    let to = peer.service;
-    let text = |text: Option<&String>| {
-        text.filter(|text| !text.is_empty()).map_or(UNKNOWN, String::as_str).to_owned()
+    let service = peer.service.map_or_else(Service::default, |service| Service {
+        host: service.host.clone(),
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+    });
+    let ends = Ends {
+        is_source: true,
+        own: End::own(own.clone(), None),
+        peer: End::peer(&Peer::Endpoint(Arc::clone(peer.about)), None),
+        service,
     };
-    Some(vec![
-        ("reporter", "source".to_owned()),
-        ("source_workload", spec.name.clone()),
-        (
-            "source_canonical_service",
-            own(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"], &spec.name),
-        ),
-        (
-            "source_canonical_revision",
-            own(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"], "latest"),
-        ),
-        ("source_workload_namespace", spec.namespace.clone()),
-        ("source_principal", UNKNOWN.to_owned()),
-        ("source_app", own(&["app"], UNKNOWN)),
-        ("source_version", own(&["version"], UNKNOWN)),
-        ("source_cluster", node.cluster.clone()),
-        ("destination_workload", workload),
-        ("destination_workload_namespace", namespace),
-        ("destination_principal", UNKNOWN.to_owned()),
-        ("destination_app", UNKNOWN.to_owned()),
-        ("destination_version", UNKNOWN.to_owned()),
-        ("destination_service", text(to.map(|service| &service.host))),
-        ("destination_canonical_service", service),
-        ("destination_canonical_revision", revision),
-        ("destination_service_name", text(to.map(|service| &service.name))),
-        ("destination_service_namespace", text(to.map(|service| &service.namespace))),
-        ("destination_cluster", cluster),
+    Some(ends.labels([
         ("request_protocol", "tcp".to_owned()),
         ("response_flags", "-".to_owned()),
         ("connection_security_policy", UNKNOWN.to_owned()),
-    ])
+    ]))
 }
 
 #[cfg(test)]
@@ -164,7 +144,7 @@ mod tests {
         metrics.follow(&[way(3, 40)], named("a"));
         metrics.forget(&way(3, 40));
         metrics.follow(&[way(1, 5)], named("a"));
-        let [(_, sums)] = &metrics.sums()[..] else { panic!("one service") };
+        let [sums] = metrics.sums.values().collect::<Vec<_>>()[..] else { panic!("one service") };
         assert_eq!(*sums, TcpSums { opened: 4, closed: 4, sent: 14, received: 45 });
     }
 
@@ -173,6 +153,6 @@ mod tests {
         let mut metrics = TcpMetrics::default();
         metrics.follow(&[way(1, 10)], named("a"));
         metrics.follow(&[way(2, 20)], |_, _| None);
-        assert_eq!(metrics.sums().len(), 1);
+        assert_eq!(metrics.sums.len(), 1);
     }
 }

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use orlop_datapath::{Applied, Datapath, ListenerRole, WayTraffic, WorkloadSpec};
 use orlop_dns::DnsCounters;
-use orlop_l7_proxy::{PodListeners, PodNetwork};
+use orlop_l7_proxy::stats::PodStats;
+use orlop_l7_proxy::telemetry::PeerMetadata;
+use orlop_l7_proxy::{PodFacts, PodListeners};
 use orlop_plan::compile::{Plans, WorkloadFacts};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
@@ -23,8 +25,10 @@ use tracing::{info, warn};
 use super::accepted::Accepted;
 use super::dns::WorkloadDns;
 use super::identity::{self, Renewed, WorkloadIdentity};
+use super::istio_labels::description;
 use super::not_carried::NotCarried;
-use super::tcp_metrics::{Labels, TcpMetrics, TcpSums, labels};
+use super::proxy_metrics::{self, Metrics};
+use super::tcp_metrics::{TcpMetrics, labels};
 use super::work::{Work, WorkDone};
 use super::{CLUSTER_DOMAIN, DRAIN, Parts, cgroup_exists};
 use crate::config::{self, WorkloadId};
@@ -66,6 +70,8 @@ pub(crate) struct Enrolled {
     snapshot: Snapshot,
     pub(crate) plans: Plans,
     tcp_metrics: TcpMetrics,
+    /// What it is in Istio's metrics.
+    description: PeerMetadata,
     /// The newest plans are in force.
     in_force: bool,
     pub(crate) work: WorkDone,
@@ -123,17 +129,27 @@ impl Workload {
         format!("{}_{}", self.spec.namespace, self.spec.name)
     }
 
-    /// Istio's metrics of TCP, by now; `ways` is what the kernel has counted.
-    pub(crate) fn tcp_metrics(&mut self, node: &config::Node, ways: &[WayTraffic]) -> Vec<(Labels, TcpSums)> {
-        let Stage::Enrolled(enrolled) = &mut self.stage else { return Vec::new() };
-        let Enrolled { tcp_metrics, plans, .. } = &mut **enrolled;
-        tcp_metrics.follow(ways, |to, endpoint| labels(node, &self.spec, plans, to, endpoint));
-        tcp_metrics.sums()
+    /// Istio's metrics by now: of what the kernel has counted, and of what the proxy has.
+    pub(crate) fn metrics(&mut self, ways: &[WayTraffic], proxy: &PodStats) -> Metrics {
+        self.follow(ways);
+        let mut metrics = Metrics::default();
+        if let Stage::Enrolled(enrolled) = &self.stage {
+            enrolled.tcp_metrics.add_to(&mut metrics);
+            let principal = enrolled.identity.as_ref().map(WorkloadIdentity::principal);
+            proxy_metrics::add(&mut metrics, proxy, &enrolled.description, principal.as_deref());
+        }
+        metrics
+    }
+
+    fn follow(&mut self, ways: &[WayTraffic]) {
+        let Stage::Enrolled(enrolled) = &mut self.stage else { return };
+        let Enrolled { tcp_metrics, plans, description, .. } = &mut **enrolled;
+        tcp_metrics.follow(ways, |to, endpoint| labels(description, plans, to, endpoint));
     }
 
     /// The kernel has forgotten a way.
-    pub(crate) fn forget_way(&mut self, node: &config::Node, way: &WayTraffic) {
-        self.tcp_metrics(node, &[*way]);
+    pub(crate) fn forget_way(&mut self, way: &WayTraffic) {
+        self.follow(&[*way]);
         if let Stage::Enrolled(enrolled) = &mut self.stage {
             enrolled.tcp_metrics.forget(way);
         }
@@ -211,18 +227,20 @@ impl Workload {
             "{} is not a cgroup v2 folder",
             self.spec.cgroup.display()
         );
-        let network = PodNetwork {
+        let description = description(&parts.config, &self.spec, self.node(parts, None).id().to_owned());
+        let facts = PodFacts {
             netns: Arc::clone(&netns),
             addresses: self.spec.addresses.clone(),
+            description: description.clone(),
             resolvers: parts.resolvers.clone(),
         };
         let inherited = parts.inheritance.as_mut().and_then(|from| from.listeners(&key, netns.id()));
         let listeners = match inherited {
             Some(listeners) => {
-                parts.proxy.inherit(&key, network, listeners.clone())?;
+                parts.proxy.inherit(&key, facts, listeners.clone())?;
                 listeners
             }
-            None => parts.proxy.enrol(&key, network, Arc::new(ProxyPlan::default()))?,
+            None => parts.proxy.enrol(&key, facts, Arc::new(ProxyPlan::default()))?,
         };
         let fail_open = self.spec.fail_open.unwrap_or(parts.fail_open);
         if let Err(error) = self.attach(&key, &netns, &listeners, fail_open, &mut parts.datapath).await {
@@ -267,6 +285,7 @@ impl Workload {
             snapshot,
             plans: Plans::new(self.facts(parts)),
             tcp_metrics: TcpMetrics::default(),
+            description: description.metadata,
             in_force: false,
             work: WorkDone::default(),
             apply_error: None,

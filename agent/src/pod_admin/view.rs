@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::secrets::NodeSecret;
 use crate::config::WorkloadId;
-use crate::node::tcp_metrics::{Labels, TcpSums};
+use crate::node::proxy_metrics::Metrics;
 
 /// A question about one pod on its way to the node task, which drops what is for a pod that is gone.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct Figures {
     pub(crate) state: ServerState,
     pub(crate) proxy: Option<PodStats>,
     pub(crate) kernel: Option<WorkloadCounters>,
-    pub(crate) tcp: Vec<(Labels, TcpSums)>,
+    pub(crate) istio: Metrics,
     pub(crate) resources: Resources,
 }
 

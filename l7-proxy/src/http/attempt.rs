@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -59,6 +60,8 @@ pub(crate) struct Answer {
     pub(crate) source: ResponseSource,
     /// When the head came.
     pub(crate) at: Instant,
+    /// Who has sent it; `None` in plaintext.
+    pub(crate) principal: Option<Arc<str>>,
 }
 
 /// What an attempt is sent to.
@@ -132,12 +135,12 @@ async fn http1(
     .await?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let source = ResponseSource::Tunnel(exchange.into_connection());
-        return Ok(Answer { head, source, at: Instant::now() });
+        return Ok(Answer { head, source, at: Instant::now(), principal: pools.principal() });
     }
     let at = Instant::now();
     let body = exchange.into_body(framing, at);
     let source = if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http1(Box::new(body)) };
-    Ok(Answer { head, source, at })
+    Ok(Answer { head, source, at, principal: pools.principal() })
 }
 
 async fn http2(
@@ -172,7 +175,7 @@ async fn http2(
         match responded {
             Ok((head, body, stream)) => {
                 let source = ResponseSource::Http2(body, stream);
-                return Ok(Answer { head, source, at: Instant::now() });
+                return Ok(Answer { head, source, at: Instant::now(), principal: pools.principal() });
             }
             Err(SendError::Unsent(unsent)) => {
                 pools.http2.retire(&connection);
@@ -221,6 +224,7 @@ async fn connect_http2(
     let permit = cluster.try_connection_to(host).ok_or(Failure::unsent(ResetReason::Overflow))?;
     let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http2));
     let io = dial(target, alpn, connection).await?;
+    pools.met(&io);
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     let opened = h2::connect(io, cluster.cluster(), membership).await.map_err(Failure::unsent)?;
     Ok(pools.http2.add(opened))
@@ -245,6 +249,7 @@ async fn connect(
     };
     let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http11));
     let io = dial(target, alpn, connection).await?;
+    pools.met(&io);
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     Ok(Box::new(Http1Connection::new(io, cluster.cluster(), membership)))
 }

@@ -2,6 +2,7 @@
 //! when the other side has taken the one before.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::deadlines::Expired;
 use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
 use super::stream::StreamGuard;
+use super::stream_info::UploadMeter;
 use crate::stats::ResponseFlag;
 use crate::upstream::{Http1Connection, Http2Stream};
 
@@ -64,6 +66,8 @@ pub(crate) enum RequestBody {
     Http2(Incoming),
     /// Kept for another attempt as it passes.
     Replay(ReplayBody),
+    /// Counted as it passes.
+    Metered(Box<RequestBody>, Rc<UploadMeter>),
 }
 
 impl RequestBody {
@@ -74,6 +78,15 @@ impl RequestBody {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end(),
+            Self::Metered(body, _) => body.is_empty(),
+        }
+    }
+
+    /// Counted from now on, where there is anything to count.
+    pub(crate) fn metered(self, guard: &mut StreamGuard) -> Self {
+        match guard.info() {
+            Some(info) if !self.is_empty() => Self::Metered(Box::new(self), info.meter()),
+            _ => self,
         }
     }
 
@@ -84,6 +97,15 @@ impl RequestBody {
             Self::Http1(body) => body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data))),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyError::DownstreamClosed),
             Self::Replay(body) => body.poll_next(cx),
+            Self::Metered(body, meter) => {
+                let next = body.poll_next(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &next
+                    && let Some(data) = frame.data_ref()
+                {
+                    meter.pass(data);
+                }
+                next
+            }
         }
     }
 }
@@ -115,6 +137,14 @@ impl ResponseBody {
     pub(crate) fn local(body: Bytes) -> Self {
         let source = if body.is_empty() { ResponseSource::Empty } else { ResponseSource::Local(body) };
         Self { source, guard: None }
+    }
+
+    /// What the proxy made itself.
+    pub(crate) fn own(&self) -> &[u8] {
+        match &self.source {
+            ResponseSource::Local(body) => body,
+            _ => &[],
+        }
     }
 
     /// A body that comes from upstream. `guard` ends with it.
@@ -173,6 +203,15 @@ impl ResponseBody {
                 Pin::new(body).poll_frame(cx).map_err(|_| BodyError::UpstreamReset)
             }
         };
+        if let Poll::Ready(Some(Ok(frame))) = &next
+            && let Some(info) = self.guard.as_mut().and_then(StreamGuard::info)
+        {
+            match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => info.passed(data),
+                (_, Some(trailers)) => info.trailed(trailers),
+                (None, None) => {}
+            }
+        }
         match &next {
             Poll::Ready(None) => self.finish(None),
             Poll::Ready(Some(Err(error))) => self.finish(Some(*error)),

@@ -12,6 +12,7 @@ use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
 use orlop_plan::resource::listener::{FilterChain, TerminalFilter};
 use orlop_plan::resource::route::{Action, RouteConfiguration};
+use orlop_plan::resource::telemetry::PeerExchange;
 use orlop_plan::route_match::RouteSelection;
 
 use super::body::{RequestBody, ResponseBody};
@@ -24,11 +25,15 @@ use super::header_mutation::MutationLevels;
 use super::local_reply::LocalReply;
 use super::request_headers::{self, X_REQUEST_ID, is_enabled};
 use super::stream::StreamGuard;
+use super::stream_info::StreamInfo;
 use super::timer::Timer;
 use super::{failure, redirect, router};
 use crate::pod::{ConnectionContext, PodContext};
 use crate::stats::{Direction, HttpCounters, Refusal, ResponseFlag};
 use crate::upstream::UpstreamCluster;
+
+/// The name of the route by which Istio refuses what a workload may not call.
+const BLOCK_ALL: &str = "block_all";
 
 /// An answer, ready to be encoded.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(crate) struct Response {
 /// Serves the requests of one downstream connection.
 pub(crate) struct ConnectionManager {
     config: Arc<HttpConnectionManager>,
+    /// The configuration's.
+    exchange: PeerExchange,
     connection: Rc<ConnectionContext>,
     counters: Arc<HttpCounters>,
     server: HeaderValue,
@@ -88,12 +95,25 @@ impl ConnectionManager {
             HeaderValue::try_from(config.server_name.as_str()).unwrap_or(HeaderValue::from_static("envoy"));
         let counters = connection.pod.counters.http(&config.stat_prefix);
         counters.connections.inc();
-        Self { config, connection, counters, server, date: DateCache::default(), routing: RefCell::default() }
+        Self {
+            exchange: config.peer_exchange(),
+            config,
+            connection,
+            counters,
+            server,
+            date: DateCache::default(),
+            routing: RefCell::default(),
+        }
     }
 
     /// Its configuration.
     pub(crate) fn config(&self) -> &HttpConnectionManager {
         &self.config
+    }
+
+    /// How the ends of its requests learn about each other.
+    pub(crate) fn exchange(&self) -> PeerExchange {
+        self.exchange
     }
 
     /// The pod that the connection belongs to.
@@ -110,7 +130,14 @@ impl ConnectionManager {
     ) -> Response {
         self.counters.requests.inc();
         let arrived = Instant::now();
-        let guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer));
+        let info = self.config.stats().map(|config| Box::new(StreamInfo::new(config, head, arrived)));
+        let mut guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer), info);
+        let body = body.metered(&mut guard);
+        if self.exchange.hears_downstream && head.has_envoy_headers {
+            let (said, peer) = self.pod().peers.hear(&mut head.headers);
+            head.said = said;
+            guard.info().into_iter().for_each(|info| info.met(peer.clone()));
+        }
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
         }
@@ -138,7 +165,7 @@ impl ConnectionManager {
         plan: &ProxyPlan,
         selection: Option<Selection<'_>>,
         arrived: Instant,
-        guard: StreamGuard,
+        mut guard: StreamGuard,
     ) -> Response {
         let Some((routes, selection)) = selection else {
             let reply = LocalReply::new(StatusCode::NOT_FOUND);
@@ -174,6 +201,9 @@ impl ConnectionManager {
                 let mut reply = LocalReply::new(action.status);
                 reply.body = action.body.clone().into();
                 self.mutate(routes, &selection, head, &mut reply.headers);
+                if route.name == BLOCK_ALL {
+                    guard.info().into_iter().for_each(|info| info.blocked(head));
+                }
                 self.local(head, reply, None, guard)
             }
             Action::Unsupported(_) => self.unsupported(head, guard),
@@ -220,10 +250,16 @@ impl ConnectionManager {
         head: &RequestHead,
         reply: LocalReply,
         flags: impl IntoIterator<Item = ResponseFlag>,
-        guard: StreamGuard,
+        mut guard: StreamGuard,
     ) -> Response {
+        let response = self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now());
+        if let Some(info) = guard.info() {
+            info.sent_nowhere(head);
+            info.answered(response.status, &response.headers);
+            info.passed(response.body.own());
+        }
         guard.finish(flags);
-        self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now())
+        response
     }
 
     /// Whether the connection is to end when it can: the pod is released, or its listener was replaced.
@@ -250,6 +286,11 @@ impl ConnectionManager {
             ServerHeader::PassThrough => {}
         }
         headers.entry(DATE).or_insert_with(|| self.date.at(now));
+        if self.exchange.tells_downstream
+            && let Some(head) = head
+        {
+            self.pod().peers.answer(headers, head.said);
+        }
         if self.config.always_set_request_id_in_response
             && let Some(id) = head.and_then(|head| head.headers.get(X_REQUEST_ID))
         {

@@ -3,6 +3,8 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use orlop_plan::route_match;
 
+use crate::telemetry::Said;
+
 /// What a message came in as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -47,6 +49,8 @@ pub(crate) struct RequestHead {
     pub(crate) has_authority: bool,
     /// Whether any header begins with `x-envoy-`: the rare case in which there are internal headers to be removed.
     pub(crate) has_envoy_headers: bool,
+    /// Which of Istio's headers the client described itself by; they are taken out.
+    pub(crate) said: Said,
 }
 
 impl Default for RequestHead {
@@ -61,6 +65,7 @@ impl Default for RequestHead {
             upgrade: None,
             has_authority: false,
             has_envoy_headers: false,
+            said: Said::default(),
         }
     }
 }
@@ -74,6 +79,7 @@ impl RequestHead {
         self.upgrade = None;
         self.has_authority = false;
         self.has_envoy_headers = false;
+        self.said = Said::default();
     }
 
     /// As routes see it.

@@ -29,6 +29,7 @@ mod retry;
 mod rewrite;
 mod router;
 mod stream;
+mod stream_info;
 mod timer;
 
 use std::rc::Rc;

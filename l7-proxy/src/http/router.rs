@@ -11,11 +11,12 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::header::{HeaderName, SET_COOKIE};
 use orlop_plan::proxy::ProxyPlan;
-use orlop_plan::resource::cluster::ClusterDiscovery;
+use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ToldOfPeers};
 use orlop_plan::resource::retry::RetryPolicy;
 use orlop_plan::resource::route::{
     ClusterSpecifier, HostRewrite, RouteAction, RouteConfiguration, WeightedCluster,
 };
+use orlop_plan::resource::telemetry::ToldEndpoints;
 use orlop_plan::route_match::RouteSelection;
 
 use super::attempt::{self, Answer, Failure, Target};
@@ -37,6 +38,8 @@ use crate::outlier::Report;
 use crate::stats::ResponseFlag;
 use crate::upstream::{PickContext, PickError, Picked, RequestPermit, UpstreamCluster};
 
+/// Where Istio sends what it does not know.
+const PASSTHROUGH: &str = "PassthroughCluster";
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -95,7 +98,7 @@ impl<'a> Routed<'a> {
         &self,
         head: &mut RequestHead,
         body: RequestBody,
-        guard: StreamGuard,
+        mut guard: StreamGuard,
     ) -> Response {
         let named;
         let (name, weighted): (&Arc<str>, Option<&WeightedCluster>) = match &self.action.cluster {
@@ -113,6 +116,8 @@ impl<'a> Routed<'a> {
         let Some(cluster) = self.manager.cluster(self.plan, name) else {
             return self.no_cluster(head, guard);
         };
+        guard.info().into_iter().for_each(|info| info.sent_to(cluster.cluster(), head));
+        self.describe(head, cluster.cluster());
         cluster.resolved().await;
         let policy = self.action.retry_policy.as_ref().or(self.selection.virtual_host.retry_policy.as_ref());
         let policy = policy.map(|policy| &**policy);
@@ -155,6 +160,19 @@ impl<'a> Routed<'a> {
             ],
             self.routes.most_specific_header_mutations_wins,
         )
+    }
+
+    /// Tells the upstream who calls.
+    fn describe(&self, head: &mut RequestHead, cluster: &Cluster) {
+        let of_the_mesh = cluster.told_of_peers == ToldOfPeers::Always && &*cluster.name != PASSTHROUGH;
+        let tells = match self.manager.exchange().tells_upstream {
+            ToldEndpoints::None => false,
+            ToldEndpoints::OfTheMesh => of_the_mesh,
+            ToldEndpoints::All => cluster.told_of_peers != ToldOfPeers::Never,
+        };
+        if tells {
+            self.manager.pod().peers.tell(&mut head.headers);
+        }
     }
 
     /// Tells the upstream how long it has and which attempt this is.
@@ -281,7 +299,7 @@ impl<'a> Routed<'a> {
         permit: RequestPermit,
         attempts: Attempts<'_>,
     ) -> Response {
-        let Answer { head: mut response, source, at } = answer;
+        let Answer { head: mut response, source, at, principal } = answer;
         let Attempts { cluster, levels, hash, mut deadlines, mut guard, number, no_retry, .. } = attempts;
         if response.status.is_server_error() {
             cluster.counters().failures.inc();
@@ -310,6 +328,14 @@ impl<'a> Routed<'a> {
             levels.apply_to_response(&mut response.headers, &context);
         }
         deadlines.end_attempt(guard.timer());
+        if self.manager.exchange().hears_upstream {
+            let (_, peer) = self.manager.pod().peers.hear(&mut response.headers);
+            guard.info().into_iter().for_each(|info| info.met(peer.clone()));
+        }
+        if let Some(info) = guard.info() {
+            info.over_tls(principal, picked.shows_certificate());
+            info.answered(response.status, &response.headers);
+        }
         guard.answered_by(picked, permit, no_retry, deadlines);
         let body = ResponseBody::upstream(source, guard);
         let response = Response { status: response.status, headers: response.headers, body, close: false };

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::deadlines::{Deadlines, Expired};
+use super::stream_info::StreamInfo;
 use super::timer::Timer;
 use crate::outlier::Report;
 use crate::pod::ConnectionContext;
@@ -19,6 +20,8 @@ pub(crate) struct StreamGuard {
     deadlines: Option<Box<Deadlines>>,
     /// A flag that is known already while the response still comes.
     flag: Option<ResponseFlag>,
+    /// Where metrics are asked for. Taken when the stream is over.
+    info: Option<Box<StreamInfo>>,
     finished: bool,
 }
 
@@ -30,8 +33,17 @@ impl std::fmt::Debug for StreamGuard {
 
 impl StreamGuard {
     /// A stream begins. `timer` is for its deadlines, and free for the next one's after it.
-    pub(crate) fn new(connection: Rc<ConnectionContext>, timer: Rc<Timer>) -> Self {
-        Self { connection, timer, upstream: None, deadlines: None, flag: None, finished: false }
+    pub(crate) fn new(
+        connection: Rc<ConnectionContext>,
+        timer: Rc<Timer>,
+        info: Option<Box<StreamInfo>>,
+    ) -> Self {
+        Self { connection, timer, upstream: None, deadlines: None, flag: None, info, finished: false }
+    }
+
+    /// What is noted of the stream, where anything is.
+    pub(crate) fn info(&mut self) -> Option<&mut StreamInfo> {
+        self.info.as_deref_mut()
     }
 
     /// The connection that it is on.
@@ -85,7 +97,14 @@ impl StreamGuard {
     pub(crate) fn finish(mut self, flags: impl IntoIterator<Item = ResponseFlag>) {
         self.finished = true;
         for flag in self.flag.into_iter().chain(flags) {
-            self.connection.pod.counters.flag(flag);
+            self.flag(flag);
+        }
+    }
+
+    fn flag(&mut self, flag: ResponseFlag) {
+        self.connection.pod.counters.flag(flag);
+        if let Some(info) = self.info() {
+            info.flag(flag);
         }
     }
 }
@@ -94,7 +113,11 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.timer.set(None);
         if !self.finished {
-            self.connection.pod.counters.flag(ResponseFlag::DownstreamConnectionTermination);
+            self.flag(ResponseFlag::DownstreamConnectionTermination);
+        }
+        if let Some(info) = self.info.take() {
+            let endpoint = self.upstream.as_ref().map(|(picked, _)| &picked.host().endpoint().about);
+            info.report(&self.connection, endpoint);
         }
     }
 }

@@ -38,8 +38,9 @@ pub(crate) async fn serve(accepted: super::Accepted, pod: Rc<PodContext>) {
     let io = PrefixedStream::new(prefix, stream);
     match chain.terminal.clone() {
         TerminalFilter::TcpProxy(config) => {
+            let stats = chain.stats().cloned();
             drop(chain);
-            tcp::proxy(io, config, cx).await;
+            tcp::proxy(io, config, stats, cx).await;
         }
         // On its own, so that a TCP connection does not take the space of an HTTP one.
         TerminalFilter::HttpConnectionManager(hcm) => Box::pin(serve_http(io, hcm, cx)).await,

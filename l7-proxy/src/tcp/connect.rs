@@ -3,8 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use orlop_plan::resource::cluster::Cluster;
+use orlop_plan::resource::endpoint::EndpointAbout;
 use orlop_plan::resource::tcp_proxy::TcpProxy;
+use orlop_plan::resource::telemetry::IstioStats;
 
+use super::metrics::Counted;
 use crate::dialer::DialError;
 use crate::http::hash_of_address;
 use crate::outlier::Report;
@@ -16,7 +20,20 @@ use crate::upstream::{ConnectionPermit, OpenError, PickContext, PickError, Picke
 /// An open upstream connection.
 pub(super) struct Upstream {
     stream: Stream,
+    counted: Option<Counted>,
     held: Held,
+}
+
+/// Who is at the other end.
+pub(super) struct Met {
+    /// Of what cluster.
+    pub(super) cluster: Arc<Cluster>,
+    /// What istiod says of it.
+    pub(super) about: Arc<EndpointAbout>,
+    /// Who it has shown itself to be.
+    pub(super) principal: Option<Arc<str>>,
+    /// It was shown the workload's certificate.
+    pub(super) shown: bool,
 }
 
 /// What counts as in use while the connection is open.
@@ -40,11 +57,29 @@ pub(super) enum Failure {
     /// Serving it would be wrong.
     Refused(Arc<str>, Refusal),
     /// UF, and URX: no attempt is left.
-    Connect(OpenError),
+    Connect(Arc<str>, OpenError),
 }
 
-/// Opens a connection to a host of the configured cluster.
-pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result<Upstream, Failure> {
+/// Opens a connection to a host of the configured cluster, and counts it where `stats` asks for it.
+pub(super) async fn connect(
+    config: &TcpProxy,
+    stats: Option<Arc<IstioStats>>,
+    cx: &ConnectionContext,
+) -> Result<Upstream, Failure> {
+    let opened = dial(config, cx).await;
+    let counted = stats.and_then(|stats| match &opened {
+        Ok((_, met, _)) => Counted::new(&stats, cx, Some(&met.cluster), Some(met), &[]),
+        Err(failure) => {
+            let plan = cx.pod.plan();
+            let cluster = failure.cluster().and_then(|name| plan.clusters.get(name));
+            Counted::new(&stats, cx, cluster.map(|cluster| &cluster.cluster), None, failure.flags())
+        }
+    });
+    let (stream, _, held) = opened?;
+    Ok(Upstream { stream, counted, held })
+}
+
+async fn dial(config: &TcpProxy, cx: &ConnectionContext) -> Result<(Stream, Met, Held), Failure> {
     let name = config.cluster.pick(fastrand::u64(..)).ok_or(Failure::NoWeight)?;
     let plan = cx.pod.plan();
     let cluster = cx.pod.upstreams.cluster(&plan, name);
@@ -71,10 +106,16 @@ pub(super) async fn connect(config: &TcpProxy, cx: &ConnectionContext) -> Result
             Ok(stream) => {
                 counters.connections.inc();
                 counters.active.inc();
+                let met = Met {
+                    cluster: Arc::clone(cluster.cluster()),
+                    about: Arc::clone(&picked.host().endpoint().about),
+                    principal: stream.principal_of_endpoint(),
+                    shown: picked.shows_certificate(),
+                };
                 let held = Held { _picked: picked, _permit: permit, counters: Arc::clone(counters) };
-                return Ok(Upstream { stream, held });
+                return Ok((stream, met, held));
             }
-            Err(error) if attempts_left == 0 => return Err(Failure::Connect(error)),
+            Err(error) if attempts_left == 0 => return Err(Failure::Connect(Arc::clone(name), error)),
             Err(_) => {}
         }
     }
@@ -91,9 +132,9 @@ fn outlier_report(opened: &Result<Stream, OpenError>) -> Option<Report> {
 }
 
 impl Upstream {
-    /// The connection, and what is to be held until it is closed.
-    pub(super) fn into_parts(self) -> (Stream, Held) {
-        (self.stream, self.held)
+    /// The connection, its place in the metrics, and what is to be held until it is closed.
+    pub(super) fn into_parts(self) -> (Stream, Option<Counted>, Held) {
+        (self.stream, self.counted, self.held)
     }
 }
 
@@ -104,17 +145,36 @@ impl Drop for Held {
 }
 
 impl Failure {
-    /// Counts it as Envoy's TCP proxy flags it.
+    /// Counts it.
     pub(super) fn count(&self, counters: &PodCounters) {
+        if let Self::Refused(_, refusal) = self {
+            counters.refuse(*refusal);
+        }
+        self.flags().iter().for_each(|flag| counters.flag(*flag));
+    }
+
+    /// As Envoy's TCP proxy flags it.
+    pub(super) fn flags(&self) -> &'static [ResponseFlag] {
         match self {
-            Self::NoWeight | Self::NoCluster(_) => counters.flag(ResponseFlag::NoClusterFound),
-            Self::Overflow(_) => counters.flag(ResponseFlag::UpstreamOverflow),
-            Self::NoHealthyUpstream(_) => counters.flag(ResponseFlag::NoHealthyUpstream),
-            Self::Refused(_, refusal) => counters.refuse(*refusal),
-            Self::Connect(_) => {
-                counters.flag(ResponseFlag::UpstreamConnectionFailure);
-                counters.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+            Self::NoWeight | Self::NoCluster(_) => &[ResponseFlag::NoClusterFound],
+            Self::Overflow(_) => &[ResponseFlag::UpstreamOverflow],
+            Self::NoHealthyUpstream(_) => &[ResponseFlag::NoHealthyUpstream],
+            Self::Refused(..) => &[],
+            Self::Connect(..) => {
+                &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
             }
+        }
+    }
+
+    /// The cluster that the connection was for.
+    pub(super) fn cluster(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::NoWeight => None,
+            Self::NoCluster(name)
+            | Self::Overflow(name)
+            | Self::NoHealthyUpstream(name)
+            | Self::Refused(name, _)
+            | Self::Connect(name, _) => Some(name),
         }
     }
 }
@@ -127,7 +187,7 @@ impl fmt::Display for Failure {
             Self::Overflow(name) => write!(f, "cluster {name} has as many connections as it may"),
             Self::NoHealthyUpstream(name) => write!(f, "cluster {name} has no healthy host"),
             Self::Refused(name, refusal) => write!(f, "cluster {name}: {refusal}"),
-            Self::Connect(error) => error.fmt(f),
+            Self::Connect(_, error) => error.fmt(f),
         }
     }
 }

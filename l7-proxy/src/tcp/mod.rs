@@ -5,12 +5,14 @@
 
 mod buffer_pool;
 mod connect;
+mod metrics;
 mod relay;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use orlop_plan::resource::tcp_proxy::TcpProxy;
+use orlop_plan::resource::telemetry::IstioStats;
 use tokio::time::timeout;
 
 pub(crate) use buffer_pool::BufferPool;
@@ -22,15 +24,16 @@ use crate::tls::Stream;
 
 use self::relay::{Ended, Relay};
 
-/// Serves one downstream connection until it ends.
+/// Serves one downstream connection until it ends. `stats` is where Istio's metrics are asked for.
 pub(crate) async fn proxy(
     downstream: PrefixedStream<Stream>,
     config: Arc<TcpProxy>,
+    stats: Option<Arc<IstioStats>>,
     cx: Rc<ConnectionContext>,
 ) {
     let counters = &cx.pod.counters;
     // On its own: its space is free again once connected.
-    let upstream = match Box::pin(connect::connect(&config, &cx)).await {
+    let upstream = match Box::pin(connect::connect(&config, stats, &cx)).await {
         Ok(upstream) => upstream,
         Err(failure) => {
             failure.count(counters);
@@ -38,8 +41,8 @@ pub(crate) async fn proxy(
             return will_reset(downstream.io().tcp());
         }
     };
-    let (stream, _held) = upstream.into_parts();
-    let relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod);
+    let (stream, counted, _held) = upstream.into_parts();
+    let relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod, counted);
     let ended = match config.max_downstream_connection_duration {
         None => relay.run().await,
         Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),

@@ -18,6 +18,7 @@ use crate::pod::PodContext;
 use crate::tls::Stream;
 
 use super::buffer_pool::BufferPool;
+use super::metrics::Counted;
 
 /// How a relay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(super) struct Relay<'p> {
     to_downstream: Half,
     idle: Option<IdleTimer>,
     pod: &'p PodContext,
+    counted: Option<Counted>,
     clean: bool,
 }
 
@@ -91,6 +93,7 @@ impl<'p> Relay<'p> {
         upstream: Stream,
         idle_timeout: Option<Duration>,
         pod: &'p PodContext,
+        counted: Option<Counted>,
     ) -> Self {
         let (prefix, downstream) = downstream.into_parts();
         Self {
@@ -101,6 +104,7 @@ impl<'p> Relay<'p> {
             to_downstream: Half::default(),
             idle: idle_timeout.map(IdleTimer::new),
             pod,
+            counted,
             clean: false,
         }
     }
@@ -127,6 +131,9 @@ impl<'p> Relay<'p> {
         let moved = (to_upstream.moved - before.0, to_downstream.moved - before.1);
         self.pod.counters.bytes_received.add(moved.0);
         self.pod.counters.bytes_sent.add(moved.1);
+        if let Some(counted) = &self.counted {
+            counted.moved(moved.0, moved.1);
+        }
         match (upwards, downwards) {
             (Poll::Ready(Err(Broken::Sender)), _) | (_, Poll::Ready(Err(Broken::Receiver))) => {
                 return Poll::Ready(Ended::ResetByDownstream);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use orlop_plan::rbac::PeerNames;
 use orlop_plan::resource::tls::{SanType, SubjectAltNameMatcher};
@@ -15,6 +16,8 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 pub(crate) struct Certificate {
     /// As RFC 2253 writes it.
     pub(crate) subject: String,
+    /// The first of its names that is a URI: a SPIFFE identity.
+    pub(crate) principal: Option<Arc<str>>,
     /// Subject alternative names that are URIs.
     pub(crate) uris: Vec<String>,
     /// Subject alternative names that are host names.
@@ -49,6 +52,7 @@ impl Certificate {
                 _ => {}
             }
         }
+        this.principal = this.uris.first().map(|uri| uri.as_str().into());
         Ok(this)
     }
 

@@ -108,6 +108,11 @@ impl ClientTls {
         Ok((this, taking.used()))
     }
 
+    /// Whether the endpoint is shown a certificate.
+    pub(crate) fn shows_certificate(&self) -> bool {
+        self.config.client_auth_cert_resolver.has_certs()
+    }
+
     /// Speaks TLS on a connection. `alpn` is offered in the place of the context's own.
     pub(crate) async fn connect(
         &self,

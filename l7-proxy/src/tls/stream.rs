@@ -2,12 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::certificate::Certificate;
 use crate::listener::PrefixedStream;
 
 /// A connection. Plaintext costs one comparison a call; TLS is behind a pointer, so that plaintext does not carry its size.
@@ -51,6 +53,13 @@ impl Stream {
     /// Whether it is not plaintext.
     pub(crate) fn is_tls(&self) -> bool {
         !matches!(self, Self::Plain(_))
+    }
+
+    /// Who the endpoint has shown itself to be; `None` in plaintext, too.
+    pub(crate) fn principal_of_endpoint(&self) -> Option<Arc<str>> {
+        let Self::Client(tls) = self else { return None };
+        let certificate = tls.get_ref().1.peer_certificates()?.first()?;
+        Certificate::read(certificate).ok()?.principal
     }
 
     /// Ready when a read may give something, so that nobody has to hold a buffer before.

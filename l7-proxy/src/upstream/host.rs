@@ -15,7 +15,7 @@ use super::http2_pool::Http2Pool;
 use crate::balance::Candidate;
 use crate::outlier::Watch;
 use crate::stats::ClusterCounters;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Stream};
 
 /// A host in one version of a cluster.
 #[derive(Debug)]
@@ -49,6 +49,22 @@ pub(crate) struct Pools {
     pub(crate) http2: Http2Pool,
     /// Connections that belong here, idle or not.
     open: Cell<u32>,
+    /// Who the host has last shown itself to be.
+    principal: RefCell<Option<Arc<str>>>,
+}
+
+impl Pools {
+    /// A connection was opened.
+    pub(crate) fn met(&self, connection: &Stream) {
+        if connection.is_tls() {
+            self.principal.replace(connection.principal_of_endpoint());
+        }
+    }
+
+    /// Who the host has last shown itself to be; `None` in plaintext, too.
+    pub(crate) fn principal(&self) -> Option<Arc<str>> {
+        self.principal.borrow().clone()
+    }
 }
 
 impl Host {

@@ -58,6 +58,11 @@ impl Picked {
         self.tls.as_ref()
     }
 
+    /// Whether it is shown the workload's certificate.
+    pub(crate) fn shows_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.shows_certificate())
+    }
+
     /// The pools for connections to it that come from `source`.
     pub(crate) fn pools(&self, source: Option<IpAddr>) -> Rc<Pools> {
         self.host.state().pools(source, self.tls.as_ref())

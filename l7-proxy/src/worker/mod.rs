@@ -23,9 +23,10 @@ use tokio::task::LocalSet;
 
 use crate::listener::accept_now;
 use crate::names::Names;
-use crate::proxy::{PodListeners, PodNetwork, ProxyConfig, ProxyError};
+use crate::proxy::{PodFacts, PodListeners, ProxyConfig, ProxyError};
 use crate::stats::{DnsStats, OutlierStats, PodCounters, PodStats};
 use crate::tcp::BufferPool;
+use crate::telemetry::Told;
 use crate::upstream::SharedClusters;
 
 use self::pod_task::{Farewell, Mail, PodTask};
@@ -71,6 +72,8 @@ struct PodShared {
     clusters: SharedClusters,
     /// Of all workers, not of this pod alone.
     loads: Arc<[AtomicUsize]>,
+    /// What the pod says of itself to its peers.
+    own: Told,
 }
 
 /// An enrolled pod in the hands of the control side.
@@ -99,7 +102,7 @@ impl Workers {
     pub(crate) fn enrol(
         &self,
         name: &str,
-        PodNetwork { netns, addresses: _, resolvers }: PodNetwork,
+        PodFacts { netns, addresses: _, resolvers, description }: PodFacts,
         plan: Arc<ProxyPlan>,
         listeners: PodListeners,
         acceptor: usize,
@@ -110,6 +113,7 @@ impl Workers {
             self.threads.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let pod = Arc::new(PodShared {
             name: name.into(),
+            own: Told::new(&description.node_id, &description.metadata),
             netns: Arc::clone(&netns),
             mark: self.mark,
             plan: Arc::new(ArcSwap::new(plan)),

@@ -19,6 +19,7 @@ use crate::dialer::Dialer;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, Phase, PodContext};
 use crate::proxy::PodListeners;
+use crate::telemetry::{PeerExchange, Series};
 use crate::tls::ServerContexts;
 use crate::upstream::Upstreams;
 
@@ -85,6 +86,8 @@ impl PodTask {
             upstreams: Upstreams::new(Arc::clone(&counters), shared.clusters.clone()),
             server_contexts: ServerContexts::default(),
             buffers: Rc::clone(&own.buffers),
+            series: Series::new(Arc::clone(&counters.series)),
+            peers: PeerExchange::new(shared.own.clone()),
             counters,
             drain,
         });

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orlop_l7_proxy::{PodNetwork, Proxy, ProxyConfig};
+use orlop_l7_proxy::{Description, PodFacts, Proxy, ProxyConfig};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_podnet::NetNs;
 use socket2::{Domain, Socket, Type};
@@ -170,10 +170,11 @@ impl Pod {
         Proxied { proxy }
     }
 
-    pub fn network(&self) -> PodNetwork {
-        PodNetwork {
+    pub fn network(&self) -> PodFacts {
+        PodFacts {
             netns: Arc::clone(&self.netns),
             addresses: vec![POD_IP.parse().unwrap()],
+            description: Description::default(),
             resolvers: vec![CLIENT_IP.parse().unwrap()],
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orlop_plan::proxy::{ClusterPlan, ProxyPlan};
 use orlop_plan::resource::cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, ServerNameSource, UpstreamProtocol,
+    CircuitBreakers, Cluster, ClusterDiscovery, LbPolicy, ServerNameSource, ToldOfPeers, UpstreamProtocol,
     UpstreamTransportSocket,
 };
 use orlop_plan::resource::endpoint::{
@@ -105,6 +105,7 @@ pub fn eds(name: &str) -> Cluster {
         healthy_panic_threshold: 50,
         locality_weighted: false,
         service: None,
+        told_of_peers: ToldOfPeers::Always,
     }
 }
 

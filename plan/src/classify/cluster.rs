@@ -287,6 +287,7 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
         healthy_panic_threshold: _,
         locality_weighted: _,
         service: _,
+        told_of_peers: _,
     } = cluster;
     let passthrough = matches!(discovery, ClusterDiscovery::OriginalDst { .. });
     if outlier_detection.is_some() {

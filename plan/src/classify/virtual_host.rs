@@ -268,10 +268,10 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         // The stock installation's; and what RBAC enforces, which is in what comes in alone and judged for the chain as a whole. Whatever
         // enforces a policy must not be forgone: it does not belong here, unless it is
         // refused on the way out.
-        HttpFilter::PeerMetadata
+        HttpFilter::PeerMetadata(_)
         | HttpFilter::GrpcStats
         | HttpFilter::Alpn(_)
-        | HttpFilter::Stats
+        | HttpFilter::Stats(_)
         | HttpFilter::Fault(_)
         | HttpFilter::Cors
         | HttpFilter::Discovered(_)

@@ -25,6 +25,6 @@ pub fn peer(plans: &Plans, frontend: Frontend, endpoint: SocketAddr) -> Option<P
         let localities = &plan.load_assignment.as_ref()?.localities;
         let mut endpoints = localities.iter().flat_map(|locality| &locality.endpoints);
         let found = endpoints.find(|found| found.address == endpoint)?;
-        Some(Peer { service: plan.cluster.service.as_ref(), about: &found.about })
+        Some(Peer { service: plan.cluster.service.as_deref(), about: &found.about })
     })
 }

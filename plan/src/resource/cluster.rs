@@ -42,11 +42,25 @@ pub struct Cluster {
     /// `lb_policy` takes locality weights into account (`locality_weighted_lb_config`).
     pub locality_weighted: bool,
     /// `metadata.filter_metadata["istio"]["services"][0]`: the service this cluster is for.
-    pub service: Option<IstioService>,
+    pub service: Option<Arc<IstioService>>,
+    /// Whether its endpoints are told who calls (`metadata.filter_metadata["istio"]`).
+    pub told_of_peers: ToldOfPeers,
+}
+
+/// Who of a cluster's endpoints is told who calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ToldOfPeers {
+    /// All.
+    #[default]
+    Always,
+    /// `external`: they are outside of the mesh, and told unless the filter skips them.
+    External,
+    /// `disable_mx`: nobody.
+    Never,
 }
 
 /// An entry of Istio's cluster metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IstioService {
     /// Fully qualified.
     pub host: String,

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::jwt_authn::JwtAuthn;
 use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
+use super::telemetry::{IstioStats, PeerExchange};
 
 /// `HttpConnectionManager`.
 #[derive(Debug)]
@@ -87,6 +88,23 @@ impl HttpConnectionManager {
         filters.any(|filter| matches!(filter, HttpFilter::Rbac(_) | HttpFilter::JwtAuthn(_)))
     }
 
+    /// What its filter `istio.stats` is told; `None` without.
+    pub fn stats(&self) -> Option<&Arc<IstioStats>> {
+        self.http_filters.iter().find_map(|filter| match filter {
+            HttpFilter::Stats(stats) => Some(stats),
+            _ => None,
+        })
+    }
+
+    /// How the ends of its requests learn about each other.
+    pub fn peer_exchange(&self) -> PeerExchange {
+        let mut exchanges = self.http_filters.iter().filter_map(|filter| match filter {
+            HttpFilter::PeerMetadata(exchange) => Some(*exchange),
+            _ => None,
+        });
+        exchanges.next().unwrap_or_default()
+    }
+
     /// What its RBAC filters enforce, in order.
     pub fn rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.http_filters.iter().filter_map(|filter| match filter {
@@ -119,14 +137,14 @@ pub enum RouteSpecifier {
 /// An HTTP filter that is understood. Anything else is refused when the listener is validated.
 #[derive(Debug, Clone)]
 pub enum HttpFilter {
-    /// `istio.metadata_exchange` / `peer_metadata`: matters on mutually authenticated connections only.
-    PeerMetadata,
+    /// `istio.metadata_exchange` / `peer_metadata`: how the ends of a request learn about each other.
+    PeerMetadata(PeerExchange),
     /// `envoy.filters.http.grpc_stats`.
     GrpcStats,
     /// `istio.alpn`: replaces the ALPN that is offered upstream, by what is spoken there.
     Alpn(Vec<AlpnOverride>),
-    /// `istio.stats` in its default form.
-    Stats,
+    /// `istio.stats`: Istio's metrics of requests.
+    Stats(Arc<IstioStats>),
     /// `envoy.filters.http.fault`, with the faults of requests whose route says nothing.
     Fault(Arc<Fault>),
     /// `envoy.filters.http.cors`; routes have the policies.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::http_connection_manager::HttpConnectionManager;
 use super::rbac::Rbac;
 use super::tcp_proxy::TcpProxy;
+use super::telemetry::IstioStats;
 use super::tls::DownstreamTlsContext;
 
 /// `Listener`.
@@ -127,7 +128,15 @@ impl FilterChain {
     pub fn network_rbac(&self) -> impl Iterator<Item = &Rbac> {
         self.filters.iter().filter_map(|filter| match filter {
             NetworkFilter::Rbac(rbac) => Some(&**rbac),
-            NetworkFilter::MetadataExchange | NetworkFilter::Stats => None,
+            NetworkFilter::MetadataExchange | NetworkFilter::Stats(_) => None,
+        })
+    }
+
+    /// What its filter `istio.stats` for connections is told; `None` without.
+    pub fn stats(&self) -> Option<&Arc<IstioStats>> {
+        self.filters.iter().find_map(|filter| match filter {
+            NetworkFilter::Stats(stats) => Some(stats),
+            NetworkFilter::Rbac(_) | NetworkFilter::MetadataExchange => None,
         })
     }
 
@@ -195,8 +204,8 @@ pub enum NetworkFilter {
     Rbac(Arc<Rbac>),
     /// `istio.metadata_exchange`: only with the ALPN `istio-peer-exchange`, which is neither offered nor chosen.
     MetadataExchange,
-    /// `istio.stats` in its default form.
-    Stats,
+    /// `istio.stats`: Istio's metrics of connections.
+    Stats(Arc<IstioStats>),
 }
 
 /// The filter that ends a chain.

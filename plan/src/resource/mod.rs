@@ -23,6 +23,7 @@ pub mod retry;
 pub mod route;
 pub mod secret;
 pub mod tcp_proxy;
+pub mod telemetry;
 pub mod tls;
 
 mod error;

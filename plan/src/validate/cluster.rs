@@ -1,6 +1,7 @@
 //! `cluster.v3.Cluster`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -24,10 +25,12 @@ use super::metadata::{ISTIO_METADATA, unread_metadata};
 use super::network_filter::is_metadata_exchange;
 use super::outlier_detection::outlier_detection as outlier_detection_of;
 use super::scalar::{duration, expect_own_source, port, socket_address};
+use super::telemetry::is_true;
 use super::transport_socket;
 use super::upstream_http::{Legacy, upstream_http};
 use crate::resource::cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, IstioService, LbPolicy, TcpKeepalive, UpstreamProtocol,
+    CircuitBreakers, Cluster, ClusterDiscovery, IstioService, LbPolicy, TcpKeepalive, ToldOfPeers,
+    UpstreamProtocol,
 };
 
 /// Envoy's connect timeout.
@@ -179,7 +182,8 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         locality_weighted,
         server_name: protocol_options.server_name,
         alpn_override: !metadata.as_ref().is_some_and(keeps_alpn),
-        service: metadata.and_then(|metadata| istio_service(&metadata, &at.field("metadata"))),
+        told_of_peers: metadata.as_ref().map(told_of_peers).unwrap_or_default(),
+        service: metadata.and_then(|metadata| istio_service(&metadata, &at.field("metadata"))).map(Arc::new),
     })
 }
 
@@ -348,13 +352,21 @@ fn upstream_filter(value: Filter, at: &At<'_>) -> Option<()> {
     extension.refuse("filter", &name, &at_config)
 }
 
-/// The first of the services in istiod's metadata.
 /// Whether Istio's metadata keeps the filter `istio.alpn` from replacing the ALPN.
 fn keeps_alpn(metadata: &Metadata) -> bool {
     let istio = metadata.filter_metadata.get(ISTIO_METADATA);
     istio.and_then(|istio| string_of(istio, "alpn_override")).is_some_and(|value| value == "false")
 }
 
+fn told_of_peers(metadata: &Metadata) -> ToldOfPeers {
+    match metadata.filter_metadata.get(ISTIO_METADATA) {
+        Some(istio) if is_true(istio, "disable_mx") => ToldOfPeers::Never,
+        Some(istio) if is_true(istio, "external") => ToldOfPeers::External,
+        _ => ToldOfPeers::Always,
+    }
+}
+
+/// The first of the services in istiod's metadata.
 fn istio_service(metadata: &Metadata, at: &At<'_>) -> Option<IstioService> {
     unread_metadata(metadata, &[ISTIO_METADATA], at);
     let istio = metadata.filter_metadata.get(ISTIO_METADATA)?;

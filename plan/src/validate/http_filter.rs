@@ -1,5 +1,7 @@
 //! HTTP filters.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::core::v3::ExtensionConfigSource;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -22,10 +24,10 @@ use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
 use super::fault::fault;
 use super::jwt_authn::jwt_authn;
-use super::network_filter::stats;
 use super::per_filter_config::{CORS, FAULT};
 use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
+use super::telemetry::{peer_metadata, stats};
 use crate::resource::http_connection_manager::{AlpnOverride, AlpnProtocol, DiscoveredFilter, HttpFilter};
 
 /// The filters in order; the router must be the last, and only there.
@@ -115,7 +117,9 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
             refuse_router(extension.message(at)?, at);
             Some(HttpFilter::Router)
         }
-        known if known == PluginConfig::full_name() => stats(extension, at).map(|()| HttpFilter::Stats),
+        known if known == PluginConfig::full_name() => {
+            stats(extension, at).map(|stats| HttpFilter::Stats(Arc::new(stats)))
+        }
         known if known == HttpFault::full_name() => {
             let fault = fault(extension.message(at)?, at)?;
             if name != FAULT {
@@ -141,19 +145,7 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
         }
         known if known == Alpn::full_name() => alpn(extension.message(at)?, at).map(HttpFilter::Alpn),
         known if known == PeerMetadata::full_name() => {
-            let fields = [
-                "downstream_discovery",
-                "upstream_discovery",
-                "downstream_propagation",
-                "upstream_propagation",
-                "shared_with_upstream",
-                "additional_labels",
-            ];
-            extension.expect_fields(&fields, at);
-            at.no_effect(
-                "says which descriptions of peers are believed and told, for labels of metrics alone",
-            );
-            Some(HttpFilter::PeerMetadata)
+            peer_metadata(extension, at).map(HttpFilter::PeerMetadata)
         }
         _ => extension.refuse("filter", name, at),
     }

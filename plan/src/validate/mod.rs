@@ -47,6 +47,7 @@ mod route_configuration;
 mod scalar;
 mod secret;
 mod tcp_proxy;
+mod telemetry;
 mod tls;
 mod transport_socket;
 mod unknown_fields;

@@ -10,11 +10,12 @@ use orlop_proto::metadata_exchange::MetadataExchange;
 use orlop_proto::stats::PluginConfig;
 use prost::Name;
 
-use super::at::{At, no_effect, refuse_set};
+use super::at::{At, no_effect};
 use super::decode::Extension;
 use super::http_connection_manager::http_connection_manager;
 use super::rbac::network_rbac;
 use super::tcp_proxy::tcp_proxy;
+use super::telemetry::stats;
 use crate::resource::listener::{NetworkFilter, TerminalFilter};
 
 pub(super) enum Parsed {
@@ -49,8 +50,8 @@ pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
             Some(rbac.map_or(Parsed::Nothing, |rbac| Parsed::Other(NetworkFilter::Rbac(rbac.into()))))
         }
         known if known == PluginConfig::full_name() => {
-            stats(&extension, &at_config)?;
-            Some(Parsed::Other(NetworkFilter::Stats))
+            let stats = stats(&extension, &at_config)?;
+            Some(Parsed::Other(NetworkFilter::Stats(stats.into())))
         }
         _ if is_metadata_exchange(&extension, &at_config) => {
             Some(Parsed::Other(NetworkFilter::MetadataExchange))
@@ -67,27 +68,4 @@ pub(super) fn is_metadata_exchange(extension: &Extension, at: &At<'_>) -> bool {
     extension.expect_fields(&["protocol", "enable_discovery", "additional_labels"], at);
     at.no_effect("needs the ALPN istio-peer-exchange, which is neither offered nor chosen");
     true
-}
-
-/// `istio.stats` as it comes by default. Metrics of one's own are refused.
-pub(super) fn stats(extension: &Extension, at: &At<'_>) -> Option<()> {
-    let PluginConfig {
-        debug,
-        max_peer_cache_size,
-        stat_prefix,
-        field_separator,
-        value_separator,
-        // How the metrics' labels are found, and when they are written.
-        disable_host_header_fallback,
-        tcp_reporting_duration,
-        metrics,
-        definitions,
-        reporter,
-        rotation_interval,
-        graceful_deletion_interval,
-    } = extension.message(at)?;
-    no_effect!(at; "is of Istio's metrics, none of which is written"; debug, max_peer_cache_size, stat_prefix, field_separator, value_separator, disable_host_header_fallback, tcp_reporting_duration, reporter, rotation_interval, graceful_deletion_interval);
-    refuse_set!(at; metrics, definitions);
-    at.not_yet("Istio's metrics are not written");
-    Some(())
 }

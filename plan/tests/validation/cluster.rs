@@ -284,5 +284,5 @@ fn the_service_of_a_cluster_is_the_first_of_its_metadata() {
         name: "backend".to_owned(),
         namespace: "default".to_owned(),
     };
-    assert_eq!(cluster.service, Some(service));
+    assert_eq!(cluster.service.as_deref(), Some(&service));
 }

@@ -26,15 +26,7 @@ pub(super) fn stats(figures: &Figures, uptime: Duration) -> Vec<Stat> {
         http(proxy, &mut stats);
         own("proxy", &Proxy::from(proxy), &mut stats);
     }
-    for (labels, sums) in &figures.tcp {
-        let counted = [
-            ("connections_opened_total", sums.opened),
-            ("connections_closed_total", sums.closed),
-            ("sent_bytes_total", sums.sent),
-            ("received_bytes_total", sums.received),
-        ];
-        stats.extend(counted.map(|(name, value)| Stat::istio_tcp(name, labels, value)));
-    }
+    stats.extend(figures.istio.iter().map(|((name, labels), sum)| Stat::istio(name, labels, sum)));
     if let Some(kernel) = &figures.kernel {
         own("kernel", kernel, &mut stats);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use orlop_l7_proxy::telemetry::{BOUNDS, HistogramStats};
 use serde_json::json;
 
 use super::stat::{Kind, Stat};
@@ -32,14 +33,33 @@ pub(super) fn prometheus(mut stats: Vec<Stat>) -> String {
             let kind = match stat.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             };
             let _ = writeln!(out, "# TYPE {metric} {kind}");
         }
         let labels: Vec<_> =
             stat.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        let _ = writeln!(out, "{metric}{{{}}} {}", labels.join(","), stat.value);
+        let labels = labels.join(",");
+        match &stat.histogram {
+            Some(histogram) => buckets(histogram, &metric, &labels, &mut out),
+            None => drop(writeln!(out, "{metric}{{{labels}}} {}", stat.value)),
+        }
     }
     out
+}
+
+/// A bucket has the values of all smaller ones in this format.
+fn buckets(histogram: &HistogramStats, metric: &str, labels: &str, out: &mut String) {
+    let between = if labels.is_empty() { "" } else { "," };
+    let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+    let mut sum = 0;
+    for (bound, count) in bounds.zip(histogram.buckets) {
+        sum += count;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{metric}_bucket{{{labels}{between}le=\"{bound}\"}} {sum}");
+    }
+    let _ = writeln!(out, "{metric}_sum{{{labels}}} {}", histogram.sum);
+    let _ = writeln!(out, "{metric}_count{{{labels}}} {sum}");
 }
 
 fn escape(value: &str) -> String {

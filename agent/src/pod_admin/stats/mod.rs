@@ -59,6 +59,10 @@ async fn print(pod: &Pod, query: &Query, output: Output) -> Response<Body> {
     let printed = tokio::task::spawn_blocking(move || {
         let mut stats = collect::stats(&figures, uptime);
         stats.retain(|stat| wanted.wants(stat));
+        if !matches!(output, Output::Prometheus) {
+            // Envoy gives quantiles there, which buckets do not.
+            stats.retain(|stat| stat.kind != Kind::Histogram);
+        }
         match output {
             Output::Text => (Format::Text, format::text(stats)),
             Output::Json => (Format::Json, format::json(stats)),
@@ -77,8 +81,9 @@ impl Wanted {
             None | Some("All") => None,
             Some("Counters") => Some(vec![Kind::Counter]),
             Some("Gauges") => Some(vec![Kind::Gauge]),
+            Some("Histograms") => Some(vec![Kind::Histogram]),
             // There are none.
-            Some("Histograms" | "TextReadouts") => Some(Vec::new()),
+            Some("TextReadouts") => Some(Vec::new()),
             Some(_) => return Err(TYPES.to_owned()),
         };
         let filter = query.regex("filter").map_err(|error| format!("Invalid regex: {error}\n"))?;

@@ -1,5 +1,9 @@
 //! One number, its name, and its name for Prometheus.
 
+use orlop_l7_proxy::telemetry::HistogramStats;
+
+use crate::node::proxy_metrics::Sum;
+
 /// What a number means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -7,6 +11,8 @@ pub(super) enum Kind {
     Counter,
     /// Is what it is now.
     Gauge,
+    /// Is many values by their size.
+    Histogram,
 }
 
 #[derive(Debug, Clone)]
@@ -14,7 +20,9 @@ pub(super) struct Stat {
     /// `cluster.outbound|80||web.default.svc.cluster.local;.upstream_cx_total`
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// Of a histogram, how many values there were.
     pub(super) value: u64,
+    pub(super) histogram: Option<Box<HistogramStats>>,
     /// `envoy_cluster_upstream_cx_total`
     pub(super) metric: String,
     /// What is part of the name, but a label for Prometheus.
@@ -25,20 +33,24 @@ impl Stat {
     /// A stat of Envoy's without labels.
     pub(super) fn envoy(kind: Kind, name: &str, value: u64) -> Self {
         let metric = metric(&format!("envoy.{name}"));
-        Self { name: name.to_owned(), kind, value, metric, labels: Vec::new() }
+        Self { name: name.to_owned(), kind, value, histogram: None, metric, labels: Vec::new() }
     }
 
     /// A stat that Envoy does not have; `name` begins with `orlop.`.
     pub(super) fn own(kind: Kind, name: &str, value: u64) -> Self {
-        Self { name: name.to_owned(), kind, value, metric: metric(name), labels: Vec::new() }
+        Self { name: name.to_owned(), kind, value, histogram: None, metric: metric(name), labels: Vec::new() }
     }
 
-    /// One of Istio's metrics of TCP; in Envoy's own names its labels are part of the name.
-    pub(super) fn istio_tcp(name: &str, labels: &[(&'static str, String)], value: u64) -> Self {
-        let metric = format!("istio_tcp_{name}");
+    /// One of Istio's metrics; in Envoy's own names its labels are part of the name.
+    pub(super) fn istio(name: &str, labels: &[(&'static str, String)], sum: &Sum) -> Self {
+        let metric = format!("istio_{name}");
         let named: Vec<_> = labels.iter().map(|(label, value)| format!("{label}.{value}")).collect();
         let name = clean(&format!("istiocustom.{metric}.{}", named.join(".")));
-        Self { name, kind: Kind::Counter, value, metric, labels: labels.to_vec() }
+        let (kind, value, histogram) = match sum {
+            Sum::Counter(value) => (Kind::Counter, *value, None),
+            Sum::Histogram(histogram) => (Kind::Histogram, histogram.count(), Some(histogram.clone())),
+        };
+        Self { name, kind, value, histogram, metric, labels: labels.to_vec() }
     }
 
     /// A stat of `cluster`, by its observability name.
@@ -47,6 +59,7 @@ impl Stat {
             name: format!("cluster.{}.{name}", clean(cluster)),
             kind,
             value,
+            histogram: None,
             metric: metric(&format!("envoy.cluster.{name}")),
             labels: vec![("envoy_cluster_name", label(cluster))],
         }
@@ -58,6 +71,7 @@ impl Stat {
             name: format!("http.{}.{name}", clean(prefix)),
             kind,
             value,
+            histogram: None,
             metric: metric(&format!("envoy.http.{name}")),
             labels: vec![("envoy_http_conn_manager_prefix", label(prefix))],
         }

@@ -90,10 +90,10 @@ impl Passage {
                 HttpFilter::Fault(fault) => fault::decode(fault, head, context).await?,
                 HttpFilter::Cors => cors::decode(head, context, &mut self.cors)?,
                 // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.
-                HttpFilter::PeerMetadata
+                HttpFilter::PeerMetadata(_)
                 | HttpFilter::GrpcStats
                 | HttpFilter::Alpn(_)
-                | HttpFilter::Stats
+                | HttpFilter::Stats(_)
                 | HttpFilter::GrpcWeb
                 | HttpFilter::Discovered(_)
                 | HttpFilter::Router => {}

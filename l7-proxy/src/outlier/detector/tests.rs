@@ -1,7 +1,8 @@
 //! When hosts are ejected and when they come back.
 
 use orlop_plan::resource::cluster::{
-    CircuitBreakers, ClusterDiscovery, LbPolicy, ServerNameSource, UpstreamProtocol, UpstreamTransportSocket,
+    CircuitBreakers, ClusterDiscovery, LbPolicy, ServerNameSource, ToldOfPeers, UpstreamProtocol,
+    UpstreamTransportSocket,
 };
 use orlop_plan::resource::outlier_detection::Consecutive;
 
@@ -55,6 +56,7 @@ fn cluster(outlier_detection: OutlierDetection) -> Arc<Cluster> {
         healthy_panic_threshold: 50,
         locality_weighted: false,
         service: None,
+        told_of_peers: ToldOfPeers::Always,
     })
 }
 
