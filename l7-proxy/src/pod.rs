@@ -13,6 +13,7 @@ use orlop_plan::resource::listener::{FilterChain, Listener, TransportProtocol};
 use tokio::sync::watch;
 
 use crate::dialer::Dialer;
+use crate::http::Mirrors;
 use crate::stats::{Direction, PodCounters};
 use crate::tcp::BufferPool;
 use crate::telemetry::{PeerExchange, Series};
@@ -31,6 +32,8 @@ pub(crate) struct PodContext {
     pub(crate) upstreams: Upstreams,
     /// What filter chains terminate TLS with.
     pub(crate) server_contexts: ServerContexts,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Mirrors,
     /// The worker's buffers for bytes in flight.
     pub(crate) buffers: Rc<BufferPool>,
     /// Written by this worker only.

@@ -244,7 +244,9 @@ fn one_of_route_message(name: &str) -> Value {
         "config.route.v3.VirtualHost" => json!({ "name": "w", "domains": ["w"], "routes": [route()] }),
         "config.route.v3.Route" => route(),
         "config.route.v3.RouteMatch" => json!({ "prefix": "/" }),
-        "config.route.v3.RouteAction" => json!({ "cluster": "c" }),
+        "config.route.v3.RouteAction" | "config.route.v3.RouteAction.RequestMirrorPolicy" => {
+            json!({ "cluster": "c" })
+        }
         "config.route.v3.RouteAction.HashPolicy" => json!({ "query_parameter": { "name": "q" } }),
         "config.route.v3.RouteAction.HashPolicy.Header" => json!({ "header_name": "x-test" }),
         "config.route.v3.RouteAction.HashPolicy.Cookie" => json!({ "name": "c", "ttl": "60s" }),

@@ -7,6 +7,7 @@ mod failures;
 mod filters;
 mod hashing;
 mod malformed;
+mod mirrors;
 mod mutual_tls;
 mod names;
 mod outliers;

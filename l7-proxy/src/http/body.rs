@@ -14,6 +14,7 @@ use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
 use super::stream::StreamGuard;
 use super::stream_info::UploadMeter;
+use super::tee::{Tee, TeeCopy};
 use crate::stats::ResponseFlag;
 use crate::upstream::{Http1Connection, Http2Stream};
 
@@ -68,6 +69,10 @@ pub(crate) enum RequestBody {
     Replay(ReplayBody),
     /// Counted as it passes.
     Metered(Box<RequestBody>, Rc<UploadMeter>),
+    /// Copied for others as it passes.
+    Tee(Tee),
+    /// Such a copy.
+    Copy(TeeCopy),
 }
 
 impl RequestBody {
@@ -78,6 +83,8 @@ impl RequestBody {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end(),
+            Self::Tee(body) => body.is_end(),
+            Self::Copy(body) => body.is_end(),
             Self::Metered(body, _) => body.is_empty(),
         }
     }
@@ -106,6 +113,8 @@ impl RequestBody {
                 }
                 next
             }
+            Self::Tee(body) => body.poll_next(cx),
+            Self::Copy(body) => body.poll_next(cx),
         }
     }
 }

@@ -107,7 +107,7 @@ impl ConnectionManager {
     }
 
     /// Its configuration.
-    pub(crate) fn config(&self) -> &HttpConnectionManager {
+    pub(crate) fn config(&self) -> &Arc<HttpConnectionManager> {
         &self.config
     }
 

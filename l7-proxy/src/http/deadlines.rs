@@ -176,6 +176,7 @@ mod tests {
             max_stream_duration: None,
             grpc_timeout_header_max,
             retry_policy: None,
+            mirrors: Vec::new(),
             hash_policy: Vec::new(),
             upgrades: Vec::new(),
         }

@@ -29,7 +29,7 @@ impl Version {
 
 /// The head of a request. A connection that serves one request after the other reuses it, so that its strings and its
 /// map are allocated once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RequestHead {
     /// `:method`
     pub(crate) method: Method,

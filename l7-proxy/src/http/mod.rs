@@ -21,6 +21,7 @@ mod hash_policy;
 mod head;
 mod header_mutation;
 mod local_reply;
+mod mirror;
 mod path;
 mod redirect;
 mod replay;
@@ -30,6 +31,7 @@ mod rewrite;
 mod router;
 mod stream;
 mod stream_info;
+mod tee;
 mod timer;
 
 use std::rc::Rc;
@@ -46,6 +48,7 @@ use connection_manager::ConnectionManager;
 pub(crate) use h1::WriteBuffer;
 pub(crate) use h2::Upload;
 pub(crate) use hash_policy::hash_of_address;
+pub(crate) use mirror::Mirrors;
 
 /// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.
 pub(crate) async fn serve_connection(

@@ -146,7 +146,8 @@ fn from_the_end(headers: &HeaderMap, position: usize) -> Option<IpAddr> {
     std::str::from_utf8(addresses.nth(position)?).ok()?.trim_ascii().parse().ok()
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
+/// Another proxy that the request has come through.
+pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     let mut all = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
         all.extend_from_slice(value.as_bytes());

@@ -30,6 +30,7 @@ use super::hash_policy::RequestHash;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
 use super::local_reply::LocalReply;
+use super::mirror;
 use super::replay::Replay;
 use super::retry::{self, Decision, Outcome, ResetReason};
 use super::rewrite;
@@ -146,6 +147,12 @@ impl<'a> Routed<'a> {
         let context = self.manager.format_context(Some(name));
         attempts.levels.apply_to_request(head, &context);
         self.rewrite(head, weighted);
+        let body = if self.action.mirrors.is_empty() {
+            body
+        } else {
+            let connection = attempts.guard.connection();
+            mirror::send(self.action, head, body, self.plan, self.manager.config(), connection)
+        };
         let last = self.attempt(head, body, &mut attempts).await;
         self.answer(head, last, attempts)
     }
@@ -239,7 +246,7 @@ impl<'a> Routed<'a> {
                 Source::Replay(replay) => RequestBody::Replay(replay.body()),
             };
             let Attempts { cluster, deadlines, guard, .. } = &mut *attempts;
-            let alpn = cluster.cluster().alpn_override.then(|| self.manager.config());
+            let alpn = cluster.cluster().alpn_override.then(|| &**self.manager.config());
             let target = Target { cluster, picked: &picked, alpn };
             let outcome = attempt::send(target, head, body, deadlines, guard).await;
             let address = picked.address();

@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::dialer::Dialer;
+use crate::http::Mirrors;
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, Phase, PodContext};
 use crate::proxy::PodListeners;
@@ -85,6 +86,7 @@ impl PodTask {
             dialer: Dialer::new(Arc::clone(&shared.netns), Rc::clone(&own.home), shared.mark),
             upstreams: Upstreams::new(Arc::clone(&counters), shared.clusters.clone()),
             server_contexts: ServerContexts::default(),
+            mirrors: Mirrors::default(),
             buffers: Rc::clone(&own.buffers),
             series: Series::new(Arc::clone(&counters.series)),
             peers: PeerExchange::new(shared.own.clone()),
@@ -228,6 +230,7 @@ impl PodTask {
             tracing::warn!(pod = %self.pod.name, open = self.connections.len(), "drain deadline, connections are cut");
         }
         self.connections.shutdown().await;
+        self.pod.mirrors.shutdown().await;
     }
 
     /// Whether the last connection ended before `deadline`.

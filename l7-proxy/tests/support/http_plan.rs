@@ -140,6 +140,7 @@ pub fn route_action(cluster: &str) -> RouteAction {
         max_stream_duration: None,
         grpc_timeout_header_max: None,
         retry_policy: None,
+        mirrors: Vec::new(),
         hash_policy: Vec::new(),
         upgrades: Vec::new(),
     }

@@ -173,6 +173,7 @@ fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, Asks> {
         max_stream_duration,
         grpc_timeout_header_max,
         retry_policy,
+        mirrors,
         // Of clusters that balance by hash, which are the proxy's.
         hash_policy: _,
         upgrades,
@@ -197,6 +198,9 @@ fn action_cluster(action: &RouteAction) -> Result<&Arc<str>, Asks> {
     }
     if retry_policy.as_deref().is_some_and(|policy| !is_mesh_default(policy)) {
         return asks("route.retry_policy", "has a retry policy of its own");
+    }
+    if !mirrors.is_empty() {
+        return asks("route.request_mirror_policies", "mirrors requests");
     }
     if !upgrades.is_empty() {
         return asks("route.upgrade_configs", "allows upgrades of its own");

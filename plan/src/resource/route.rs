@@ -184,10 +184,23 @@ pub struct RouteAction {
     pub grpc_timeout_header_max: Option<Duration>,
     /// The route's own retry policy.
     pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// `request_mirror_policies`: who gets a copy.
+    pub mirrors: Vec<MirrorPolicy>,
     /// `hash_policy`: what a request's hash is made of, where its cluster balances by one.
     pub hash_policy: Vec<HashPolicy>,
     /// `upgrade_configs` of the route that are enabled, lower-case (`websocket`).
     pub upgrades: Vec<String>,
+}
+
+/// `RequestMirrorPolicy`.
+#[derive(Debug)]
+pub struct MirrorPolicy {
+    /// Where copies go.
+    pub cluster: Arc<str>,
+    /// `runtime_fraction`: numerator per million that are copied; `None` is all.
+    pub fraction_per_million: Option<u32>,
+    /// No `disable_shadow_host_suffix_append`: a copy's host ends in `-shadow`.
+    pub marks_host: bool,
 }
 
 /// `cluster_specifier`.

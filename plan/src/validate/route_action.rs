@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    self, ClusterNotFoundResponseCode, HostRewriteSpecifier, MaxStreamDuration, UpgradeConfig,
+    self, ClusterNotFoundResponseCode, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
+    UpgradeConfig,
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use envoy_types::pb::envoy::config::route::v3::{RouteAction as Proto, WeightedCluster as ProtoWeighted};
@@ -16,9 +17,9 @@ use super::header::{Mutations, header_name};
 use super::per_filter_config::refuse_per_filter_config;
 use super::regex::substitution;
 use super::retry::retry_policy;
-use super::scalar::{self, optional_duration, optional_text};
+use super::scalar::{self, optional_duration, optional_text, per_million};
 use crate::resource::route::{
-    ClusterSpecifier, HostRewrite, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,
+    ClusterSpecifier, HostRewrite, MirrorPolicy, PathRewrite, RouteAction, WeightedCluster, WeightedClusters,
 };
 
 /// Envoy's timeout of a route that does not name one.
@@ -59,7 +60,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
     no_effect!(at; "is of rate_limits, which are refused"; include_vh_rate_limits);
     refuse_set!(
         at; metadata_match, path_rewrite_policy, path_rewrite, flush_timeout, early_data_policy,
-        retry_policy_typed_config, request_mirror_policies, priority, rate_limits, cors, grpc_timeout_offset,
+        retry_policy_typed_config, priority, rate_limits, cors, grpc_timeout_offset,
         internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy
     );
     let cluster_not_found_response =
@@ -92,6 +93,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         None => Some(None),
         Some(policy) => retry_policy(policy, &at.field("retry_policy")).map(|policy| Some(Arc::new(policy))),
     };
+    let mirrors = at.field("request_mirror_policies").each(request_mirror_policies, mirror);
     let hash_policy = hash_policies(hash_policy, &at.field("hash_policy"));
     let upgrades = at.field("upgrade_configs").each(upgrade_configs, upgrade);
     let cluster = at
@@ -109,6 +111,7 @@ pub(super) fn route_action(value: Proto, at: &At<'_>) -> Option<RouteAction> {
         max_stream_duration: max_stream_duration?,
         grpc_timeout_header_max: header_max?.or(grpc_timeout?),
         retry_policy: retry_policy?,
+        mirrors: mirrors?,
         hash_policy: hash_policy?,
         upgrades: upgrades?,
     })
@@ -131,6 +134,32 @@ fn host_rewrite(value: Option<HostRewriteSpecifier>, at: &At<'_>) -> Option<Opti
             at.field("host_rewrite").unsupported("is not supported")
         }
     }
+}
+
+fn mirror(value: RequestMirrorPolicy, at: &At<'_>) -> Option<MirrorPolicy> {
+    let RequestMirrorPolicy {
+        cluster,
+        cluster_header,
+        runtime_fraction,
+        trace_sampled,
+        disable_shadow_host_suffix_append,
+        request_headers_mutations,
+        host_rewrite_literal,
+    } = value;
+    no_effect!(at; "is of traces, and none are made"; trace_sampled);
+    refuse_set!(at; cluster_header, request_headers_mutations, host_rewrite_literal);
+    let fraction = match runtime_fraction {
+        None => Some(None),
+        Some(fraction) => per_million(&fraction, &at.field("runtime_fraction")).map(Some),
+    };
+    if cluster.is_empty() && cluster_header.is_empty() {
+        return at.field("cluster").refuse("is empty");
+    }
+    Some(MirrorPolicy {
+        cluster: cluster.into(),
+        fraction_per_million: fraction?,
+        marks_host: !disable_shadow_host_suffix_append,
+    })
 }
 
 /// The type of an upgrade that the route allows.

@@ -1,8 +1,8 @@
 //! `l7: always | on-intent | never`, by service, by namespace and for all.
 
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
-use envoy_types::pb::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteAction, route};
 use orlop_plan::classify::{L7Modes, Mode, Path, Verdict};
 use orlop_plan::compile::{WorkloadFacts, explain};
@@ -89,14 +89,12 @@ fn never_balances_over_the_cluster_of_the_last_route_and_says_what_is_forgone() 
 
 #[test]
 fn a_route_that_is_refused_by_itself_goes_to_the_proxy_whatever_the_mode() {
-    let mirror = RequestMirrorPolicy { cluster: "other".to_owned(), ..RequestMirrorPolicy::default() };
-    let action = RouteAction { request_mirror_policies: vec![mirror], ..action_to("web") };
-    let mirrored = || vec![Route { action: Some(route::Action::Route(action.clone())), ..route_to("web") }];
+    let action = RouteAction { priority: RoutingPriority::High.into(), ..action_to("web") };
+    let urgent = || vec![Route { action: Some(route::Action::Route(action.clone())), ..route_to("web") }];
     for mode in [Mode::OnIntent, Mode::Never] {
-        let verdict = verdict(service(mode), mirrored(), eds_cluster("web"), endpoint("10.0.0.1:80"));
+        let verdict = verdict(service(mode), urgent(), eds_cluster("web"), endpoint("10.0.0.1:80"));
         assert_eq!(verdict.path, Path::L7Proxy);
-        let field =
-            r#"virtual_hosts["web.shop.svc.cluster.local:8080"].routes[0].route.request_mirror_policies"#;
+        let field = r#"virtual_hosts["web.shop.svc.cluster.local:8080"].routes[0].route.priority"#;
         assert_eq!(verdict.reason.field.to_string(), field);
         assert!(
             verdict.reason.to_string().contains("is not supported and answers 503"),

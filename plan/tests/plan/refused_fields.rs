@@ -1,8 +1,9 @@
 //! A resource that asks for what is not supported is refused, with the path of every field that does.
 
+use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, WatchedDirectory};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
-use envoy_types::pb::envoy::config::route::v3::{CorsPolicy, Route, RouteAction, route, route_action};
+use envoy_types::pb::envoy::config::route::v3::{CorsPolicy, Route, RouteAction, route};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -23,10 +24,9 @@ fn text<M: Message + Name>(name: &str, message: M) -> Vec<String> {
 
 #[test]
 fn every_offending_field_is_named_with_its_path() {
-    let mirror = route_action::RequestMirrorPolicy { cluster: "b".to_owned(), ..Default::default() };
     let bad = Route {
         action: Some(route::Action::Route(RouteAction {
-            request_mirror_policies: vec![mirror],
+            priority: RoutingPriority::High.into(),
             cors: Some(CorsPolicy::default()),
             ..action_to("a")
         })),
@@ -38,7 +38,7 @@ fn every_offending_field_is_named_with_its_path() {
         text("r", route_configuration("r", vec![host])),
         [
             r#"virtual_hosts[0].routes[1].typed_per_filter_config["envoy.filters.http.cors"]: configuration by route of the filter "envoy.filters.http.cors" () is not supported"#,
-            "virtual_hosts[0].routes[1].route.request_mirror_policies: is not supported",
+            "virtual_hosts[0].routes[1].route.priority: is not supported",
             "virtual_hosts[0].routes[1].route.cors: is not supported",
         ]
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use orlop_plan::resource::hash_policy::{HashCookie, HashSpecifier};
 use orlop_plan::resource::header::HeaderSource;
 use orlop_plan::resource::route::{
-    Action, ClusterSpecifier, HostRewrite, PathMatch, RedirectPath, WeightedClusters,
+    Action, ClusterSpecifier, HostRewrite, MirrorPolicy, PathMatch, RedirectPath, WeightedClusters,
 };
 use serde_json::json;
 
@@ -48,21 +48,16 @@ fn a_negative_duration_is_refused() {
 
 #[test]
 fn features_that_are_not_served_are_refused_by_name() {
-    let mirror = json!([{ "cluster": "shadow" }]);
     let refusals = action_refusals(&json!({
-        "request_mirror_policies": mirror,
         "priority": "HIGH",
         "internal_redirect_policy": { "max_internal_redirects": 1 },
         "max_stream_duration": { "grpc_timeout_header_offset": "1s" },
     }));
 
-    assert_eq!(refusals.len(), 4, "{refusals:#?}");
-    for field in [
-        "request_mirror_policies: ",
-        "priority: ",
-        "internal_redirect_policy: ",
-        "max_stream_duration.grpc_timeout_header_offset: ",
-    ] {
+    assert_eq!(refusals.len(), 3, "{refusals:#?}");
+    for field in
+        ["priority: ", "internal_redirect_policy: ", "max_stream_duration.grpc_timeout_header_offset: "]
+    {
         assert!(refusals.iter().any(|refusal| refusal.starts_with(field)), "{field} is not in {refusals:#?}");
     }
 }
@@ -86,6 +81,29 @@ fn configuration_of_a_filter_by_route_is_refused_by_the_names_of_filter_and_type
         assert!(refusal.contains(&format!("typed_per_filter_config[{filter:?}]: ")), "{refusal}");
         assert!(refusal.contains(type_name), "{refusal}");
     }
+}
+
+#[test]
+fn a_request_is_mirrored_to_everybody_who_is_named_or_a_part_of_them() {
+    let policies = json!([
+        { "cluster": "shadow", "runtime_fraction": { "default_value": { "numerator": 25 } }, "trace_sampled": false },
+        { "cluster": "all", "disable_shadow_host_suffix_append": true },
+    ]);
+    let mirrors = action(&json!({ "request_mirror_policies": policies }), |action| {
+        let mirror = |mirror: &MirrorPolicy| {
+            (mirror.cluster.to_string(), mirror.fraction_per_million, mirror.marks_host)
+        };
+        action.mirrors.iter().map(mirror).collect::<Vec<_>>()
+    });
+    assert_eq!(mirrors, [("shadow".to_owned(), Some(250_000), true), ("all".to_owned(), None, false)]);
+
+    assert_eq!(
+        action_refusals(&json!({ "request_mirror_policies": [{ "cluster_header": "x-shadow" }, {}] })),
+        [
+            "request_mirror_policies[0].cluster_header: is not supported",
+            "request_mirror_policies[1].cluster: is empty",
+        ]
+    );
 }
 
 #[test]

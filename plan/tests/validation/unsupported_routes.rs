@@ -9,10 +9,8 @@ use crate::support::{refused, routes};
 
 const KIND: ResourceType = ResourceType::RouteConfiguration;
 
-fn mirrored() -> Value {
-    let shadow = json!([{ "cluster": "shadow" }]);
-    json!({ "name": "mirrored", "match": { "prefix": "/m" },
-            "route": { "cluster": "web", "request_mirror_policies": shadow } })
+fn urgent() -> Value {
+    json!({ "name": "urgent", "match": { "prefix": "/m" }, "route": { "cluster": "web", "priority": "HIGH" } })
 }
 
 fn plain() -> Value {
@@ -37,21 +35,19 @@ fn alone(hosts: &[Value]) -> Vec<String> {
 
 #[test]
 fn the_others_are_served() {
-    let configuration = routes(&json!({ "virtual_hosts": [host("web", &[mirrored(), plain()])] }));
+    let configuration = routes(&json!({ "virtual_hosts": [host("web", &[urgent(), plain()])] }));
 
     let [refused, served] = &configuration.virtual_hosts[0].routes[..] else { panic!("{configuration:?}") };
     let Action::Unsupported(fields) = &refused.action else { panic!("{refused:?}") };
-    assert_eq!(fields[0].path.to_string(), "route.request_mirror_policies");
+    assert_eq!(fields[0].path.to_string(), "route.priority");
     assert!(matches!(served.action, Action::Route(_)));
 }
 
 #[test]
 fn route_and_field_are_named() {
     assert_eq!(
-        alone(&[host("web", &[plain(), mirrored()])]),
-        [
-            r#"8080: virtual_hosts[0].routes[1].route.request_mirror_policies: is not supported; route "mirrored" answers 503"#
-        ]
+        alone(&[host("web", &[plain(), urgent()])]),
+        [r#"8080: virtual_hosts[0].routes[1].route.priority: is not supported; route "urgent" answers 503"#]
     );
 }
 
@@ -97,10 +93,10 @@ fn a_configuration_that_is_refused_names_such_routes_too() {
     let mut invalid = plain();
     invalid["route"]["timeout"] = json!("-1s");
     assert_eq!(
-        whole(&[host("web", &[mirrored(), invalid])]),
+        whole(&[host("web", &[urgent(), invalid])]),
         [
             "virtual_hosts[0].routes[1].route.timeout: is negative",
-            "virtual_hosts[0].routes[0].route.request_mirror_policies: is not supported",
+            "virtual_hosts[0].routes[0].route.priority: is not supported",
         ]
     );
 }
