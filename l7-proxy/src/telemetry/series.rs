@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::dimensions::{Dimensions, Protocol};
+use super::dimensions::Dimensions;
 use super::histogram::{Histogram, HistogramStats};
 use crate::stats::Counter;
 
@@ -147,12 +147,5 @@ impl Published {
         for (dimensions, counters) in series.iter() {
             sums.entry(dimensions.clone()).or_default().merge(counters);
         }
-    }
-}
-
-impl Protocol {
-    /// Whether it is of requests.
-    pub fn is_http(self) -> bool {
-        !matches!(self, Self::Tcp)
     }
 }
