@@ -30,7 +30,9 @@ pub struct Image<'a> {
     /// `UID`, where it is not root's.
     pub user: &'a str,
     /// Executables, and where in the image they lie.
-    pub files: &'a [(PathBuf, &'a str)],
+    pub files: &'a [(PathBuf, String)],
+    /// Symbolic links: where they lie, and what they name.
+    pub links: &'a [(String, String)],
 }
 
 impl Image<'_> {
@@ -47,7 +49,7 @@ impl Image<'_> {
             "os": "linux",
             "config": {
                 "Entrypoint": self.entrypoint, "Cmd": self.arguments, "User": self.user,
-                "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+                "Env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             },
             "rootfs": {"type": "layers", "diff_ids": [name_of(&layer)]},
         }))?;
@@ -93,6 +95,10 @@ impl Image<'_> {
             let mut file = File::open(source).with_context(|| format!("cannot read {}", source.display()))?;
             file.read_to_end(&mut content)?;
             append(&mut tar, path.trim_start_matches('/'), EntryType::Regular, EXECUTABLE, &content)?;
+        }
+        for (path, target) in self.links {
+            let mut link = header(EntryType::Symlink, EXECUTABLE, 0);
+            tar.append_link(&mut link, path.trim_start_matches('/'), target)?;
         }
         Ok(tar.into_inner()?)
     }

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::until;
 
@@ -74,6 +75,12 @@ impl Process {
             None => Ok(self),
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_tail()),
         }
+    }
+
+    /// Asks it to stop, as the kubelet and systemd do (SIGTERM).
+    pub fn terminate(&self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        Ok(kill_process(pid, Signal::TERM)?)
     }
 
     /// Kills the process as `kill -9` does and waits for its end.

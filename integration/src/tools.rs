@@ -23,6 +23,10 @@ pub const KUBERNETES_ENV: &str = "ORLOP_KUBERNETES";
 pub const CLUSTER_DNS_ENV: &str = "ORLOP_CLUSTER_DNS";
 /// Names the istiod that Istio's charts run in the test cluster.
 pub const PILOT_ENV: &str = "ORLOP_PILOT";
+/// Names the `pilot-agent` of the test cluster's sidecars.
+pub const PILOT_AGENT_ENV: &str = "ORLOP_PILOT_AGENT";
+/// Names the template of the configuration that it starts its Envoy with.
+pub const SIDECAR_BOOTSTRAP_ENV: &str = "ORLOP_SIDECAR_BOOTSTRAP";
 /// Names the `helm` that installs Orlop there.
 pub const HELM_ENV: &str = "ORLOP_HELM";
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -266,7 +268,8 @@ impl<'a> Tcp<'a> {
     /// Sends the payload to whatever listens there, without expecting a greeting, and returns all that comes back until
     /// the other side closes or says nothing for half a second.
     pub fn raw(self) -> Result<Reply> {
-        ask(self.pod, "raw", &self.call)
+        let replies: Vec<Reply> = ask(self.pod, "raw", &self.call)?;
+        replies.into_iter().next().context("one call has one outcome")
     }
 
     /// Does it `times` times, one after another, and returns every outcome.
@@ -315,9 +318,12 @@ impl Load {
     pub(crate) fn start(pod: &Pod, subcommand: &str, call: &Call) -> Result<Self> {
         let mut command = pod.helper(subcommand)?;
         command.arg(serde_json::to_string(call)?);
-        Ok(Self {
-            process: Process::spawn_piped(&format!("{}-{subcommand}", pod.name()), pod.dir(), &mut command)?,
-        })
+        Self::spawn(&format!("{}-{subcommand}", pod.name()), pod.dir(), &mut command)
+    }
+
+    /// Of a command that runs the helper in whatever way.
+    pub(crate) fn spawn(name: &str, dir: &Path, command: &mut Command) -> Result<Self> {
+        Ok(Self { process: Process::spawn_piped(name, dir, command)? })
     }
 
     /// Stops the traffic after one more round and reports.

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use orlop_integration::tools::{
-    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV, PILOT_ENV,
-    SDSD_ENV,
+    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV,
+    PILOT_AGENT_ENV, PILOT_ENV, SDSD_ENV, SIDECAR_BOOTSTRAP_ENV,
 };
 
 const ENVOY_VERSION: &str = "1.40.0";
@@ -40,6 +40,8 @@ pub(crate) enum Need {
     Istiod,
     /// A Kubernetes, and the istiod that runs in it.
     Cluster,
+    /// What injected sidecars are made of, beside a real Envoy.
+    Sidecars,
     /// The proxies that the bench compares with.
     Peers,
 }
@@ -87,6 +89,10 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
         programs.push((KUBERNETES_ENV, go_program("cluster", "kubernetes")?));
         programs.push((CLUSTER_DNS_ENV, go_program("cluster", "dns")?));
         programs.push((HELM_ENV, helm()?));
+    }
+    if needs.contains(&Need::Sidecars) {
+        programs.push((PILOT_AGENT_ENV, go_program("cluster", "pilot-agent")?));
+        programs.push((SIDECAR_BOOTSTRAP_ENV, sidecar_bootstrap()?));
     }
     Ok(programs)
 }
@@ -265,25 +271,31 @@ fn go() -> Result<PathBuf> {
     };
     say(&format!("fetching Go {GO_VERSION} with the installed Go 1.{minor}, which is too old for istiod"));
     // Newer releases of Go are published as a module; an old one downloads it as it does any other.
-    let output = Command::new(&installed)
-        .args([
-            "mod",
-            "download",
-            "-json",
-            &format!("golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{arch}"),
-        ])
-        .current_dir("/")
-        .output()?;
-    ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
-    let module: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let home = module.get("Dir").and_then(|dir| dir.as_str()).context("the module has no directory")?;
+    let module = format!("golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{arch}");
+    let home = module_source(&installed, &module, Path::new("/"))?;
     // A module carries no permission to execute.
     for tools in ["bin".to_owned(), format!("pkg/tool/linux_{arch}")] {
-        for tool in fs::read_dir(Path::new(home).join(tools))? {
+        for tool in fs::read_dir(home.join(tools))? {
             make_executable(&tool?.path())?;
         }
     }
-    Ok(Path::new(home).join("bin/go"))
+    Ok(home.join("bin/go"))
+}
+
+/// Where Go keeps a module that is known in a folder; it downloads what is not there yet.
+fn module_source(go: &Path, module: &str, folder: &Path) -> Result<PathBuf> {
+    let output = Command::new(go).args(["mod", "download", "-json", module]).current_dir(folder).output()?;
+    ensure!(output.status.success(), "go mod download: {}", String::from_utf8_lossy(&output.stderr));
+    let module: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let home = module.get("Dir").and_then(|dir| dir.as_str()).context("the module has no directory")?;
+    Ok(home.into())
+}
+
+/// What a sidecar's agent makes its Envoy's configuration from, of its own release.
+fn sidecar_bootstrap() -> Result<PathBuf> {
+    let folder = workspace()?.join("integration/cluster/pilot-agent");
+    let istio = module_source(&go()?, "istio.io/istio", &folder)?;
+    Ok(istio.join("tools/packaging/common/envoy_bootstrap.json"))
 }
 
 fn make_executable(path: &Path) -> Result<()> {

@@ -1,11 +1,14 @@
 //! The images of the cluster: the agent's, and those that it needs to be one.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::Programs;
+use super::programs::Sidecar;
 use crate::oci::Image;
 
 /// The tag that Istio's charts are told.
@@ -24,7 +27,48 @@ pub(super) fn write(dir: &Path, programs: &Programs) -> Result<()> {
     image("bed-pod", POD_IMAGE, &programs.pod, &["pause"], "")?;
     image("dns", "localhost/dns:1", &programs.dns, &[], "")?;
     // As whom Istio's charts run it.
-    image("pilot-discovery", &format!("localhost/pilot:{TAG}"), &programs.pilot, &[], "1337")
+    image("pilot-discovery", &format!("localhost/pilot:{TAG}"), &programs.pilot, &[], "1337")?;
+    programs.sidecar.as_ref().map_or(Ok(()), |sidecar| write_sidecar(dir, sidecar))
+}
+
+/// Writes the image that Istio's injector puts into pods, as the container that redirects and as the proxy.
+fn write_sidecar(dir: &Path, Sidecar { agent, envoy, bootstrap }: &Sidecar) -> Result<()> {
+    const AGENT: &str = "/usr/local/bin/pilot-agent";
+    let mut files = BTreeMap::from([
+        (AGENT.to_owned(), agent.clone()),
+        ("/usr/local/bin/envoy".to_owned(), envoy.clone()),
+        ("/var/lib/istio/envoy/envoy_bootstrap_tmpl.json".to_owned(), bootstrap.clone()),
+    ]);
+    let redirecting = ["xtables-nft-multi", "xtables-legacy-multi"].map(|name| format!("/usr/sbin/{name}"));
+    let mut libraries = libraries(envoy)?;
+    for program in &redirecting {
+        files.insert(program.clone(), program.into());
+        libraries.extend(self::libraries(Path::new(program))?);
+    }
+    let libc = libraries.iter().find(|path| path.ends_with("libc.so.6")).context("Envoy without a libc")?;
+    // "/lib/x86_64-linux-gnu"
+    let folder = Path::new(libc).parent().context("a library in no folder")?.to_owned();
+    // What the C library loads when a thread ends.
+    libraries.push(folder.join("libgcc_s.so.1").display().to_string());
+    let extensions = format!("/usr{}/xtables", folder.display());
+    for extension in fs::read_dir(&extensions).with_context(|| format!("no {extensions}"))? {
+        libraries.push(extension?.path().display().to_string());
+    }
+    files.extend(libraries.into_iter().map(|path| (path.clone(), path.into())));
+    let mut links = Vec::new();
+    for (variant, program) in [("", "nft"), ("-nft", "nft"), ("-legacy", "legacy")] {
+        for family in ["iptables", "ip6tables"] {
+            for tool in ["", "-save", "-restore"] {
+                let link = format!("/usr/sbin/{family}{variant}{tool}");
+                links.push((link, format!("xtables-{program}-multi")));
+            }
+        }
+    }
+    let files: Vec<_> = files.into_iter().map(|(path, source)| (source, path)).collect();
+    let reference = &format!("localhost/proxyv2:{TAG}");
+    let image =
+        Image { reference, entrypoint: &[AGENT], arguments: &[], user: "", files: &files, links: &links };
+    image.write(&dir.join("proxyv2.tar"))
 }
 
 /// Writes the image of one program, with the libraries that it is linked to.
@@ -38,9 +82,9 @@ pub fn write_program(
 ) -> Result<()> {
     let path = format!("/usr/local/bin/{name}");
     let libraries = libraries(program)?;
-    let mut files = vec![(program.to_owned(), path.as_str())];
-    files.extend(libraries.iter().map(|library| (library.into(), library.as_str())));
-    Image { reference, entrypoint: &[&path], arguments, user, files: &files }.write(archive)
+    let mut files = vec![(program.to_owned(), path.clone())];
+    files.extend(libraries.into_iter().map(|library| (PathBuf::from(&library), library)));
+    Image { reference, entrypoint: &[&path], arguments, user, files: &files, links: &[] }.write(archive)
 }
 
 /// What the program is linked to; nothing, where it is static.

@@ -21,7 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::traffic::{Call, Reply};
+use crate::traffic::{Call, Load, Reply};
 use crate::wait::until;
 
 pub use images::{AGENT_IMAGE, POD_IMAGE, write_program};
@@ -143,10 +143,36 @@ impl Cluster {
 
     /// Sends requests from inside a pod, `NAMESPACE/NAME`, whose image is [`POD_IMAGE`].
     pub fn http(&self, pod: &str, call: &Call) -> Result<Vec<Reply>> {
+        self.http_all(pod, std::slice::from_ref(call))
+    }
+
+    /// Sends several requests from inside a pod, each once at least, and says what came of them in order.
+    pub fn http_all(&self, pod: &str, calls: &[Call]) -> Result<Vec<Reply>> {
+        self.send("http", pod, calls)
+    }
+
+    /// Makes TCP connections from inside a pod in the same way, on each of which the client speaks first.
+    pub fn raw_all(&self, pod: &str, calls: &[Call]) -> Result<Vec<Reply>> {
+        self.send("raw", pod, calls)
+    }
+
+    /// Traffic from inside a pod that goes on until it is stopped: `load-http`, `load-tcp`.
+    pub fn load(&self, way: &str, pod: &str, call: &Call) -> Result<Load> {
         let (namespace, name) = pod.split_once('/').context("a pod is NAMESPACE/NAME")?;
-        let call = serde_json::to_string(call)?;
-        let text = self.kubectl(&["-n", namespace, "exec", name, "--", "bed-pod", "http", &call])?;
-        Ok(serde_json::from_str(&text)?)
+        let mut command = self.in_node(1, &["-n"])?;
+        command
+            .args(self.kubectl_program())
+            .args(["-n", namespace, "exec", "-i", name, "--", "bed-pod", way]);
+        command.arg(serde_json::to_string(call)?);
+        Load::spawn(&format!("{name}-{way}"), &self.dir, &mut command)
+    }
+
+    fn send(&self, way: &str, pod: &str, calls: &[Call]) -> Result<Vec<Reply>> {
+        let (namespace, name) = pod.split_once('/').context("a pod is NAMESPACE/NAME")?;
+        let calls = calls.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let mut arguments = vec!["-n", namespace, "exec", name, "--", "bed-pod", way];
+        arguments.extend(calls.iter().map(String::as_str));
+        Ok(serde_json::from_str(&self.kubectl(&arguments)?)?)
     }
 
     /// What the agent of a node says of itself.
@@ -172,21 +198,27 @@ impl Cluster {
 
     /// Installs Istio's control plane with its stock charts and stock settings.
     pub fn install_istio(&self) -> Result<()> {
-        self.istioctl(&[
-            "install",
-            "--skip-confirmation",
-            "--set",
-            "profile=minimal",
-            "--set",
-            "hub=localhost",
-            "--set",
-            &format!("tag={}", images::TAG),
-            "--set",
-            "values.global.imagePullPolicy=Never",
-            "--readiness-timeout",
-            "120s",
+        self.install_istio_with(&[])
+    }
+
+    /// Installs it so that the label `istio-injection: enabled` puts real sidecars into pods: without the filters that a stock
+    /// Envoy does not have. For programs [`Programs::with_sidecars`].
+    pub fn install_istio_with_sidecars(&self) -> Result<()> {
+        self.install_istio_with(&[
+            "values.pilot.env.PILOT_ENABLE_METADATA_EXCHANGE=false",
+            "values.pilot.env.PILOT_ENABLE_ALPN_FILTER=false",
+            "values.telemetry.enabled=false",
+            // The image's name as it is, and no variant of it.
+            "values.global.variant=",
         ])
-        .map(drop)
+    }
+
+    fn install_istio_with(&self, settings: &[&str]) -> Result<()> {
+        let tag = format!("tag={}", images::TAG);
+        let own = ["profile=minimal", "hub=localhost", &tag, "values.global.imagePullPolicy=Never"];
+        let settings = own.iter().chain(settings).flat_map(|setting| ["--set", *setting]);
+        let install = ["install", "--skip-confirmation", "--readiness-timeout", "120s"];
+        self.istioctl(&install.into_iter().chain(settings).collect::<Vec<_>>()).map(drop)
     }
 
     /// Installs Orlop with its own chart, beside that control plane; returns when an agent is ready on each node.
@@ -198,6 +230,29 @@ impl Cluster {
         finished(&mut command)?;
         self.kubectl(&["-n", ISTIO_SYSTEM, "rollout", "status", "daemonset/orlop", "--timeout=120s"])
             .map(drop)
+    }
+
+    /// Takes it out of the cluster; returns when no agent is left.
+    pub fn uninstall_orlop(&self) -> Result<()> {
+        let mut command = self.in_node(1, &["-n"])?;
+        finished(command.arg(&self.programs.helm).args(["uninstall", "orlop", "--namespace", ISTIO_SYSTEM]))?;
+        self.kubectl(&[
+            "-n",
+            ISTIO_SYSTEM,
+            "wait",
+            "--for=delete",
+            "pod",
+            "-l",
+            "app=orlop",
+            "--timeout=120s",
+        ])
+        .map(drop)
+    }
+
+    /// What a node sees as `/etc/cni/net.d` and `/opt/cni/bin`.
+    pub fn cni_folders(&self, index: u8) -> [PathBuf; 2] {
+        let home = self.dir.join(format!("node{index}"));
+        [home.join("cni"), home.join("cni-bin")]
     }
 
     /// What somebody who explores it needs to know.

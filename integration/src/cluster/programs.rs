@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::tools::{
-    CLUSTER_DNS_ENV, HELM_ENV, ISTIOCTL_ENV, KUBERNETES_ENV, PILOT_ENV, prepared, workspace_binary,
+    CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, KUBERNETES_ENV, PILOT_AGENT_ENV, PILOT_ENV,
+    SIDECAR_BOOTSTRAP_ENV, prepared, workspace_binary,
 };
 
 /// Where the programs are that a cluster is made of.
@@ -18,6 +19,15 @@ pub struct Programs {
     pub(super) helm: PathBuf,
     pub(super) agent: PathBuf,
     pub(super) pod: PathBuf,
+    pub(super) sidecar: Option<Sidecar>,
+}
+
+/// What an injected sidecar is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Sidecar {
+    pub(super) agent: PathBuf,
+    pub(super) envoy: PathBuf,
+    pub(super) bootstrap: PathBuf,
 }
 
 impl Programs {
@@ -36,6 +46,17 @@ impl Programs {
             helm: place(HELM_ENV)?,
             agent: workspace_binary("orlop")?,
             pod: workspace_binary("bed-pod")?,
+            sidecar: None,
         })
+    }
+
+    /// With those that real sidecars are made of, for [`super::Cluster::install_istio_with_sidecars`].
+    pub fn with_sidecars(self) -> Result<Self> {
+        let sidecar = Sidecar {
+            agent: prepared(PILOT_AGENT_ENV)?,
+            envoy: prepared(ENVOY_ENV)?,
+            bootstrap: prepared(SIDECAR_BOOTSTRAP_ENV)?,
+        };
+        Ok(Self { sidecar: Some(sidecar), ..self })
     }
 }

@@ -33,11 +33,11 @@ enum Command {
     /// Greet TCP connections and echo them.
     EchoTcp(Server),
     /// Send HTTP requests and print the replies.
-    Http { call: String },
+    Http { calls: Vec<String> },
     /// Make TCP connections and print what came back.
-    Tcp { call: String },
+    Tcp { calls: Vec<String> },
     /// Send bytes as they are and print what came back.
-    Raw { call: String },
+    Raw { calls: Vec<String> },
     /// Send HTTP requests until stdin closes and print a report.
     LoadHttp { call: String },
     /// Make TCP connections until stdin closes and print a report.
@@ -73,9 +73,27 @@ fn main() -> Result<()> {
             Command::Enter(_) => unreachable!("has returned above"),
             Command::EchoHttp(server) => echo_http::serve(server).await,
             Command::EchoTcp(server) => echo_tcp::serve(server).await,
-            Command::Http { call } => print(&client::http(&parse(&call)?).await),
-            Command::Tcp { call } => print(&client::tcp(&parse(&call)?).await),
-            Command::Raw { call } => print(&client::raw(&parse(&call)?).await),
+            Command::Http { calls } => {
+                let mut replies = Vec::new();
+                for call in &calls {
+                    replies.extend(client::http(&parse(call)?).await);
+                }
+                print(&replies)
+            }
+            Command::Tcp { calls } => {
+                let mut replies = Vec::new();
+                for call in &calls {
+                    replies.extend(client::tcp(&parse(call)?).await);
+                }
+                print(&replies)
+            }
+            Command::Raw { calls } => {
+                let mut replies = Vec::new();
+                for call in &calls {
+                    replies.push(client::raw(&parse(call)?).await);
+                }
+                print(&replies)
+            }
             Command::LoadHttp { call } => print(&load::http(parse(&call)?).await),
             Command::LoadTcp { call } => print(&load::tcp(parse(&call)?).await),
             Command::Resolver => resolver::serve().await,
