@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tikv_jemallocator::Jemalloc;
 
 /// An agent lives for months beside the pods that it serves: what a large push needed for a moment has to go back to the
@@ -11,5 +10,5 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    orlop_agent::cli::Cli::parse().run()
+    orlop_agent::cli::Cli::from_arguments().run()
 }

@@ -1,4 +1,5 @@
-//! Watches node.yaml: every change of the file's content is read, checked, and handed on as a whole.
+//! Watches node.yaml: every change of the file's content is read, checked, and handed on as a whole. Other folders are watched
+//! by the same means.
 //!
 //! The folder is watched, not the file, so that an atomic rename and the symlink swap of a mounted `ConfigMap` are seen.
 
@@ -14,21 +15,16 @@ use crate::config::{self, ConfigError, NodeConfig};
 /// Editors write in several steps; the file is read when they have been quiet for this long.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The running watch; ends when dropped.
+/// The watch of a folder; ends when dropped.
 #[derive(Debug)]
-pub struct ConfigWatch {
-    path: PathBuf,
+pub(crate) struct FolderWatch {
     changed: mpsc::Receiver<()>,
-    /// When a change that was seen has settled, unless another follows.
-    settled: Option<Instant>,
     _watcher: RecommendedWatcher,
 }
 
-impl ConfigWatch {
-    /// Starts to watch the folder of `path`.
-    pub fn start(path: &Path) -> Result<Self, notify::Error> {
-        let path = std::path::absolute(path).map_err(notify::Error::io)?;
-        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+impl FolderWatch {
+    /// Starts to watch.
+    pub(crate) fn start(folder: &Path) -> Result<Self, notify::Error> {
         let (seen, changed) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|e| !e.kind.is_access()) {
@@ -36,8 +32,32 @@ impl ConfigWatch {
                 let _ = seen.try_send(());
             }
         })?;
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        Ok(Self { path, changed, settled: None, _watcher: watcher })
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { changed, _watcher: watcher })
+    }
+
+    /// Returns when something in the folder has changed since the last time. Cancel-safe.
+    pub(crate) async fn changed(&mut self) {
+        // The watcher lives as long as `self`, so the channel never closes.
+        let _ = self.changed.recv().await;
+    }
+}
+
+/// The running watch; ends when dropped.
+#[derive(Debug)]
+pub struct ConfigWatch {
+    path: PathBuf,
+    folder: FolderWatch,
+    /// When a change that was seen has settled, unless another follows.
+    settled: Option<Instant>,
+}
+
+impl ConfigWatch {
+    /// Starts to watch the folder of `path`.
+    pub fn start(path: &Path) -> Result<Self, notify::Error> {
+        let path = std::path::absolute(path).map_err(notify::Error::io)?;
+        let folder = FolderWatch::start(path.parent().unwrap_or(Path::new("/")))?;
+        Ok(Self { path, folder, settled: None })
     }
 
     /// The file as it is after the next change, read and checked. Cancel-safe: what has been seen is kept in `self`, so a
@@ -45,12 +65,11 @@ impl ConfigWatch {
     pub async fn next(&mut self) -> Result<NodeConfig, ConfigError> {
         loop {
             let Some(settled) = self.settled else {
-                // The watcher lives as long as `self`, so the channel never closes.
-                let _ = self.changed.recv().await;
+                self.folder.changed().await;
                 self.settled = Some(Instant::now() + SETTLE);
                 continue;
             };
-            if timeout_at(settled, self.changed.recv()).await.is_err() {
+            if timeout_at(settled, self.folder.changed()).await.is_err() {
                 self.settled = None;
                 return config::load(&self.path);
             }

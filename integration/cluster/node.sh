@@ -16,18 +16,21 @@ cgroup=$(basename "$cluster")-$name
 kubernetes=$cluster/kubernetes
 containerd=/run/containerd/containerd.sock
 
-mkdir -p "$home"/{log,fake,var-log,state,cni,volume-plugins}
+mkdir -p "$home"/{log,fake,var-log,state,cni,cni-bin,volume-plugins}
 exec >>"$home/log/node.log" 2>&1
 set -x
 
-# Nothing below reaches the machine's own /run, /var/log, /var/lib/orlop, /sys/fs/bpf or settings. kubelet wants to set some of the kernel's:
+# Nothing below reaches the machine's own /run, /var/log, /var/lib/orlop, /etc/cni, /opt/cni, /sys/fs/bpf or settings. kubelet wants to set some of the kernel's:
 # it finds files in their place, and `panic_on_oops` stays as it is.
 hostname "$name"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/lock /run/cgroup
-mkdir -p /var/lib/orlop
+mkdir -p /var/lib/orlop /etc/cni/net.d /opt/cni/bin
 mount --bind "$home/var-log" /var/log
 mount --bind "$home/state" /var/lib/orlop
+mount --bind "$home/cni" /etc/cni/net.d
+mount --bind "$home/cni-bin" /opt/cni/bin
+cp /usr/lib/cni/{bridge,host-local,loopback,portmap} /opt/cni/bin
 while read -r setting value; do
   echo "$value" >"$home/fake/${setting//\//_}"
   mount --bind "$home/fake/${setting//\//_}" "/proc/sys/$setting"

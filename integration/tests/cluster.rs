@@ -24,6 +24,7 @@ fn a_label_takes_running_pods_into_the_mesh_and_out_of_it() -> Result<()> {
     cluster.install_istio()?;
     cluster.install_orlop()?;
     cluster.apply(SHOP)?;
+    cluster.kubectl(&["-n", "shop", "rollout", "status", "deployment/caller", "--timeout=60s"])?;
     cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s"])?;
     let before = pods(&cluster)?;
     until("the service to answer without a mesh", PATIENCE, || {
@@ -48,6 +49,7 @@ fn a_label_takes_running_pods_into_the_mesh_and_out_of_it() -> Result<()> {
     })?;
 
     a_route_by_header_takes_effect(&cluster)?;
+    metrics_name_the_deployment(&cluster, &before)?;
     a_policy_by_principal_takes_effect_across_nodes(&cluster)?;
 
     cluster.kubectl(&["delete", "namespace", "outside"])?;
@@ -95,6 +97,28 @@ fn a_route_by_header_takes_effect(cluster: &Cluster) -> Result<()> {
     })?;
     let replies = cluster.http("shop/client", &Call { times: 10, ..Call::new(web()?) })?;
     ensure!(replies.iter().all(|reply| reply.server.as_deref() == Some("v1")), "{replies:?}");
+    Ok(())
+}
+
+/// Both ends count the requests of a pod as its Deployment's.
+fn metrics_name_the_deployment(cluster: &Cluster, pods: &[Value]) -> Result<()> {
+    const STATS: &str = "127.0.0.1:15000";
+    let names = pods.iter().filter_map(|pod| text(pod, "/metadata/name"));
+    let caller =
+        names.clone().find(|name| name.starts_with("caller-")).context("no pod of the Deployment")?;
+    answered(cluster, caller, &Call::new(web()?))?;
+    for (pod, reporter) in [(caller, "source"), ("web-v1", "destination")] {
+        until(&format!("the {reporter} to count the requests"), PATIENCE, || {
+            let call = Call { path: "/stats/prometheus".to_owned(), ..Call::new(STATS.parse()?) };
+            let replies = cluster.http(&format!("shop/{pod}"), &call)?;
+            let stats = replies.first().map(|reply| reply.body.as_str()).unwrap_or_default();
+            let (reporter, workload) = (format!("reporter=\"{reporter}\""), "source_workload=\"caller\"");
+            let counted = |line: &&str| line.starts_with("istio_requests_total{") && line.contains(&reporter);
+            let lines: Vec<_> = stats.lines().filter(counted).collect();
+            ensure!(lines.iter().any(|line| line.contains(workload)), "{lines:#?}");
+            Ok(Some(()))
+        })?;
+    }
     Ok(())
 }
 

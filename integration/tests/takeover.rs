@@ -61,6 +61,8 @@ fn a_connection_goes_on_with_the_old_agent_until_it_ends() -> Result<()> {
     sleep(Duration::from_millis(300));
 
     let mut old = mesh.agent.take_over()?;
+    // As Kubernetes does at once when it replaces an agent.
+    old.terminate()?;
     sleep(Duration::from_millis(500));
     let report = long.stop()?;
     assert_eq!(report.failures(), 0, "{report:?}");

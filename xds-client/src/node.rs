@@ -29,6 +29,10 @@ pub struct WorkloadNode {
     pub addresses: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What it is in Istio's metrics, for example the name of its Deployment; empty where nothing says so.
+    pub workload_name: String,
+    /// That as a URI, `kubernetes://apis/apps/v1/namespaces/NAMESPACE/deployments/NAME`.
+    pub owner: String,
     /// The Kubernetes node or machine that it runs on.
     pub node_name: String,
     /// The cluster that istiod knows the workload's registry by.
@@ -102,6 +106,8 @@ fn metadata(workload: &WorkloadNode) -> Struct {
         ("NAMESPACE", &workload.namespace),
         ("SERVICE_ACCOUNT", &workload.service_account),
         ("INSTANCE_IPS", &addresses.join(",")),
+        ("WORKLOAD_NAME", &workload.workload_name),
+        ("OWNER", &workload.owner),
         ("NODE_NAME", &workload.node_name),
         ("CLUSTER_ID", &workload.cluster_id),
         ("NETWORK", &workload.network),

@@ -4,8 +4,9 @@
 //! the command line needs to know nothing of the agent's types.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -37,6 +38,8 @@ pub enum Request {
         /// NAME or NAMESPACE/NAME.
         workload: String,
     },
+    /// A pod has its network and does not run yet: the answer comes when it is carried, or is not to be.
+    Starting(Starting),
     /// What becomes of connections from now on.
     Flows {
         /// NAME or NAMESPACE/NAME; without, all workloads.
@@ -53,6 +56,22 @@ pub enum Request {
         /// Machine-readable.
         json: bool,
     },
+}
+
+/// A pod that is about to run, as the container runtime knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Starting {
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// By which it is told from another of that name.
+    pub uid: String,
+    /// Its network namespace.
+    pub netns: PathBuf,
+    /// The addresses that it has there.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What comes back.
@@ -127,9 +146,14 @@ async fn answer(stream: UnixStream, node: mpsc::Sender<Asked>) {
             Ok(request) => {
                 let (reply, answered) = oneshot::channel();
                 let stopping = || Reply::Once(Answer::Refused("the agent is stopping".to_owned()));
-                match node.send(Asked { request, reply }).await {
-                    Err(_) => stopping(),
-                    Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
+                if node.send(Asked { request, reply }).await.is_err() {
+                    stopping()
+                } else {
+                    tokio::select! {
+                        answer = answered => answer.unwrap_or_else(|_| stopping()),
+                        // Nothing more is asked for: this is the end of the connection.
+                        _ = read.read_line(&mut line) => return,
+                    }
                 }
             }
         },

@@ -73,7 +73,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
         let mut config = config;
         let mut pods = None;
         if let Some(kubernetes) = &config.kubernetes {
-            let mut source = PodSource::start(kubernetes, &config.node.name)
+            let mut source = PodSource::start(kubernetes, &config.node.name, &run_dir)
                 .context("kubernetes: this is no pod of a cluster")?;
             info!("waiting for the list of this node's pods");
             let newest = source.next().await;
@@ -82,14 +82,22 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
         }
         let mut node = Node::start(config, pods, inheritance).await?;
         let admin = tokio::task::spawn_local(socket.serve(asked));
+        node.hold_pods();
         tokio::select! {
             () = node.run(watch, questions, &door, &lock) => {
                 info!("another agent has taken over");
                 admin.abort();
                 drop(door);
+                // In a cluster this comes at once: Kubernetes replaces the agent. It kills it when its patience is over.
+                let asked_twice = async {
+                    terminate.recv().await;
+                    info!("asked to stop (SIGTERM): with the last open connection");
+                    terminate.recv().await;
+                };
                 tokio::select! {
                     () = node.part() => {}
-                    _ = terminate.recv() => info!("asked to stop (SIGTERM), open connections are cut"),
+                    () = asked_twice => info!("asked to stop once more (SIGTERM), open connections are cut"),
+                    _ = interrupt.recv() => info!("asked to stop (SIGINT), open connections are cut"),
                 }
                 return anyhow::Ok(());
             }

@@ -58,14 +58,14 @@ pub(super) fn once(socket: &Path, question: &Request) -> anyhow::Result<Answer> 
 }
 
 /// What the agent says to a question.
-pub(super) fn answer(stream: UnixStream) -> anyhow::Result<Answer> {
+pub(crate) fn answer(stream: UnixStream) -> anyhow::Result<Answer> {
     let mut reply = String::new();
     BufReader::new(stream).read_line(&mut reply)?;
     serde_json::from_str(&reply).context(CUT_SHORT)
 }
 
 /// Asks the agent at `socket`, which has not answered yet.
-pub(super) fn request(socket: &Path, request: &Request) -> anyhow::Result<UnixStream> {
+pub(crate) fn request(socket: &Path, request: &Request) -> anyhow::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("no agent answers at {}; is `orlop agent` running?", socket.display()))?;
     let mut line = serde_json::to_string(request)?;

@@ -1,16 +1,18 @@
 //! The command line.
 
 mod agent;
-mod ask;
+pub(crate) mod ask;
 mod check;
 mod enrol;
 mod ready;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::cni;
 
 /// A service mesh below decks: one agent per node takes the place of every sidecar.
 #[derive(Debug, Parser)]
@@ -46,6 +48,8 @@ enum Command {
         #[arg(long)]
         socket: Option<PathBuf>,
     },
+    /// As the container runtime runs it, under the name `orlop-cni`: holds a pod that starts until it is carried.
+    Cni,
     /// Whether everything that runs here is carried, by the agent of this container. For the probe of its pod.
     Ready {
         /// The agent's socket; found by itself where one agent runs.
@@ -91,6 +95,15 @@ struct Question {
 }
 
 impl Cli {
+    /// Of this process.
+    pub fn from_arguments() -> Self {
+        let program = std::env::args_os().next().map(PathBuf::from);
+        if program.as_deref().and_then(Path::file_name).is_some_and(|name| name == cni::NAME) {
+            return Self { command: Command::Cni };
+        }
+        Self::parse()
+    }
+
     /// Runs the command. Exit code 0: done; 1: it failed, the reason is on stderr; 2: the arguments or node.yaml are wrong.
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
@@ -98,6 +111,7 @@ impl Cli {
             Command::Enrol { workload, wait, timeout, socket } => {
                 enrol::run(&workload, wait.then(|| Duration::from_secs(timeout)), socket)
             }
+            Command::Cni => return cni::run(),
             Command::Ready { socket } => ready::run(socket),
             Command::Status(question) => ask::status(&question),
             Command::Explain { workload, destination, question } => {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use crate::cni::WhenAway;
+
 /// Where the workloads come from in a cluster: the pods of the node that bears this node's name, by the label
 /// `istio.io/dataplane-mode`. The API server is found as from any pod.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -15,6 +17,33 @@ pub struct Kubernetes {
     /// Where the host's cgroups are mounted.
     #[serde(default = "default_cgroups")]
     pub cgroups: PathBuf,
+    /// By what pods are held until they are carried; without, they are carried as soon as their addresses are known.
+    pub cni: Option<Cni>,
+}
+
+/// The plug-in of the container runtime that holds pods until they are carried.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cni {
+    /// Where the node's chains of plug-ins lie, as the agent sees them.
+    pub conf_directory: PathBuf,
+    /// Where their programs lie.
+    pub bin_directory: PathBuf,
+    /// What becomes of a pod that the agent does not carry in time.
+    #[serde(default)]
+    pub when_away: WhenAway,
+    /// For how long a pod is held at most.
+    #[serde(default = "default_timeout")]
+    pub timeout_seconds: u32,
+    /// Namespaces whose pods are never held: of those that the agent itself cannot do without.
+    #[serde(default)]
+    pub exclude_namespaces: Vec<String>,
+    /// The `DaemonSet` of the agent, in its own namespace: when that is gone, the plug-in is taken off the node.
+    pub daemon_set: String,
+}
+
+fn default_timeout() -> u32 {
+    30
 }
 
 fn default_socket() -> PathBuf {
@@ -37,7 +66,7 @@ mod tests {
     fn workloads_are_listed_or_come_from_the_cluster_not_both() {
         let listed = GOOD.split("workloads:").next().unwrap();
         let config = parse(Path::new("node.yaml"), &format!("{listed}kubernetes: {{}}\n")).unwrap();
-        let expected = Kubernetes { runtime_socket: default_socket(), cgroups: default_cgroups() };
+        let expected = Kubernetes { runtime_socket: default_socket(), cgroups: default_cgroups(), cni: None };
         assert_eq!(config.kubernetes, Some(expected));
 
         let error = refused(&format!("{GOOD}kubernetes: {{}}\n"));

@@ -18,7 +18,7 @@ pub use crate::annotations::Annotations;
 pub use control_plane::{ControlPlane, Credentials, Protocol};
 pub use identity::Identity;
 use identity::RawIdentity;
-pub use kubernetes::Kubernetes;
+pub use kubernetes::{Cni, Kubernetes, WhenAway};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -279,12 +279,23 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// Pod labels.
     pub labels: BTreeMap<String, String>,
+    /// What it belongs to, where a cluster says so.
+    pub owner: Option<Owner>,
     /// By what the control plane knows it; nothing, on istiod's plaintext port.
     pub credentials: Option<Credentials>,
     /// Instead of [`Proxy::fail_open`], for this one.
     pub fail_open: Option<bool>,
     /// What its annotations ask of the agent.
     pub annotations: Annotations,
+}
+
+/// What a pod belongs to, as Istio's injector tells its sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// `WORKLOAD_NAME`: of its Deployment, for example.
+    pub workload_name: String,
+    /// `OWNER`: that as a URI.
+    pub reference: String,
 }
 
 impl Workload {
@@ -344,6 +355,7 @@ impl TryFrom<RawWorkload> for Workload {
             cgroup,
             addresses,
             labels,
+            owner: None,
             credentials,
             fail_open,
             annotations,

@@ -4,7 +4,7 @@
 //! (server-side apply, as the field manager [`MANAGER`]): what somebody else has set stays, and nothing has to be remembered
 //! here from one agent to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::pod::{self, TLS_MODE};
-use super::source::Pods;
+use super::source::{Carried, Pods};
 use crate::config::WorkloadId;
 
 /// By what the API server knows whose the labels are.
@@ -31,7 +31,7 @@ pub(super) struct Labels {
     /// What the source has handed on.
     pub(super) published: watch::Receiver<Option<Pods>>,
     /// Whom the node carries; `None` when it stops to.
-    pub(super) carried: watch::Receiver<Option<BTreeSet<WorkloadId>>>,
+    pub(super) carried: watch::Receiver<Option<Carried>>,
     pub(super) trouble: watch::Sender<Option<String>>,
 }
 
@@ -64,7 +64,7 @@ impl Labels {
         let stays = |id: &WorkloadId| {
             carried.is_some() && published.workloads.0.contains_key(id) && !published.leaving.contains(id)
         };
-        let is_carried = |id: &WorkloadId| carried.as_ref().is_some_and(|carried| carried.contains(id));
+        let is_carried = |id: &WorkloadId| carried.as_ref().is_some_and(|carried| carried.contains_key(id));
         let mut outcome = Ok(());
         for pod in self.pods.state() {
             let id = pod::id(&pod);

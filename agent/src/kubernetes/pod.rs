@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::owner;
 use super::runtime::Sandbox;
 use crate::config::{Annotations, Workload, WorkloadId};
 
@@ -29,30 +30,27 @@ pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 pub(super) fn mesh_labels(pod: &Pod) -> BTreeMap<&'static str, String> {
     let labels = pod.labels();
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
-    let name = first(&[CANONICAL_NAME, "app.kubernetes.io/name", "app"]).unwrap_or_else(|| owner(pod));
+    let name =
+        first(&[CANONICAL_NAME, "app.kubernetes.io/name", "app"]).unwrap_or_else(|| owner::deployment(pod));
     let revision = first(&[CANONICAL_REVISION, "app.kubernetes.io/version", "version"]);
     let revision = revision.unwrap_or_else(|| "latest".to_owned());
     BTreeMap::from([(TLS_MODE, "istio".to_owned()), (CANONICAL_NAME, name), (CANONICAL_REVISION, revision)])
 }
 
-/// The name of what the pod belongs to: of the Deployment, where that is a `ReplicaSet`'s.
-fn owner(pod: &Pod) -> String {
-    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let Some(controller) = controller else { return pod.name_any() };
-    let hash = pod.labels().get("pod-template-hash");
-    let deployment = hash.and_then(|hash| controller.name.strip_suffix(hash)?.strip_suffix('-'));
-    deployment.unwrap_or(&controller.name).to_owned()
+/// The sandbox, if it is the one that the pod's status tells of.
+pub(super) fn checked(pod: &Pod, sandbox: Sandbox) -> Result<Sandbox, String> {
+    let (known, addresses) = (addresses(pod), &sandbox.addresses);
+    if known.iter().all(|address| addresses.contains(address)) {
+        return Ok(sandbox);
+    }
+    Err(format!(
+        "the runtime's sandbox has the addresses {addresses:?}, the pod {known:?}: waiting until they agree"
+    ))
 }
 
 /// The pod as node.yaml would have it.
 pub(super) fn workload(pod: &Pod, sandbox: Sandbox) -> Result<Workload, String> {
     let Sandbox { netns, cgroup, addresses } = sandbox;
-    let known = self::addresses(pod);
-    if !known.iter().all(|address| addresses.contains(address)) {
-        return Err(format!(
-            "the runtime's sandbox has the addresses {addresses:?}, the pod {known:?}: waiting until they agree"
-        ));
-    }
     let WorkloadId { namespace, name } = id(pod);
     let mut labels = pod.labels().clone();
     labels.extend(mesh_labels(pod).into_iter().map(|(key, value)| (key.to_owned(), value)));
@@ -63,8 +61,9 @@ pub(super) fn workload(pod: &Pod, sandbox: Sandbox) -> Result<Workload, String> 
         service_account: service_account.unwrap_or_else(|| "default".to_owned()),
         netns,
         cgroup,
-        addresses: known,
+        addresses,
         labels,
+        owner: Some(owner::owner(pod)),
         credentials: None,
         fail_open: None,
         annotations: Annotations::try_from(pod.annotations().clone())?,
@@ -96,7 +95,7 @@ mod tests {
 
     fn of_a_deployment() -> Value {
         json!({
-            "name": "web-5d7f-x1", "namespace": "shop",
+            "name": "web-5d7f-x1", "generateName": "web-5d7f-", "namespace": "shop",
             "labels": {"pod-template-hash": "5d7f", "version": "v2"},
             "ownerReferences": [
                 {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d7f", "uid": "1", "controller": true}
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_sandbox_with_another_address_is_not_the_pods() {
-        let error = workload(&pod(&of_a_deployment()), sandbox("10.244.1.8")).unwrap_err();
+        let error = checked(&pod(&of_a_deployment()), sandbox("10.244.1.8")).unwrap_err();
         assert!(error.contains("waiting until they agree"), "{error}");
     }
 

@@ -1,6 +1,7 @@
 //! The container runtime, asked over its own socket where a pod lives (CRI, `runtime.v1`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::cgroup;
+use crate::admin::Starting;
 
 /// For a whole call: it runs on this machine.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +59,16 @@ impl Runtime {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
             .map_err(|_| RuntimeError::Socket { socket: socket.to_owned() })?;
         let channel = endpoint.timeout(TIMEOUT).connect_lazy();
-        Ok(Self { socket: socket.to_owned(), cgroups: cgroup::root(cgroups), channel })
+        Ok(Self { socket: socket.to_owned(), cgroups: cgroups.to_owned(), channel })
+    }
+
+    /// Where a pod will live that has its network and no sandbox yet.
+    pub(super) fn starting(&self, pod: &Starting) -> io::Result<Sandbox> {
+        Ok(Sandbox {
+            netns: pod.netns.clone(),
+            cgroup: cgroup::of_starting(&self.cgroups, &pod.uid)?,
+            addresses: pod.addresses.clone(),
+        })
     }
 
     /// The ready sandboxes: their ids by the uid of the pod.
@@ -83,8 +94,14 @@ impl Runtime {
             .chain(further)
             .map(|address| address.parse().map_err(|_| format!("{address:?} is not an address")));
         let info = answer.info.get("info").ok_or("it says nothing beyond the interface")?;
-        let Info { runtime_spec: RuntimeSpec { linux } } =
+        let Info { runtime_type, runtime_spec: RuntimeSpec { linux } } =
             serde_json::from_str(info).map_err(|error| error.to_string())?;
+        // Its processes are not in a cgroup of this kernel, or do not ask it for connections.
+        if let Some(other) = runtime_type.filter(|kind| !kind.starts_with("io.containerd.runc.")) {
+            return Err(format!(
+                "it runs in a sandbox of its own ({other}), which its connections do not leave as the node's kernel sees them; label it istio.io/dataplane-mode: none"
+            ));
+        }
         let netns = linux.namespaces.into_iter().find(|namespace| namespace.kind == "network");
         let netns =
             netns.and_then(|namespace| namespace.path).ok_or("it has no network namespace of its own")?;
@@ -92,7 +109,7 @@ impl Runtime {
         let cgroup = cgroup::of_pod(path).ok_or_else(|| format!("its cgroup {path:?} lies in no pod's"))?;
         Ok(Sandbox {
             netns,
-            cgroup: self.cgroups.join(cgroup),
+            cgroup: cgroup::root(&self.cgroups).join(cgroup),
             addresses: addresses.collect::<Result<_, _>>()?,
         })
     }
@@ -120,6 +137,8 @@ impl Runtime {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Info {
+    /// containerd's shim.
+    runtime_type: Option<String>,
     runtime_spec: RuntimeSpec,
 }
 
@@ -187,6 +206,13 @@ mod tests {
         assert_eq!(error, "it has no network namespace of its own");
         let error = read(&json!({"pid": 42})).unwrap_err();
         assert!(error.contains("missing field `runtimeSpec`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_with_a_kernel_of_its_own_is_refused() {
+        let mut info = described(&json!([{"type": "network", "path": "/var/run/netns/cni-1"}]));
+        info["runtimeType"] = json!("io.containerd.runsc.v1");
+        assert!(read(&info).unwrap_err().contains("a sandbox of its own (io.containerd.runsc.v1)"));
     }
 
     #[tokio::test]

@@ -71,7 +71,9 @@ impl Node {
 
     /// Ends beside the agent that has taken over: nothing in the kernel is touched, connections are seen off.
     pub(crate) async fn part(self) {
-        let Self { workloads, parts, .. } = self;
+        let Self { workloads, parts, pods, .. } = self;
+        // What the cluster is told is the other's to say, and what is put on the node the other's to keep.
+        drop(pods);
         for workload in workloads.into_values() {
             workload.part().await;
         }

@@ -44,7 +44,7 @@ pub(super) fn description(node: &Node, spec: &Workload, node_id: String) -> Desc
     let metadata = PeerMetadata {
         name: spec.name.clone(),
         namespace: spec.namespace.clone(),
-        workload: spec.name.clone(),
+        workload: spec.owner.as_ref().map_or(&spec.name, |owner| &owner.workload_name).clone(),
         cluster: node.cluster.clone(),
         canonical_service: name.unwrap_or_else(|| spec.name.clone()),
         canonical_revision: revision.unwrap_or_else(|| LATEST.to_owned()),

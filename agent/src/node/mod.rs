@@ -208,11 +208,7 @@ impl Node {
                 pods = pods::next(self.pods.as_mut()) => self.pods_changed(pods).await,
                 Some(incoming) = self.deliveries.recv() => self.delivered(incoming),
                 Some(renewed) = self.certificates.recv() => self.renewed(&renewed),
-                Some(asked) = questions.recv() => {
-                    let answer = self.answer(&asked.request).await;
-                    // The asker may have gone.
-                    let _ = asked.reply.send(answer);
-                }
+                Some(asked) = questions.recv() => self.answer(asked).await,
                 flows = self.flow_watchers.next() => self.tell_of(flows),
                 Some(asked) = self.pod_questions.recv() => pod_view::answer(self, asked),
                 Some(workload) = self.disturbed.recv() => {
@@ -234,8 +230,8 @@ impl Node {
 
     /// Gives every pod back as it was found and waits for connections that still drain.
     pub async fn stop(mut self) {
-        if let Some(pods) = self.pods.take().filter(|_| !self.workloads.is_empty()) {
-            pods.source.say_farewell().await;
+        if let Some(pods) = self.pods.take() {
+            pods.source.say_farewell(!self.workloads.is_empty()).await;
         }
         for workload in self.workloads.values_mut() {
             workload.release(&mut self.parts, "the agent stops").await;
@@ -312,14 +308,20 @@ impl Node {
     }
 
     fn delivered(&mut self, incoming: Incoming) {
-        if let Some(workload) = self.workloads.get_mut(&incoming.workload) {
-            workload.delivered(incoming, &mut self.parts);
+        let Some(workload) = self.workloads.get_mut(&incoming.workload) else { return };
+        let was_ready = workload.is_ready();
+        workload.delivered(incoming, &mut self.parts);
+        if workload.is_ready() != was_ready {
+            self.tell_whom_it_carries();
         }
     }
 
     fn renewed(&mut self, renewed: &Renewed) {
-        if let Some(workload) = self.workloads.get_mut(&renewed.workload) {
-            workload.renewed(renewed, &mut self.parts);
+        let Some(workload) = self.workloads.get_mut(&renewed.workload) else { return };
+        let was_ready = workload.is_ready();
+        workload.renewed(renewed, &mut self.parts);
+        if workload.is_ready() != was_ready {
+            self.tell_whom_it_carries();
         }
     }
 
@@ -358,15 +360,18 @@ impl Node {
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> Reply {
-        Reply::Once(match request {
-            Request::Flows { workload, json } => return self.watch_flows(workload.as_deref(), *json),
-            Request::Enrolled { workload } => self.enrolled(workload).await,
-            Request::Status { json } => report::status(self, *json),
+    async fn answer(&mut self, Asked { request, reply }: Asked) {
+        let answer = match request {
+            Request::Starting(pod) => return self.starting(pod, reply),
+            Request::Flows { workload, json } => self.watch_flows(workload.as_deref(), json),
+            Request::Enrolled { workload } => Reply::Once(self.enrolled(&workload).await),
+            Request::Status { json } => Reply::Once(report::status(self, json)),
             Request::Explain { workload, destination, json } => {
-                explain::explain(self, workload, destination, *json)
+                Reply::Once(explain::explain(self, &workload, &destination, json))
             }
-        })
+        };
+        // The asker may have gone.
+        let _ = reply.send(answer);
     }
 }
 

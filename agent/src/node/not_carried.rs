@@ -15,6 +15,20 @@ pub(crate) enum NotCarried<'a> {
     Unidentified(&'a WorkloadIdentity),
 }
 
+impl NotCarried<'_> {
+    /// Somebody wants it carried, and it never got so far.
+    pub(crate) const LEFT_ALONE: &'static str = "NotCarried";
+
+    /// In one word, as events of pods have it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Because(_) => Self::LEFT_ALONE,
+            Self::Unconfigured(_) => "NotConfigured",
+            Self::Unidentified(_) => "NoCertificate",
+        }
+    }
+}
+
 impl fmt::Display for NotCarried<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,8 +1,12 @@
 //! The workloads of a node of a cluster: as many as the cluster says, and what it is told in return.
 
+use tokio::sync::oneshot;
+
 use super::Node;
+use super::not_carried::NotCarried;
+use crate::admin::{Answer, Reply, Starting};
 use crate::config::NodeConfig;
-use crate::kubernetes::{PodSource, Pods};
+use crate::kubernetes::{PodSource, Pods, Trouble, Troubles};
 
 /// The cluster that says which workloads there are.
 pub(crate) struct NodePods {
@@ -13,7 +17,7 @@ pub(crate) struct NodePods {
 impl NodePods {
     /// What keeps the agent from knowing this node's pods, or from labelling them.
     pub(super) fn problems(&self) -> Vec<String> {
-        self.newest.problems.iter().cloned().chain(self.source.label_problem()).collect()
+        self.newest.problems.iter().cloned().chain(self.source.problems()).collect()
     }
 }
 
@@ -33,6 +37,7 @@ impl Node {
         }
         if config.workloads != self.config.workloads {
             self.reconcile(config).await;
+            self.tell_whom_it_carries();
         }
     }
 
@@ -46,11 +51,38 @@ impl Node {
         }
     }
 
-    /// The pods' labels follow.
+    /// The pods' labels and events follow, and those that are held for it go on.
     pub(super) fn tell_whom_it_carries(&self) {
-        if let Some(pods) = &self.pods {
-            let carried = self.workloads.iter().filter(|(_, workload)| workload.is_ready());
-            pods.source.carries(carried.map(|(id, _)| id.clone()).collect());
+        let Some(pods) = &self.pods else { return };
+        let carried = self.workloads.iter().filter(|(_, workload)| workload.is_ready());
+        let carried = carried.map(|(id, workload)| (id.clone(), workload.spec.netns.clone())).collect();
+        let left_alone = pods.newest.not_carried.iter();
+        let mut troubles: Troubles = left_alone
+            .map(|(id, note)| (id.clone(), Trouble { reason: NotCarried::LEFT_ALONE, note: note.clone() }))
+            .collect();
+        for (id, workload) in &self.workloads {
+            if let Some(why) = workload.not_carried() {
+                troubles.insert(id.clone(), Trouble { reason: why.reason(), note: why.to_string() });
+            }
+        }
+        pods.source.carries(carried, troubles);
+    }
+
+    /// Pods that start are held from now on, where node.yaml asks for it.
+    pub(crate) fn hold_pods(&mut self) {
+        if let Some(pods) = &mut self.pods {
+            pods.source.hold_pods();
+        }
+    }
+
+    /// A pod that does not run yet is answered for by the task that knows the pods.
+    pub(super) fn starting(&self, pod: Starting, reply: oneshot::Sender<Reply>) {
+        match &self.pods {
+            Some(pods) => pods.source.starting(pod, reply),
+            // The asker may have gone.
+            None => drop(reply.send(Reply::Once(Answer::Refused(
+                "node.yaml says which workloads there are, not a cluster: nothing is held here".to_owned(),
+            )))),
         }
     }
 }

@@ -379,6 +379,8 @@ impl Workload {
             service_account: spec.service_account.clone(),
             addresses: spec.addresses.clone(),
             labels: spec.labels.clone(),
+            workload_name: spec.owner.as_ref().map(|owner| owner.workload_name.clone()).unwrap_or_default(),
+            owner: spec.owner.as_ref().map(|owner| owner.reference.clone()).unwrap_or_default(),
             node_name: parts.config.name.as_str().to_owned(),
             cluster_id: parts.config.cluster.clone(),
             network: parts.config.network.clone(),

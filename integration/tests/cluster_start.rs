@@ -1,0 +1,148 @@
+//! A pod's first process finds the mesh there: the CNI plug-in holds the pod until it is carried.
+//!
+//! In a namespace under STRICT, pods whose only process connects at once, and does nothing else. What it is answered shows
+//! whether it was captured: plaintext is refused.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use orlop_integration::cluster::{ISTIO_SYSTEM, Programs};
+use orlop_integration::{Call, Cluster, Reply, until};
+use serde_json::{Value, json};
+
+const WEB: &str = "10.96.0.80:80";
+const PATIENCE: Duration = Duration::from_mins(1);
+const MESH: &str = include_str!("cluster_start/mesh.yaml");
+const PLUGIN: &str = "orlop-cni";
+/// Where agents run, as a patch of their `DaemonSet`.
+const NOT_HERE: &str =
+    r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"node2"}}}}}"#;
+const EVERYWHERE: &str = r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":null}}}}}"#;
+
+#[test]
+fn a_pod_is_carried_before_its_first_process_runs() -> Result<()> {
+    let cluster = Cluster::start(Programs::prepared()?)?;
+    cluster.install_istio()?;
+    cluster.install_orlop()?;
+    until("the plug-in to be in the chains", PATIENCE, || Ok(is_installed(&cluster)?.then_some(())))?;
+    cluster.apply(MESH)?;
+    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s"])?;
+    until("the service to answer in the mesh", PATIENCE, || {
+        let replies = cluster.http("shop/client", &Call::new(WEB.parse()?))?;
+        Ok(replies.iter().all(|reply| reply.status == 200).then_some(()))
+    })?;
+
+    for n in 0..10 {
+        let name = format!("hasty-{n}");
+        start_hasty(&cluster, &name, &json!({}))?;
+        let reply = what_came_of(&cluster, &name)?;
+        ensure!(reply.status == 200, "{name} was not captured: {reply:?}");
+    }
+
+    what_is_wrong_with_a_pod_is_said_on_it(&cluster)?;
+    another_writer_of_the_chain_does_not_drop_the_plug_in(&cluster)?;
+    while_the_agent_is_away_a_pod_waits_for_it(&cluster)?;
+
+    cluster.uninstall_orlop()?;
+    until("the nodes to be clean", PATIENCE, || {
+        let [chains, programs] = cluster.cni_folders(1);
+        ensure!(!fs::read_to_string(chain(&chains)?)?.contains(PLUGIN), "the chain still names the plug-in");
+        ensure!(!programs.join(PLUGIN).exists(), "the program is still there");
+        Ok((!is_installed(&cluster)?).then_some(()))
+    })?;
+    start_hasty(&cluster, "after", &json!({}))?;
+    let reply = what_came_of(&cluster, "after")?;
+    ensure!(reply.error.is_none(), "without a mesh there is nothing to hold a pod back: {reply:?}");
+    Ok(())
+}
+
+fn what_is_wrong_with_a_pod_is_said_on_it(cluster: &Cluster) -> Result<()> {
+    let pod = pod("mistaken", &json!({"istio.io/dataplane-mode": "orlob"}), &["pause".to_owned()]);
+    cluster.apply(&pod.to_string())?;
+    until("an event on the pod", PATIENCE, || {
+        let regarding = ["-n", "shop", "--field-selector", "involvedObject.name=mistaken,reason=NotCarried"];
+        let events = cluster.get(&[&["events"], &regarding[..]].concat())?;
+        let events = events.get("items").and_then(Value::as_array).context("no list of events")?;
+        let Some(event) = events.first() else { return Ok(None) };
+        ensure!(events.len() == 1, "the same is said several times: {events:?}");
+        let message = event.get("message").and_then(Value::as_str).unwrap_or_default();
+        ensure!(message.contains("\"orlob\" is not known"), "{event}");
+        Ok(Some(()))
+    })
+}
+
+fn another_writer_of_the_chain_does_not_drop_the_plug_in(cluster: &Cluster) -> Result<()> {
+    let [chains, _] = cluster.cni_folders(1);
+    let path = chain(&chains)?;
+    let mut list: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    let plugins = list.get_mut("plugins").and_then(Value::as_array_mut).context("no plugins")?;
+    plugins.retain(|plugin| plugin.get("type").and_then(Value::as_str) != Some(PLUGIN));
+    fs::write(&path, list.to_string())?;
+    until("the plug-in to be back in the chain", PATIENCE, || Ok(is_installed(cluster)?.then_some(())))
+}
+
+/// The plug-in stays when an agent goes and the `DaemonSet` does not, as in an upgrade that goes wrong.
+fn while_the_agent_is_away_a_pod_waits_for_it(cluster: &Cluster) -> Result<()> {
+    let patch =
+        |patch: &str| cluster.kubectl(&["-n", ISTIO_SYSTEM, "patch", "daemonset", "orlop", "-p", patch]);
+    patch(NOT_HERE)?;
+    let here = ["-l", "app=orlop", "--field-selector", "spec.nodeName=node1", "--timeout=60s"];
+    cluster.kubectl(&[&["-n", ISTIO_SYSTEM, "wait", "--for=delete", "pod"], &here[..]].concat())?;
+    start_hasty(cluster, "patient", &json!({}))?;
+    std::thread::sleep(Duration::from_secs(3));
+    let phase = cluster.get(&["pod", "-n", "shop", "patient"])?;
+    let phase = phase.pointer("/status/phase").and_then(Value::as_str);
+    ensure!(phase == Some("Pending"), "it runs though nothing could capture it: {phase:?}");
+    patch(EVERYWHERE)?;
+    let reply = what_came_of(cluster, "patient")?;
+    ensure!(reply.status == 200, "it was not captured: {reply:?}");
+    Ok(())
+}
+
+fn is_installed(cluster: &Cluster) -> Result<bool> {
+    let mut installed = true;
+    for node in [1, 2] {
+        let [chains, programs] = cluster.cni_folders(node);
+        let text = fs::read_to_string(chain(&chains)?)?;
+        installed &= text.contains(PLUGIN) && programs.join(PLUGIN).exists();
+    }
+    Ok(installed)
+}
+
+fn chain(folder: &std::path::Path) -> Result<std::path::PathBuf> {
+    let entry = fs::read_dir(folder)?.next().context("no chain")??;
+    Ok(entry.path())
+}
+
+/// A pod whose only process sends one request and ends.
+fn start_hasty(cluster: &Cluster, name: &str, labels: &Value) -> Result<()> {
+    let to: SocketAddr = WEB.parse()?;
+    let call = serde_json::to_string(&Call { timeout_ms: 5000, ..Call::new(to) })?;
+    cluster.apply(&pod(name, labels, &["http".to_owned(), call]).to_string())
+}
+
+fn pod(name: &str, labels: &Value, arguments: &[String]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "spec": {
+            "nodeName": "node1", "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "app", "image": "localhost/bed-pod:1", "imagePullPolicy": "Never", "args": arguments,
+            }],
+        },
+    })
+}
+
+fn what_came_of(cluster: &Cluster, name: &str) -> Result<Reply> {
+    until(&format!("{name} to end"), PATIENCE * 2, || {
+        let pod = cluster.get(&["pod", "-n", "shop", name])?;
+        let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+        Ok(matches!(phase, "Succeeded" | "Failed").then_some(()))
+    })
+    .with_context(|| cluster.orlop(1, &["status"]).unwrap_or_default())?;
+    let replies: Vec<Reply> = serde_json::from_str(&cluster.kubectl(&["-n", "shop", "logs", name])?)?;
+    replies.into_iter().next().context("no reply")
+}
