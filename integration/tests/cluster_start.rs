@@ -44,6 +44,7 @@ fn a_pod_is_carried_before_its_first_process_runs() -> Result<()> {
     what_is_wrong_with_a_pod_is_said_on_it(&cluster)?;
     another_writer_of_the_chain_does_not_drop_the_plug_in(&cluster)?;
     while_the_agent_is_away_a_pod_waits_for_it(&cluster)?;
+    where_the_operator_says_so_a_pod_goes_on_without_the_agent(&cluster)?;
 
     cluster.uninstall_orlop()?;
     until("the nodes to be clean", PATIENCE, || {
@@ -61,15 +62,20 @@ fn a_pod_is_carried_before_its_first_process_runs() -> Result<()> {
 fn what_is_wrong_with_a_pod_is_said_on_it(cluster: &Cluster) -> Result<()> {
     let pod = pod("mistaken", &json!({"istio.io/dataplane-mode": "orlob"}), &["pause".to_owned()]);
     cluster.apply(&pod.to_string())?;
-    until("an event on the pod", PATIENCE, || {
-        let regarding = ["-n", "shop", "--field-selector", "involvedObject.name=mistaken,reason=NotCarried"];
-        let events = cluster.get(&[&["events"], &regarding[..]].concat())?;
+    let event = event(cluster, "mistaken", "NotCarried")?;
+    ensure!(event.contains("\"orlob\" is not known"), "{event}");
+    Ok(())
+}
+
+/// What the only event of that kind on a pod says.
+fn event(cluster: &Cluster, pod: &str, reason: &str) -> Result<String> {
+    until(&format!("an event on {pod}"), PATIENCE, || {
+        let regarding = format!("involvedObject.name={pod},reason={reason}");
+        let events = cluster.get(&["events", "-n", "shop", "--field-selector", &regarding])?;
         let events = events.get("items").and_then(Value::as_array).context("no list of events")?;
-        let Some(event) = events.first() else { return Ok(None) };
-        ensure!(events.len() == 1, "the same is said several times: {events:?}");
-        let message = event.get("message").and_then(Value::as_str).unwrap_or_default();
-        ensure!(message.contains("\"orlob\" is not known"), "{event}");
-        Ok(Some(()))
+        ensure!(events.len() < 2, "the same is said several times: {events:?}");
+        let message = events.first().and_then(|event| event.get("message")?.as_str());
+        Ok(message.map(str::to_owned))
     })
 }
 
@@ -85,20 +91,42 @@ fn another_writer_of_the_chain_does_not_drop_the_plug_in(cluster: &Cluster) -> R
 
 /// The plug-in stays when an agent goes and the `DaemonSet` does not, as in an upgrade that goes wrong.
 fn while_the_agent_is_away_a_pod_waits_for_it(cluster: &Cluster) -> Result<()> {
-    let patch =
-        |patch: &str| cluster.kubectl(&["-n", ISTIO_SYSTEM, "patch", "daemonset", "orlop", "-p", patch]);
-    patch(NOT_HERE)?;
-    let here = ["-l", "app=orlop", "--field-selector", "spec.nodeName=node1", "--timeout=60s"];
-    cluster.kubectl(&[&["-n", ISTIO_SYSTEM, "wait", "--for=delete", "pod"], &here[..]].concat())?;
+    take_the_agent_away(cluster)?;
     start_hasty(cluster, "patient", &json!({}))?;
     std::thread::sleep(Duration::from_secs(3));
     let phase = cluster.get(&["pod", "-n", "shop", "patient"])?;
     let phase = phase.pointer("/status/phase").and_then(Value::as_str);
     ensure!(phase == Some("Pending"), "it runs though nothing could capture it: {phase:?}");
-    patch(EVERYWHERE)?;
+    patch(cluster, EVERYWHERE)?;
     let reply = what_came_of(cluster, "patient")?;
     ensure!(reply.status == 200, "it was not captured: {reply:?}");
     Ok(())
+}
+
+fn where_the_operator_says_so_a_pod_goes_on_without_the_agent(cluster: &Cluster) -> Result<()> {
+    cluster.configure_orlop("cni.whenAway=direct,cni.timeoutSeconds=1")?;
+    until("the chain to say so", PATIENCE, || {
+        let [chains, _] = cluster.cni_folders(1);
+        Ok(fs::read_to_string(chain(&chains)?)?.contains("direct").then_some(()))
+    })?;
+    take_the_agent_away(cluster)?;
+    start_hasty(cluster, "impatient", &json!({}))?;
+    let reply = what_came_of(cluster, "impatient")?;
+    ensure!(reply.error.is_some(), "plaintext was let in: {reply:?}");
+    patch(cluster, EVERYWHERE)?;
+    let event = event(cluster, "impatient", "StartedDirect")?;
+    ensure!(event.contains("no agent answers"), "{event}");
+    Ok(())
+}
+
+fn take_the_agent_away(cluster: &Cluster) -> Result<()> {
+    patch(cluster, NOT_HERE)?;
+    let here = ["-l", "app=orlop", "--field-selector", "spec.nodeName=node1", "--timeout=60s"];
+    cluster.kubectl(&[&["-n", ISTIO_SYSTEM, "wait", "--for=delete", "pod"], &here[..]].concat()).map(drop)
+}
+
+fn patch(cluster: &Cluster, patch: &str) -> Result<()> {
+    cluster.kubectl(&["-n", ISTIO_SYSTEM, "patch", "daemonset", "orlop", "-p", patch]).map(drop)
 }
 
 fn is_installed(cluster: &Cluster) -> Result<bool> {

@@ -55,6 +55,8 @@ impl Events {
     /// Runs until it is aborted.
     pub(super) async fn write(self) {
         let mut said = Said::default();
+        // Before the pods are known, nobody can be told. An error says that they never will be.
+        let _ = self.pods.wait_until_ready().await;
         loop {
             tokio::time::sleep(PAUSE).await;
             let outcome = self.look(&mut said).await;

@@ -232,6 +232,17 @@ impl Cluster {
             .map(drop)
     }
 
+    /// Gives its chart other values, and returns when agents run with them.
+    pub fn configure_orlop(&self, values: &str) -> Result<()> {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/orlop");
+        let mut command = self.in_node(1, &["-n"])?;
+        command.arg(&self.programs.helm).args(["upgrade", "orlop", "--namespace", ISTIO_SYSTEM]).arg(chart);
+        finished(command.args(["--reuse-values", "--set", values]))?;
+        self.kubectl(&["-n", ISTIO_SYSTEM, "rollout", "restart", "daemonset/orlop"])?;
+        self.kubectl(&["-n", ISTIO_SYSTEM, "rollout", "status", "daemonset/orlop", "--timeout=180s"])
+            .map(drop)
+    }
+
     /// Takes it out of the cluster; returns when no agent is left.
     pub fn uninstall_orlop(&self) -> Result<()> {
         let mut command = self.in_node(1, &["-n"])?;
