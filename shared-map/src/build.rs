@@ -1,9 +1,10 @@
 //! From a node and what changes below it to the node that comes after.
 
+use std::cmp::Ordering;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::node::{Draft, LEVELS, Node, Slot, slot};
+use crate::node::{LEAF, LEVELS, Node, slot};
 use crate::{Pool, Value};
 
 /// A key's new value; `None` removes it.
@@ -13,106 +14,94 @@ pub(crate) struct Edit<K, V> {
     pub(crate) value: Option<V>,
 }
 
-/// What stands in a parent's slot.
-pub(crate) enum Built<K, V> {
-    Empty,
-    Entry((K, V)),
-    Node(Arc<Node<K, V>>),
-}
-
-/// `node` after `edits`, which are sorted by hash and key and name each key once.
+/// `node` after `edits`, which are sorted by hash and key and name each key once; `None` where nothing is left.
 pub(crate) fn build<K, V>(
     pool: &mut Pool<K, V>,
-    node: Option<&Node<K, V>>,
+    node: Option<&Arc<Node<K, V>>>,
     edits: &[Edit<K, V>],
     level: u32,
-) -> Built<K, V>
+) -> Option<Arc<Node<K, V>>>
 where
     K: Clone + Ord + Hash,
     V: Value,
 {
-    if level == LEVELS {
-        return finish(pool, Draft::same_hash(merged(node.map_or(&[], Node::entries), edits)));
+    let Some(node) = node else { return fresh(pool, merged(Vec::new(), edits), level) };
+    if edits.is_empty() {
+        return Some(Arc::clone(node));
     }
-    let mut draft = Draft::default();
+    if node.children().is_empty() {
+        let entries = hashed(pool, node.entries()).collect();
+        return fresh(pool, merged(entries, edits), level);
+    }
     let mut rest = edits;
-    for position in 0..u16::BITS {
-        let bit = 1_u16 << position;
-        let here = rest.iter().take_while(|edit| slot(edit.hash, level) == bit).count();
-        let Some((here, behind)) = rest.split_at_checked(here) else { break };
+    let mut position = 0;
+    let children = std::array::from_fn(|_| {
+        let here = rest.iter().take_while(|edit| slot(edit.hash, level) == position).count();
+        let (here, behind) = rest.split_at_checked(here).unwrap_or_default();
+        let child = node.children().get(position).and_then(Option::as_ref);
         rest = behind;
-        let built = match node.map_or(Slot::Empty, |node| node.slot(bit)) {
-            Slot::Empty if here.is_empty() => continue,
-            Slot::Entry(entry) if here.is_empty() => Built::Entry(entry.clone()),
-            Slot::Child(child) if here.is_empty() => Built::Node(Arc::clone(child)),
-            Slot::Empty => fresh(pool, here, level + 1),
-            Slot::Entry(entry) => beside(pool, entry, here, level + 1),
-            Slot::Child(child) => build(pool, Some(child), here, level + 1),
-        };
-        match built {
-            Built::Empty => {}
-            Built::Entry(entry) => draft.entry(bit, entry),
-            Built::Node(child) => draft.child(bit, child),
+        position += 1;
+        build(pool, child, here, level + 1)
+    });
+    let branch = Node::branch(children);
+    if branch.len() > LEAF {
+        return Some(pool.node(branch));
+    }
+    // None of the children is a branch: they would have more.
+    let entries = branch.children().iter().flatten().flat_map(|child| child.entries());
+    let entries = hashed(pool, entries).collect();
+    fresh(pool, entries, level)
+}
+
+/// Entries in their order, where nothing was.
+fn fresh<K, V>(pool: &mut Pool<K, V>, entries: Vec<(u64, (K, V))>, level: u32) -> Option<Arc<Node<K, V>>>
+where
+    K: Clone + Ord + Hash,
+    V: Value,
+{
+    if entries.is_empty() {
+        return None;
+    }
+    if entries.len() <= LEAF || level == LEVELS {
+        return Some(pool.node(Node::leaf(entries)));
+    }
+    let mut rest = entries;
+    let mut position = 0;
+    let children = std::array::from_fn(|_| {
+        let here = rest.partition_point(|(hash, _)| slot(*hash, level) <= position);
+        let behind = rest.split_off(here);
+        position += 1;
+        fresh(pool, std::mem::replace(&mut rest, behind), level + 1)
+    });
+    Some(pool.node(Node::branch(children)))
+}
+
+fn hashed<'a, K, V>(
+    pool: &Pool<K, V>,
+    entries: impl IntoIterator<Item = &'a (K, V)>,
+) -> impl Iterator<Item = (u64, (K, V))>
+where
+    K: Clone + Hash + 'a,
+    V: Clone + 'a,
+{
+    entries.into_iter().map(|entry| (pool.hash(&entry.0), entry.clone()))
+}
+
+/// Entries after edits; both are in their order.
+fn merged<K: Clone + Ord, V: Clone>(entries: Vec<(u64, (K, V))>, edits: &[Edit<K, V>]) -> Vec<(u64, (K, V))> {
+    let mut all = Vec::with_capacity(entries.len() + edits.len());
+    let mut edits = edits.iter().peekable();
+    let edited = |edit: &Edit<K, V>| Some((edit.hash, (edit.key.clone(), edit.value.clone()?)));
+    for (hash, entry) in entries {
+        let order = |edit: &Edit<K, V>| edit.hash.cmp(&hash).then_with(|| edit.key.cmp(&entry.0));
+        while let Some(edit) = edits.next_if(|edit| order(edit) == Ordering::Less) {
+            all.extend(edited(edit));
+        }
+        match edits.next_if(|edit| order(edit) == Ordering::Equal) {
+            Some(edit) => all.extend(edited(edit)),
+            None => all.push((hash, entry)),
         }
     }
-    finish(pool, draft)
-}
-
-/// Edits where nothing was.
-fn fresh<K, V>(pool: &mut Pool<K, V>, edits: &[Edit<K, V>], level: u32) -> Built<K, V>
-where
-    K: Clone + Ord + Hash,
-    V: Value,
-{
-    match edits {
-        [Edit { value: None, .. }] => Built::Empty,
-        [Edit { key, value: Some(value), .. }] => Built::Entry((key.clone(), value.clone())),
-        _ => build(pool, None, edits, level),
-    }
-}
-
-/// Edits where one entry was.
-fn beside<K, V>(pool: &mut Pool<K, V>, entry: &(K, V), edits: &[Edit<K, V>], level: u32) -> Built<K, V>
-where
-    K: Clone + Ord + Hash,
-    V: Value,
-{
-    if edits.iter().any(|edit| edit.key == entry.0) {
-        return fresh(pool, edits, level);
-    }
-    if edits.iter().all(|edit| edit.value.is_none()) {
-        return Built::Entry(entry.clone());
-    }
-    let hash = pool.hash(&entry.0);
-    let stays = Edit { hash, key: entry.0.clone(), value: Some(entry.1.clone()) };
-    let mut all: Vec<_> = edits
-        .iter()
-        .map(|edit| Edit { hash: edit.hash, key: edit.key.clone(), value: edit.value.clone() })
-        .chain([stays])
-        .collect();
-    sort(&mut all);
-    build(pool, None, &all, level)
-}
-
-pub(crate) fn sort<K: Ord, V>(edits: &mut [Edit<K, V>]) {
-    edits.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| a.key.cmp(&b.key)));
-}
-
-/// Entries of one hash after edits; both are in the order of their keys.
-fn merged<K: Clone + Ord, V: Clone>(entries: &[(K, V)], edits: &[Edit<K, V>]) -> Vec<(K, V)> {
-    let untouched = entries.iter().filter(|entry| edits.iter().all(|edit| edit.key != entry.0)).cloned();
-    let set = edits.iter().filter_map(|edit| Some((edit.key.clone(), edit.value.clone()?)));
-    let mut all: Vec<_> = untouched.chain(set).collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all.extend(edits.filter_map(edited));
     all
-}
-
-fn finish<K: Hash + Eq, V: Value>(pool: &mut Pool<K, V>, draft: Draft<K, V>) -> Built<K, V> {
-    if draft.is_empty() {
-        return Built::Empty;
-    }
-    match draft.into_single() {
-        Ok(entry) => Built::Entry(entry),
-        Err(draft) => Built::Node(pool.node(draft)),
-    }
 }

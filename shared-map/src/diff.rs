@@ -1,10 +1,11 @@
 //! The difference between two maps, found by walking only where they differ.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::Value;
 use crate::iter::Iter;
-use crate::node::{LEVELS, Node, Slot};
+use crate::node::Node;
 
 /// One entry of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,68 +45,57 @@ impl<'a, K, V> Change<'a, K, V> {
 
 type Changes<'a, K, V> = Vec<Change<'a, K, V>>;
 
-pub(crate) fn diff<'a, K: Eq, V: Value>(
-    old: Option<&'a Node<K, V>>,
-    new: Option<&'a Node<K, V>>,
-) -> Changes<'a, K, V> {
-    let mut changes = Vec::new();
-    match (old, new) {
-        (Some(old), Some(new)) => nodes(old, new, 0, &mut changes),
-        (old, new) => {
-            changes.extend(Iter::new(old).map(|(key, value)| Change::Removed(key, value)));
-            changes.extend(Iter::new(new).map(|(key, value)| Change::Added(key, value)));
-        }
-    }
-    changes
-}
-
-fn nodes<'a, K: Eq, V: Value>(
+/// What turns what is below `old` into what is below `new`; both are of the pool that hashes so.
+pub(crate) fn diff<'a, K: Ord + Hash, V: Value>(
+    hasher: &RandomState,
     old: &'a Node<K, V>,
     new: &'a Node<K, V>,
-    level: u32,
     changes: &mut Changes<'a, K, V>,
 ) {
     if std::ptr::eq(old, new) {
         return;
     }
-    if level == LEVELS {
-        return lists(&entries(old), &entries(new), changes);
+    if old.children().is_empty() || new.children().is_empty() {
+        return lists(hasher, Iter::below(old), Iter::below(new), changes);
     }
-    for position in 0..u16::BITS {
-        let bit = 1 << position;
-        match (old.slot(bit), new.slot(bit)) {
-            (Slot::Child(old), Slot::Child(new)) if Arc::ptr_eq(old, new) => {}
-            (Slot::Child(old), Slot::Child(new)) => nodes(old, new, level + 1, changes),
-            (old, new) => lists(&below(&old), &below(&new), changes),
+    for children in old.children().iter().zip(new.children()) {
+        match children {
+            (None, None) => {}
+            (Some(old), Some(new)) => diff(hasher, old, new, changes),
+            (Some(old), None) => {
+                changes.extend(Iter::below(old).map(|(key, value)| Change::Removed(key, value)));
+            }
+            (None, Some(new)) => {
+                changes.extend(Iter::below(new).map(|(key, value)| Change::Added(key, value)));
+            }
         }
     }
 }
 
-/// For short lists: one side has one entry at most, or all of one hash.
-fn lists<'a, K: Eq, V: Value>(
-    old: &[(&'a K, &'a V)],
-    new: &[(&'a K, &'a V)],
+/// Entries that come in the order of their hashes and keys.
+fn lists<'a, K: Ord + Hash, V: Value>(
+    hasher: &RandomState,
+    old: Iter<'a, K, V>,
+    new: Iter<'a, K, V>,
     changes: &mut Changes<'a, K, V>,
 ) {
-    for (key, value) in old {
-        match new.iter().find(|(other, _)| other == key) {
-            None => changes.push(Change::Removed(key, value)),
-            Some((_, now)) if !value.is(now) => changes.push(Change::Changed(key, value, now)),
-            Some(_) => {}
-        }
-    }
-    let added = new.iter().copied().filter(|(key, _)| old.iter().all(|(other, _)| other != key));
-    changes.extend(added.map(|(key, value)| Change::Added(key, value)));
-}
-
-fn entries<K, V>(node: &Node<K, V>) -> Vec<(&K, &V)> {
-    node.entries().iter().map(|(key, value)| (key, value)).collect()
-}
-
-fn below<'a, K, V>(slot: &Slot<'a, K, V>) -> Vec<(&'a K, &'a V)> {
-    match slot {
-        Slot::Empty => Vec::new(),
-        Slot::Entry((key, value)) => vec![(key, value)],
-        Slot::Child(child) => Iter::new(Some(child)).collect(),
+    let (mut old, mut new) = (old.peekable(), new.peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) if old == new => Ordering::Equal,
+            (Some((old, _)), Some((new, _))) => (hasher.hash_one(old), old).cmp(&(hasher.hash_one(new), new)),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        changes.extend(match (before, after) {
+            (Some((key, before)), Some((_, now))) => {
+                (!before.is(now)).then_some(Change::Changed(key, before, now))
+            }
+            (Some((key, value)), None) => Some(Change::Removed(key, value)),
+            (None, after) => after.map(|(key, value)| Change::Added(key, value)),
+        });
     }
 }

@@ -1,24 +1,26 @@
 //! All entries of a map.
 
 use std::slice;
-use std::sync::Arc;
 
-use crate::node::Node;
+use crate::node::{Child, Node};
 
 /// The entries of a [`SharedMap`](crate::SharedMap).
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
     entries: slice::Iter<'a, (K, V)>,
     /// Children that are still to be visited, by level.
-    pending: Vec<slice::Iter<'a, Arc<Node<K, V>>>>,
+    pending: Vec<slice::Iter<'a, Child<K, V>>>,
 }
 
 impl<'a, K, V> Iter<'a, K, V> {
-    pub(crate) fn new(root: Option<&'a Node<K, V>>) -> Self {
-        Self {
-            entries: root.map_or(&[][..], Node::entries).iter(),
-            pending: root.map(|root| root.children().iter()).into_iter().collect(),
-        }
+    pub(crate) fn of(entries: &'a [(K, V)]) -> Self {
+        Self { entries: entries.iter(), pending: Vec::new() }
+    }
+
+    pub(crate) fn below(node: &'a Node<K, V>) -> Self {
+        let children = node.children();
+        let pending = if children.is_empty() { Vec::new() } else { vec![children.iter()] };
+        Self { entries: node.entries().iter(), pending }
     }
 }
 
@@ -31,10 +33,11 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
                 return Some((key, value));
             }
             match self.pending.last_mut()?.next() {
-                Some(child) => {
+                Some(Some(child)) => {
                     self.entries = child.entries().iter();
                     self.pending.push(child.children().iter());
                 }
+                Some(None) => {}
                 None => {
                     self.pending.pop();
                 }

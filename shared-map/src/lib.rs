@@ -1,8 +1,8 @@
 //! A persistent map whose equal parts are one allocation, however many maps have them: [`SharedMap`].
 //!
 //! A node carries hundreds of workloads whose configurations are nearly the same. Each of them has a map of its own, a trie
-//! over the hashes of the keys (P. Bagwell, "Ideal Hash Trees", 2001; M. Steindorfer and J. Vinju, "Optimizing Hash-Array
-//! Mapped Tries", OOPSLA 2015). The shape of a trie depends on its content alone, and a [`Pool`] finds for each new part
+//! over the hashes of the keys (P. Bagwell, "Ideal Hash Trees", 2001) with leaves of several entries, which takes little more
+//! than the entries themselves. The shape of a trie depends on its content alone, and a [`Pool`] finds for each new part
 //! an equal one that is alive (hash consing). So equal maps are the same pointer, a clone costs nothing, and the difference
 //! of two maps is found by walking only where they differ.
 //!

@@ -2,45 +2,52 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::slice;
 use std::sync::Arc;
 
-use crate::build::{Built, Edit, build, sort};
+use crate::build::{Edit, build};
 use crate::diff::{Change, diff};
 use crate::iter::Iter;
-use crate::node::{Draft, Node, slot};
+use crate::node::Node;
 use crate::{Pool, Value};
 
 /// A map of which a clone costs nothing and of which equal ones share everything. Its order is arbitrary, and the same for
 /// all maps of a pool.
-pub struct SharedMap<K, V> {
-    root: Option<Root<K, V>>,
-}
+pub struct SharedMap<K, V>(Root<K, V>);
 
 /// Keys without values.
 pub type SharedSet<K> = SharedMap<K, ()>;
 
-struct Root<K, V> {
+enum Root<K, V> {
+    Empty,
+    /// The only entry: many maps have no more.
+    One((K, V)),
+    /// Two entries or more.
+    Many(Shared<K, V>),
+}
+
+struct Shared<K, V> {
     node: Arc<Node<K, V>>,
     /// The pool's own.
     hasher: Arc<RandomState>,
 }
 
-impl<K, V> Clone for Root<K, V> {
+impl<K: Clone, V: Clone> Clone for SharedMap<K, V> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), hasher: Arc::clone(&self.hasher) }
-    }
-}
-
-impl<K, V> Clone for SharedMap<K, V> {
-    fn clone(&self) -> Self {
-        Self { root: self.root.clone() }
+        Self(match &self.0 {
+            Root::Empty => Root::Empty,
+            Root::One(entry) => Root::One(entry.clone()),
+            Root::Many(Shared { node, hasher }) => {
+                Root::Many(Shared { node: Arc::clone(node), hasher: Arc::clone(hasher) })
+            }
+        })
     }
 }
 
 impl<K, V> Default for SharedMap<K, V> {
     fn default() -> Self {
-        Self { root: None }
+        Self(Root::Empty)
     }
 }
 
@@ -58,17 +65,33 @@ impl<K, V> SharedMap<K, V> {
 
     /// How many entries.
     pub fn len(&self) -> usize {
-        self.root.as_ref().map_or(0, |root| root.node.len)
+        match &self.0 {
+            Root::Empty => 0,
+            Root::One(_) => 1,
+            Root::Many(shared) => shared.node.len(),
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.root.is_none()
+        matches!(self.0, Root::Empty)
+    }
+
+    /// Tells maps of one pool apart while they live: equal ones have the same. `None` for those of one entry or none.
+    pub fn identity(&self) -> Option<usize> {
+        match &self.0 {
+            Root::Empty | Root::One(_) => None,
+            Root::Many(shared) => Some(Arc::as_ptr(&shared.node).addr()),
+        }
     }
 
     /// All entries.
     pub fn iter(&self) -> Iter<'_, K, V> {
-        Iter::new(self.node())
+        match &self.0 {
+            Root::Empty => Iter::of(&[]),
+            Root::One(entry) => Iter::of(slice::from_ref(entry)),
+            Root::Many(shared) => Iter::below(&shared.node),
+        }
     }
 
     /// All keys.
@@ -79,15 +102,6 @@ impl<K, V> SharedMap<K, V> {
     /// All values.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
-    }
-
-    fn node(&self) -> Option<&Node<K, V>> {
-        self.root.as_ref().map(|root| &*root.node)
-    }
-
-    /// Where the content is: the same for equal maps of a pool.
-    pub(crate) fn address(&self) -> *const () {
-        self.root.as_ref().map_or(std::ptr::null(), |root| Arc::as_ptr(&root.node).cast())
     }
 }
 
@@ -107,8 +121,11 @@ impl<K: Hash + Eq, V> SharedMap<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let root = self.root.as_ref()?;
-        let (key, value) = root.node.get(root.hasher.hash_one(key), key)?;
+        let (key, value) = match &self.0 {
+            Root::Empty => None,
+            Root::One(entry) => (entry.0.borrow() == key).then_some(entry),
+            Root::Many(shared) => shared.node.get(shared.hasher.hash_one(key), key),
+        }?;
         Some((key, value))
     }
 
@@ -145,34 +162,49 @@ impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
         edits.reverse();
         edits.dedup_by(|later, first| later.key == first.key);
         edits.reverse();
+        // What is said of the only entry that there is needs no nodes.
+        if let [edit] = edits.as_slice()
+            && self.iter().all(|(key, _)| *key == edit.key)
+        {
+            let only = edits.pop().and_then(|edit| Some((edit.key, edit.value?)));
+            self.0 = only.map_or(Root::Empty, Root::One);
+            return;
+        }
         let node = self.nodes_on(pool);
-        let node = match build(pool, node.as_deref(), &edits, 0) {
-            Built::Empty => None,
-            Built::Node(node) => Some(node),
-            Built::Entry(entry) => {
-                let mut draft = Draft::default();
-                draft.entry(slot(pool.hash(&entry.0), 0), entry);
-                Some(pool.node(draft))
-            }
+        self.0 = match build(pool, node.as_ref(), &edits, 0) {
+            None => Root::Empty,
+            Some(node) => match node.entries() {
+                [only] => Root::One(only.clone()),
+                _ => Root::Many(Shared { node, hasher: Arc::clone(pool.hasher()) }),
+            },
         };
-        self.root = node.map(|node| Root { node, hasher: Arc::clone(pool.hasher()) });
     }
 
     /// The map's nodes, made anew where they are another pool's.
     fn nodes_on(&self, pool: &mut Pool<K, V>) -> Option<Arc<Node<K, V>>> {
-        let root = self.root.as_ref()?;
-        if Arc::ptr_eq(&root.hasher, pool.hasher()) {
-            return Some(Arc::clone(&root.node));
+        if let Root::Many(shared) = &self.0
+            && Arc::ptr_eq(&shared.hasher, pool.hasher())
+        {
+            return Some(Arc::clone(&shared.node));
         }
-        let mut moved = Self::new();
-        moved.edit(pool, self.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
-        moved.root.map(|root| root.node)
+        let entry = |(key, value): (&K, &V)| Edit {
+            hash: pool.hash(key),
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        let mut entries: Vec<_> = self.iter().map(entry).collect();
+        sort(&mut entries);
+        build(pool, None, &entries, 0)
     }
 
     /// What turns `self` into `new`. Costs what differs, for maps of one pool.
     pub fn diff<'a>(&'a self, new: &'a Self) -> Vec<Change<'a, K, V>> {
-        if self.is_of_same_pool(new) {
-            return diff(self.node(), new.node());
+        if let (Root::Many(old), Root::Many(new)) = (&self.0, &new.0)
+            && Arc::ptr_eq(&old.hasher, &new.hasher)
+        {
+            let mut changes = Vec::new();
+            diff(&old.hasher, &old.node, &new.node, &mut changes);
+            return changes;
         }
         let gone = self.iter().filter(|(key, _)| !new.contains_key(*key));
         let come = new.iter().filter_map(|(key, value)| match self.get(key) {
@@ -181,11 +213,18 @@ impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
         });
         gone.map(|(key, value)| Change::Removed(key, value)).chain(come).collect()
     }
+}
 
-    fn is_of_same_pool(&self, other: &Self) -> bool {
-        match (&self.root, &other.root) {
-            (Some(mine), Some(theirs)) => Arc::ptr_eq(&mine.hasher, &theirs.hasher),
-            _ => true,
+impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
+    /// Feeds what tells the map from others of its pool.
+    pub(crate) fn identify(&self, state: &mut impl Hasher) {
+        match &self.0 {
+            Root::Empty => {}
+            Root::One((key, value)) => {
+                key.hash(state);
+                value.identity(state);
+            }
+            Root::Many(shared) => Arc::as_ptr(&shared.node).hash(state),
         }
     }
 }
@@ -193,8 +232,10 @@ impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
 impl<K: Clone + Ord + Hash, V: Value> PartialEq for SharedMap<K, V> {
     /// Compares pointers where both maps are of one pool.
     fn eq(&self, other: &Self) -> bool {
-        if self.is_of_same_pool(other) {
-            return self.address() == other.address();
+        if let (Root::Many(mine), Root::Many(theirs)) = (&self.0, &other.0)
+            && Arc::ptr_eq(&mine.hasher, &theirs.hasher)
+        {
+            return Arc::ptr_eq(&mine.node, &theirs.node);
         }
         self.len() == other.len()
             && self.iter().all(|(key, value)| other.get(key).is_some_and(|theirs| theirs.is(value)))
@@ -219,4 +260,8 @@ impl<K: Clone + Ord + Hash, V: Value> FromIterator<(K, V)> for SharedMap<K, V> {
         map.edit(&mut Pool::new(), entries.into_iter().map(|(key, value)| (key, Some(value))));
         map
     }
+}
+
+fn sort<K: Ord, V>(edits: &mut [Edit<K, V>]) {
+    edits.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| a.key.cmp(&b.key)));
 }

@@ -7,133 +7,89 @@ use std::sync::Arc;
 use crate::Value;
 
 /// Bits of a hash that one level looks at.
-const BITS: u32 = 4;
+const BITS: u32 = 2;
+/// Children of a branch.
+pub(crate) const WIDTH: usize = 1 << BITS;
 /// The level below which there are no more bits: keys with the same hash stand there side by side.
 pub(crate) const LEVELS: u32 = u64::BITS / BITS;
+/// Most entries of a leaf above the lowest level. A change copies one leaf; more, and less is lost to what surrounds them.
+pub(crate) const LEAF: usize = 32;
 
-/// Which of a node's 16 slots a hash falls into.
-pub(crate) fn slot(hash: u64, level: u32) -> u16 {
+/// Which of a branch's children a hash falls into.
+pub(crate) fn slot(hash: u64, level: u32) -> usize {
     let shift = u64::BITS - BITS * (level + 1);
-    1 << ((hash >> shift) & 0xf)
+    usize::from((hash >> shift).to_le_bytes()[0]) % WIDTH
 }
 
-/// Entries and children, each in the order of their slots; at the lowest level entries alone, in the order of their keys.
-/// Never empty, and below the root never a single entry: that stands in the parent.
+/// The part of a hash that a leaf keeps of each entry: the last bits, which branches do not get to.
+fn tag(hash: u64) -> u8 {
+    hash.to_le_bytes()[0]
+}
+
+/// What is below one prefix of the hashes: a leaf where that is [`LEAF`] entries or fewer, or all of one hash.
 #[derive(Debug)]
-pub(crate) struct Node<K, V> {
-    /// Entries here and below.
-    pub(crate) len: usize,
-    slots: Slots,
+pub(crate) enum Node<K, V> {
+    Leaf(Leaf<K, V>),
+    Branch(Branch<K, V>),
+}
+
+/// Entries in the order of their hashes, and of their keys where these are the same. Never empty.
+#[derive(Debug)]
+pub(crate) struct Leaf<K, V> {
+    /// Of as many entries as there is room for.
+    tags: [u8; LEAF],
     entries: Box<[(K, V)]>,
-    children: Box<[Arc<Node<K, V>>]>,
 }
 
-/// Which slots hold an entry and which a child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Slots {
-    entries: u16,
-    children: u16,
+/// More entries than a leaf holds.
+#[derive(Debug)]
+pub(crate) struct Branch<K, V> {
+    /// Entries below.
+    len: usize,
+    children: Children<K, V>,
 }
 
-/// What a slot holds.
-pub(crate) enum Slot<'a, K, V> {
-    Empty,
-    Entry(&'a (K, V)),
-    Child(&'a Arc<Node<K, V>>),
-}
+/// By the next bits of the hash.
+pub(crate) type Children<K, V> = [Child<K, V>; WIDTH];
 
-/// A node in the making.
-pub(crate) struct Draft<K, V> {
-    slots: Slots,
-    entries: Vec<(K, V)>,
-    children: Vec<Arc<Node<K, V>>>,
-}
-
-impl<K, V> Default for Draft<K, V> {
-    fn default() -> Self {
-        Self { slots: Slots::default(), entries: Vec::new(), children: Vec::new() }
-    }
-}
-
-impl<K, V> Draft<K, V> {
-    /// Slots come in their order.
-    pub(crate) fn entry(&mut self, slot: u16, entry: (K, V)) {
-        self.slots.entries |= slot;
-        self.entries.push(entry);
-    }
-
-    pub(crate) fn child(&mut self, slot: u16, child: Arc<Node<K, V>>) {
-        self.slots.children |= slot;
-        self.children.push(child);
-    }
-
-    /// For the lowest level, in the order of the keys.
-    pub(crate) fn same_hash(entries: Vec<(K, V)>) -> Self {
-        Self { slots: Slots::default(), entries, children: Vec::new() }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.children.is_empty()
-    }
-
-    /// The entry, if it is the only one.
-    pub(crate) fn into_single(mut self) -> Result<(K, V), Self> {
-        if self.children.is_empty()
-            && self.entries.len() == 1
-            && let Some(entry) = self.entries.pop()
-        {
-            return Ok(entry);
-        }
-        Err(self)
-    }
-
-    pub(crate) fn into_node(self) -> Node<K, V> {
-        let Self { slots, entries, children } = self;
-        let len = entries.len() + children.iter().map(|child| child.len).sum::<usize>();
-        Node { len, slots, entries: entries.into(), children: children.into() }
-    }
-}
-
-impl<K: Hash + Eq, V: Value> Draft<K, V> {
-    pub(crate) fn identity(&self, state: &mut impl Hasher) {
-        for (key, value) in &self.entries {
-            key.hash(state);
-            value.identity(state);
-        }
-        for child in &self.children {
-            Arc::as_ptr(child).hash(state);
-        }
-    }
-
-    /// Whether `node` is what this would become.
-    pub(crate) fn is(&self, node: &Node<K, V>) -> bool {
-        let children = self.children.iter().zip(&node.children);
-        let entries = self.entries.iter().zip(&node.entries);
-        self.slots == node.slots
-            && self.entries.len() == node.entries.len()
-            && children.into_iter().all(|(mine, theirs)| Arc::ptr_eq(mine, theirs))
-            && entries.into_iter().all(|(mine, theirs)| mine.0 == theirs.0 && mine.1.is(&theirs.1))
-    }
-}
+pub(crate) type Child<K, V> = Option<Arc<Node<K, V>>>;
 
 impl<K, V> Node<K, V> {
+    /// Entries with their hashes, in their order.
+    pub(crate) fn leaf(entries: Vec<(u64, (K, V))>) -> Self {
+        let mut tags = [0; LEAF];
+        for (place, (hash, _)) in tags.iter_mut().zip(&entries) {
+            *place = tag(*hash);
+        }
+        Self::Leaf(Leaf { tags, entries: entries.into_iter().map(|(_, entry)| entry).collect() })
+    }
+
+    pub(crate) fn branch(children: Children<K, V>) -> Self {
+        let len = children.iter().flatten().map(|child| child.len()).sum();
+        Self::Branch(Branch { len, children })
+    }
+
+    /// Entries here and below.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.entries.len(),
+            Self::Branch(branch) => branch.len,
+        }
+    }
+
+    /// The entries of a leaf.
     pub(crate) fn entries(&self) -> &[(K, V)] {
-        &self.entries
+        match self {
+            Self::Leaf(leaf) => &leaf.entries,
+            Self::Branch(_) => &[],
+        }
     }
 
-    pub(crate) fn children(&self) -> &[Arc<Node<K, V>>] {
-        &self.children
-    }
-
-    pub(crate) fn slot(&self, slot: u16) -> Slot<'_, K, V> {
-        let before = slot - 1;
-        let position = |slots: u16| (slots & before).count_ones() as usize;
-        if self.slots.entries & slot != 0 {
-            self.entries.get(position(self.slots.entries)).map_or(Slot::Empty, Slot::Entry)
-        } else if self.slots.children & slot != 0 {
-            self.children.get(position(self.slots.children)).map_or(Slot::Empty, Slot::Child)
-        } else {
-            Slot::Empty
+    /// The children of a branch.
+    pub(crate) fn children(&self) -> &[Child<K, V>] {
+        match self {
+            Self::Leaf(_) => &[],
+            Self::Branch(branch) => &branch.children,
         }
     }
 
@@ -142,13 +98,55 @@ impl<K, V> Node<K, V> {
         K: Borrow<Q>,
     {
         let mut node = self;
-        for level in 0..LEVELS {
-            match node.slot(slot(hash, level)) {
-                Slot::Empty => return None,
-                Slot::Entry(entry) => return (entry.0.borrow() == key).then_some(entry),
-                Slot::Child(child) => node = child,
+        let mut level = 0;
+        loop {
+            match node {
+                Self::Leaf(leaf) => return leaf.get(hash, key),
+                Self::Branch(branch) => node = branch.children.get(slot(hash, level))?.as_ref()?,
             }
+            level += 1;
         }
-        node.entries.iter().find(|entry| entry.0.borrow() == key)
+    }
+}
+
+impl<K, V> Leaf<K, V> {
+    fn get<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<&(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let tag = tag(hash);
+        let tags = self.tags.iter().map(Some).chain(std::iter::repeat(None));
+        let of_tag =
+            self.entries.iter().zip(tags).filter(|(_, known)| known.is_none_or(|known| *known == tag));
+        of_tag.map(|(entry, _)| entry).find(|entry| entry.0.borrow() == key)
+    }
+}
+
+impl<K: Hash + Eq, V: Value> Node<K, V> {
+    pub(crate) fn identity(&self, state: &mut impl Hasher) {
+        for (key, value) in self.entries() {
+            key.hash(state);
+            value.identity(state);
+        }
+        for child in self.children() {
+            child.as_ref().map(Arc::as_ptr).hash(state);
+        }
+    }
+
+    /// Whether the two are equal, for nodes of one pool.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Leaf(mine), Self::Leaf(theirs)) => {
+                let both = || mine.entries.iter().zip(&theirs.entries);
+                mine.entries.len() == theirs.entries.len()
+                    && mine.tags == theirs.tags
+                    && both().all(|(mine, theirs)| mine.0 == theirs.0 && mine.1.is(&theirs.1))
+            }
+            (Self::Branch(mine), Self::Branch(theirs)) => {
+                let address = |child: &Child<K, V>| child.as_ref().map(Arc::as_ptr);
+                mine.children.iter().map(address).eq(theirs.children.iter().map(address))
+            }
+            _ => false,
+        }
     }
 }

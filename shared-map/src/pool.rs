@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashTable;
 
 use crate::Value;
-use crate::node::{Draft, Node};
+use crate::node::Node;
 
 /// So many tables share the nodes: the dead of one are swept at a time, which keeps the longest pause short.
 const TABLES: usize = 64;
@@ -62,16 +62,16 @@ impl<K, V> Pool<K, V> {
 }
 
 impl<K: Hash + Eq, V: Value> Pool<K, V> {
-    /// The node of this content.
-    pub(crate) fn node(&mut self, draft: Draft<K, V>) -> Arc<Node<K, V>> {
+    /// The node that is equal to this one and alive, or else this one.
+    pub(crate) fn node(&mut self, node: Node<K, V>) -> Arc<Node<K, V>> {
         let mut state = self.hasher.build_hasher();
-        draft.identity(&mut state);
+        node.identity(&mut state);
         let hash = state.finish();
         let table = self.table(hash);
         let mut known = None;
-        table.nodes.find(hash, |(other, node)| {
+        table.nodes.find(hash, |(other, weak)| {
             *other == hash && {
-                known = node.upgrade().filter(|node| draft.is(node));
+                known = weak.upgrade().filter(|known| node.is(known));
                 known.is_some()
             }
         });
@@ -82,7 +82,7 @@ impl<K: Hash + Eq, V: Value> Pool<K, V> {
             table.nodes.retain(|(_, node)| node.strong_count() > 0);
             table.sweep_at = SMALL.max(table.nodes.len() * 2);
         }
-        let node = Arc::new(draft.into_node());
+        let node = Arc::new(node);
         table.nodes.insert_unique(hash, (hash, Arc::downgrade(&node)), |(hash, _)| *hash);
         node
     }

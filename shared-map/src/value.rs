@@ -52,7 +52,7 @@ where
     }
 
     fn identity(&self, state: &mut impl Hasher) {
-        self.address().hash(state);
+        self.identify(state);
     }
 }
 

@@ -14,14 +14,17 @@ struct Key(u8);
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0 % 7).hash(state);
+        (self.0 % 3).hash(state);
     }
 }
+
+/// Several leaves of them.
+const KEYS: u8 = 150;
 
 type Steps = Vec<Vec<(u8, Option<u8>)>>;
 
 fn steps() -> impl Strategy<Value = Steps> {
-    vec(vec((0..40_u8, prop::option::weighted(0.7, 0..3_u8)), 1..12), 1..12)
+    vec(vec((0..KEYS, prop::option::weighted(0.7, 0..3_u8)), 1..60), 1..12)
 }
 
 /// What stays after all steps.
@@ -63,7 +66,7 @@ where
     let model = model(steps, key);
     prop_assert_eq!(map.len(), model.len());
     prop_assert_eq!(map.is_empty(), model.is_empty());
-    for number in 0..40 {
+    for number in 0..KEYS {
         prop_assert_eq!(map.get(&key(number)), model.get(&key(number)));
     }
     prop_assert_eq!(sorted(&map), model.clone().into_iter().collect::<Vec<_>>());

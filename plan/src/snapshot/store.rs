@@ -89,6 +89,12 @@ impl<T> Store<T> {
         self.0.edit(&mut pool.nodes, names.iter().map(|name| (Arc::clone(name), None)));
     }
 
+    /// Tells it from the stores of other workloads while both live: equal ones have the same. `None` for those of one
+    /// resource or none.
+    pub fn identity(&self) -> Option<usize> {
+        self.0.identity()
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()
