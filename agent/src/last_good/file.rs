@@ -1,13 +1,13 @@
 //! The file itself: replaced as a whole or not at all, and set aside when it cannot be read.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::format::{Contents, FormatError};
+use super::format::{Contents, FormatError, Writer};
 
 /// What is read and what it was found to be.
 #[derive(Debug)]
@@ -55,17 +55,21 @@ pub(super) fn load(path: &Path) -> Result<Found, FileError> {
     }
 }
 
-/// Replaces the file. A crash at any moment leaves the old one or the new one. Readable by its owner alone: it says which
-/// services there are.
-pub(super) fn save(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+/// Replaces the file by what `collect` writes. A crash at any moment leaves the old one or the new one. Readable by its
+/// owner alone: it says which services there are.
+pub(super) fn save(
+    path: &Path,
+    control_plane: &str,
+    collect: impl FnOnce(&mut Writer<BufWriter<File>>),
+) -> Result<(), FileError> {
     let staged = path.with_extension("new");
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
     let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        let mut writer = Writer::new(BufWriter::new(file), control_plane);
+        collect(&mut writer);
+        writer.finish()?.into_inner()?.sync_all()
     };
     write().map_err(failed("write", &staged))?;
     fs::rename(&staged, path).map_err(failed("replace", path))?;
@@ -76,15 +80,14 @@ pub(super) fn save(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::format::Writer;
     use super::*;
 
     #[test]
     fn what_was_saved_is_found_and_nobody_else_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node").join("last-good");
-        save(&path, &Writer::new("a").finish()).unwrap();
-        save(&path, &Writer::new("b").finish()).unwrap();
+        save(&path, "a", |_| ()).unwrap();
+        save(&path, "b", |_| ()).unwrap();
 
         let Found::Saved(contents) = load(&path).unwrap() else { panic!("not found") };
         assert_eq!(contents.control_plane(), "b");

@@ -4,6 +4,7 @@
 //! another version wrote, one that was cut off, and one whose bytes have changed from each other.
 
 use std::collections::HashMap;
+use std::io::{self, Seek, Write};
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
@@ -85,67 +86,121 @@ struct Workload {
     lists: Vec<u32>,
 }
 
-/// Collects what is to be saved.
+/// Writes a file piece by piece, so that no more than one resource of it is in memory. What goes wrong is said at the end.
 #[derive(Debug)]
-pub struct Writer {
-    file: File,
+pub struct Writer<W> {
+    out: W,
+    /// Of the message so far.
+    len: u64,
+    crc: crc32fast::Hasher,
+    outcome: io::Result<()>,
     /// By the address of the bytes, which all workloads with equal resources share.
     resources: HashMap<(ResourceType, usize), u32>,
+    /// By what is in them.
     lists: HashMap<List, u32>,
+    /// By the identity of the stores, which those of many workloads share.
+    stores: HashMap<(ResourceType, usize), u32>,
+    workload: Option<Workload>,
 }
 
-impl Writer {
-    /// For the configuration that came from this control plane.
-    pub fn new(control_plane: &str) -> Self {
-        let file = File { control_plane: control_plane.to_owned(), ..File::default() };
-        Self { file, resources: HashMap::new(), lists: HashMap::new() }
+impl<W: Write> Writer<W> {
+    /// For the configuration that came from this control plane. `out` is empty.
+    pub fn new(out: W, control_plane: &str) -> Self {
+        let (resources, lists, stores) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (crc, outcome) = (crc32fast::Hasher::new(), Ok(()));
+        let mut this = Self { out, len: 0, crc, outcome, resources, lists, stores, workload: None };
+        // The header's place.
+        this.write(&[0; HEADER]);
+        this.append(&File { control_plane: control_plane.to_owned(), ..File::default() });
+        this
     }
 
     /// The workload that what follows belongs to.
     pub fn workload(&mut self, node_id: &str) {
-        self.file.workloads.push(Workload { node_id: node_id.to_owned(), lists: Vec::new() });
+        let next = Workload { node_id: node_id.to_owned(), lists: Vec::new() };
+        if let Some(workload) = self.workload.replace(next) {
+            self.append(&File { workloads: vec![workload], ..File::default() });
+        }
     }
 
-    /// All resources of one type of the workload, be it none. The bytes stay alive until [`finish`](Self::finish).
+    /// All resources of one type of the workload, be it none. The bytes, and the store where it has an identity, stay
+    /// alive until [`finish`](Self::finish).
     pub fn resources<'a>(
         &mut self,
         kind: ResourceType,
+        store: Option<usize>,
         resources: impl Iterator<Item = (&'a Arc<str>, &'a str, &'a Packed)>,
     ) {
-        let mut list = List::default();
-        for (name, version, body) in resources {
-            let next = index(self.file.resources.len());
-            list.resources.push(*self.resources.entry((kind, body.identity())).or_insert_with(|| {
-                self.file.resources.push(Saved {
-                    type_url: kind.type_url().to_owned(),
-                    name: name.to_string(),
-                    version: version.to_owned(),
-                    body: body.bytes(),
-                });
-                next
-            }));
+        let known = store.and_then(|store| self.stores.get(&(kind, store)).copied());
+        let at = known.unwrap_or_else(|| self.list(kind, resources));
+        if let Some(store) = store {
+            self.stores.insert((kind, store), at);
         }
-        list.resources.sort_unstable();
-        let next = index(self.file.lists.len());
-        let at = *self.lists.entry(list).or_insert_with_key(|list| {
-            self.file.lists.push(list.clone());
-            next
-        });
-        if let Some(workload) = self.file.workloads.last_mut() {
+        if let Some(workload) = &mut self.workload {
             workload.lists.push(at);
         }
     }
 
-    /// The file's bytes.
-    pub fn finish(self) -> Vec<u8> {
-        let body = self.file.encode_to_vec();
-        let mut bytes = Vec::with_capacity(HEADER + body.len());
-        bytes.put_slice(MAGIC);
-        bytes.put_u32_le(FORMAT);
-        bytes.put_u64_le(body.len() as u64);
-        bytes.put_u32_le(crc32fast::hash(&body));
-        bytes.put_slice(&body);
-        bytes
+    /// Where the list of these resources is, which are written where they are not there yet.
+    fn list<'a>(
+        &mut self,
+        kind: ResourceType,
+        resources: impl Iterator<Item = (&'a Arc<str>, &'a str, &'a Packed)>,
+    ) -> u32 {
+        let mut list = List::default();
+        for (name, version, body) in resources {
+            let next = index(self.resources.len());
+            let at = *self.resources.entry((kind, body.identity())).or_insert(next);
+            list.resources.push(at);
+            if at == next {
+                let saved = Saved {
+                    type_url: kind.type_url().to_owned(),
+                    name: name.to_string(),
+                    version: version.to_owned(),
+                    body: body.bytes(),
+                };
+                self.append(&File { resources: vec![saved], ..File::default() });
+            }
+        }
+        list.resources.sort_unstable();
+        let next = index(self.lists.len());
+        let at = *self.lists.entry(list.clone()).or_insert(next);
+        if at == next {
+            self.append(&File { lists: vec![list], ..File::default() });
+        }
+        at
+    }
+
+    /// Adds to the message. Protobuf's repeated fields may come in pieces.
+    fn append(&mut self, piece: &File) {
+        let bytes = piece.encode_to_vec();
+        self.len += bytes.len() as u64;
+        self.crc.update(&bytes);
+        self.write(&bytes);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.outcome.is_ok() {
+            self.outcome = self.out.write_all(bytes);
+        }
+    }
+}
+
+impl<W: Write + Seek> Writer<W> {
+    /// The whole file.
+    pub fn finish(mut self) -> io::Result<W> {
+        if let Some(workload) = self.workload.take() {
+            self.append(&File { workloads: vec![workload], ..File::default() });
+        }
+        self.outcome?;
+        let mut header = Vec::with_capacity(HEADER);
+        header.put_slice(MAGIC);
+        header.put_u32_le(FORMAT);
+        header.put_u64_le(self.len);
+        header.put_u32_le(self.crc.finalize());
+        self.out.rewind()?;
+        self.out.write_all(&header)?;
+        Ok(self.out)
     }
 }
 
@@ -229,41 +284,45 @@ impl Saved {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
-    fn two_workloads_with_one_cluster() -> Vec<u8> {
+    fn three_workloads_with_one_cluster() -> Vec<u8> {
         let (name, body): (Arc<str>, _) = ("web".into(), Packed::new(b"bytes of a cluster"));
-        let mut writer = Writer::new("istiod:15010");
-        for node_id in ["sidecar~10.0.0.1~a.x~x.svc", "sidecar~10.0.0.2~b.x~x.svc"] {
-            writer.workload(node_id);
-            writer.resources(ResourceType::Cluster, std::iter::once((&name, "7", &body)));
+        let mut writer = Writer::new(Cursor::new(Vec::new()), "istiod:15010");
+        for (node_id, store) in [("a", Some(1)), ("b", None), ("c", Some(1))] {
+            writer.workload(&format!("sidecar~10.0.0.1~{node_id}.x~x.svc"));
+            writer.resources(ResourceType::Cluster, store, std::iter::once((&name, "7", &body)));
         }
-        writer.finish()
+        writer.finish().unwrap().into_inner()
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let contents = Contents::parse(&two_workloads_with_one_cluster()).unwrap();
+        let contents = Contents::parse(&three_workloads_with_one_cluster()).unwrap();
 
         assert_eq!(contents.control_plane(), "istiod:15010");
-        let saved = contents.workload("sidecar~10.0.0.2~b.x~x.svc").unwrap();
-        let (kind, clusters) = &saved[0];
-        assert_eq!((*kind, clusters.len()), (ResourceType::Cluster, 1));
-        assert_eq!((clusters[0].name.as_str(), clusters[0].version.as_str()), ("web", "7"));
-        assert_eq!(clusters[0].body.value, b"bytes of a cluster");
-        assert!(contents.workload("sidecar~10.0.0.3~c.x~x.svc").is_none());
+        for node_id in ["a", "b", "c"] {
+            let saved = contents.workload(&format!("sidecar~10.0.0.1~{node_id}.x~x.svc")).unwrap();
+            let (kind, clusters) = &saved[0];
+            assert_eq!((*kind, clusters.len()), (ResourceType::Cluster, 1));
+            assert_eq!((clusters[0].name.as_str(), clusters[0].version.as_str()), ("web", "7"));
+            assert_eq!(clusters[0].body.value, b"bytes of a cluster");
+        }
+        assert!(contents.workload("sidecar~10.0.0.1~d.x~x.svc").is_none());
     }
 
     #[test]
     fn a_resource_and_a_list_of_several_workloads_are_written_once() {
-        let contents = Contents::parse(&two_workloads_with_one_cluster()).unwrap();
+        let contents = Contents::parse(&three_workloads_with_one_cluster()).unwrap();
 
         assert_eq!((contents.file.resources.len(), contents.file.lists.len()), (1, 1));
     }
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let good = two_workloads_with_one_cluster();
+        let good = three_workloads_with_one_cluster();
         for at in 0..good.len() {
             let mut bytes = good.clone();
             bytes[at] ^= 0x10;
@@ -273,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_noticed() {
-        let good = two_workloads_with_one_cluster();
+        let good = three_workloads_with_one_cluster();
         for len in 0..good.len() {
             assert!(Contents::parse(&good[..len]).is_err(), "{len} bytes");
         }
@@ -281,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_version_says_so() {
-        let mut bytes = two_workloads_with_one_cluster();
+        let mut bytes = three_workloads_with_one_cluster();
         bytes[8] = 9;
         assert_eq!(Contents::parse(&bytes).unwrap_err(), FormatError::Version { found: 9 });
     }

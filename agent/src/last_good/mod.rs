@@ -8,12 +8,17 @@
 mod file;
 mod format;
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use orlop_plan::snapshot::{Resource, ResourceType};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use serde::Serialize;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 pub use file::FileError;
@@ -23,6 +28,11 @@ pub use format::{Contents, FormatError, Writer};
 const FILE: &str = "last-good";
 /// A configuration that changes all the time is not written more often than this.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Of `setpriority(2)`.
+const LOWEST_PRIORITY: i32 = 19;
+
+/// What a save that is under way comes to.
+type Saving = oneshot::Receiver<Result<(), FileError>>;
 
 /// The owner of the file.
 #[derive(Debug)]
@@ -32,7 +42,7 @@ pub(crate) struct LastGood {
     /// Read at start, for the workloads that are enrolled then.
     restored: Contents,
     changed: bool,
-    saving: Option<JoinHandle<Result<(), FileError>>>,
+    saving: Option<Saving>,
     /// When saving last began.
     last: Option<Instant>,
     /// Why the last save failed; the file as it was found is another matter, and stays in the status.
@@ -115,32 +125,33 @@ impl LastGood {
 
     /// Takes note of a save that has ended. Whether it is time for the next.
     pub(crate) async fn is_due(&mut self) -> bool {
-        if let Some(saving) = self.saving.take_if(|saving| saving.is_finished()) {
-            self.saved(
-                saving
-                    .await
-                    .map_err(|error| error.to_string())
-                    .and_then(|saved| saved.map_err(|error| error.to_string())),
-            );
+        if let Some(saving) = self.saving.take_if(|saving| !saving.is_empty() || saving.is_terminated()) {
+            self.saved(outcome(saving).await);
         }
         self.changed && self.saving.is_none() && self.last.is_none_or(|last| last.elapsed() >= INTERVAL)
     }
 
-    /// Saves what `collect` writes, on another thread.
-    pub(crate) fn save(&mut self, collect: impl FnOnce(&mut Writer) + Send + 'static) {
+    /// Saves what `collect` writes, on a thread of its own, which gives way to everything else on the node.
+    pub(crate) fn save(&mut self, collect: impl FnOnce(&mut Writer<BufWriter<File>>) + Send + 'static) {
         self.changed = false;
         self.last = Some(Instant::now());
-        let (path, mut writer) = (self.path.clone(), Writer::new(&self.control_plane));
-        self.saving = Some(tokio::task::spawn_blocking(move || {
-            collect(&mut writer);
-            file::save(&path, &writer.finish())
-        }));
+        let (done, saving) = oneshot::channel();
+        let (path, control_plane) = (self.path.clone(), self.control_plane.clone());
+        let save = move || {
+            // Without, it takes its share and is as good.
+            let _nice = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
+            // Nobody waits for it any more when the agent has ended.
+            let _told = done.send(file::save(&path, &control_plane, collect));
+        };
+        // A thread that does not start drops `done`, which says so.
+        drop(thread::Builder::new().name("orlop-save".to_owned()).spawn(save));
+        self.saving = Some(saving);
     }
 
     /// Waits for a save that is under way, at the end.
     pub(crate) async fn finish(&mut self) {
         if let Some(saving) = self.saving.take()
-            && let Ok(Err(error)) = saving.await
+            && let Err(error) = outcome(saving).await
         {
             warn!(%error, "the last good configuration was not saved");
         }
@@ -167,4 +178,9 @@ impl LastGood {
             ..self.status.clone()
         }
     }
+}
+
+async fn outcome(saving: Saving) -> Result<(), String> {
+    let saved = saving.await.map_err(|_| "the thread that saves did not start, or ended".to_owned())?;
+    saved.map_err(|error| error.to_string())
 }

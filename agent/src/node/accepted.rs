@@ -1,5 +1,7 @@
 //! What one workload has accepted, as it is kept on disk.
 
+use std::io::Write;
+
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::ClusterLoadAssignment;
 use orlop_plan::resource::listener::Listener;
@@ -30,7 +32,7 @@ impl Accepted {
     }
 
     /// Adds it to the file.
-    pub(crate) fn write(&self, writer: &mut Writer) {
+    pub(crate) fn write(&self, writer: &mut Writer<impl Write>) {
         writer.workload(&self.node_id);
         write(writer, ResourceType::Cluster, &self.clusters);
         write(writer, ResourceType::ClusterLoadAssignment, &self.load_assignments);
@@ -39,6 +41,10 @@ impl Accepted {
     }
 }
 
-fn write<T>(writer: &mut Writer, kind: ResourceType, store: &Store<T>) {
-    writer.resources(kind, store.iter().map(|(name, stored)| (name, &*stored.version, &stored.bytes)));
+fn write<T>(writer: &mut Writer<impl Write>, kind: ResourceType, store: &Store<T>) {
+    writer.resources(
+        kind,
+        store.identity(),
+        store.iter().map(|(name, stored)| (name, &*stored.version, &stored.bytes)),
+    );
 }
