@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -69,6 +69,9 @@ struct PodShared {
     mailboxes: Vec<mpsc::UnboundedSender<Mail>>,
     /// By worker.
     counters: Vec<Arc<PodCounters>>,
+    /// By worker: it has had a connection of the pod, and may have clusters. Most pods have none, and then a new plan
+    /// wakes nobody.
+    in_use: Vec<AtomicBool>,
     clusters: SharedClusters,
     /// Of all workers, not of this pod alone.
     loads: Arc<[AtomicUsize]>,
@@ -119,6 +122,7 @@ impl Workers {
             plan: Arc::new(ArcSwap::new(plan)),
             mailboxes,
             counters: self.threads.iter().map(|_| Arc::default()).collect(),
+            in_use: self.threads.iter().map(|_| AtomicBool::new(false)).collect(),
             clusters: SharedClusters {
                 detectors: Arc::default(),
                 names: Names::new(netns, resolvers).into(),
@@ -197,6 +201,20 @@ impl PodShared {
         let load = |worker: usize| self.loads.get(worker).map_or(usize::MAX, |load| load.load(Relaxed));
         (0..self.loads.len()).fold(own, |best, worker| if load(worker) < load(best) { worker } else { best })
     }
+
+    /// Before a worker looks at the plan for a connection.
+    fn start_using(&self, worker: usize) {
+        if let Some(in_use) = self.in_use.get(worker)
+            && !in_use.load(Relaxed)
+        {
+            in_use.store(true, Relaxed);
+            fence(SeqCst);
+        }
+    }
+
+    fn is_in_use(&self, worker: usize) -> bool {
+        self.in_use.get(worker).is_some_and(|in_use| in_use.load(Relaxed))
+    }
 }
 
 impl PodHandle {
@@ -209,8 +227,16 @@ impl PodHandle {
             // A closed mailbox is of a task that has finished.
             let _sent = mailbox.send(Mail::Accept(self.listeners.clone()));
         }
-        if !changed.is_empty() {
-            self.tell(|| Mail::PlanChanged(Arc::clone(changed)));
+        if changed.is_empty() {
+            return;
+        }
+        // A worker that is not seen in use takes the plan up later, and so takes this one up. Pairs with `start_using`.
+        fence(SeqCst);
+        for (mailbox, in_use) in self.pod.mailboxes.iter().zip(&self.pod.in_use) {
+            if in_use.load(Relaxed) {
+                // A closed mailbox is of a task that has finished.
+                let _sent = mailbox.send(Mail::PlanChanged(Arc::clone(changed)));
+            }
         }
     }
 

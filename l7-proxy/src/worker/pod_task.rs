@@ -153,6 +153,10 @@ impl PodTask {
                 return Poll::Ready(Event::Accepted(accepted));
             }
         }
+        // What was never used has nothing to sweep.
+        if !self.shared.is_in_use(self.worker) {
+            return Poll::Pending;
+        }
         self.sweep.poll_tick(cx).map(Event::Sweep)
     }
 
@@ -186,6 +190,7 @@ impl PodTask {
 
     /// Spawns the connection here.
     fn carry(&mut self, accepted: Accepted) {
+        self.shared.start_using(self.worker);
         self.pod.counters.accepted(accepted.direction);
         let open = Open::new(&self.pod, &self.shared, self.worker);
         let pod = Rc::clone(&self.pod);
