@@ -14,6 +14,7 @@ pub mod node;
 pub mod watch;
 
 mod cni;
+mod code_pages;
 mod kubernetes;
 mod pod_admin;
 mod run_file;

@@ -38,6 +38,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::admin::{Answer, Asked, Reply, Request};
+use crate::code_pages;
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
 use crate::last_good::LastGood;
 use crate::lock::NodeLock;
@@ -72,6 +73,8 @@ pub struct Node {
     /// Workloads whose routing somebody has disturbed.
     disturbed: mpsc::Receiver<String>,
     flow_watchers: FlowWatchers,
+    /// Every workload has been carried.
+    started: bool,
 }
 
 /// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
@@ -178,6 +181,7 @@ impl Node {
             pod_questions,
             disturbed,
             flow_watchers,
+            started: false,
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
         let ahead = match (&this.parts.inheritance, &mut this.parts.identities) {
@@ -223,6 +227,7 @@ impl Node {
                     log_repairs(self.parts.datapath.inspect().await);
                     self.finish_takeover();
                     self.save_if_due().await;
+                    self.finish_start();
                 }
             }
         }
@@ -357,6 +362,17 @@ impl Node {
         if self.parts.last_good.is_due().await {
             let accepted: Vec<_> = self.workloads.values().filter_map(Workload::accepted).collect();
             self.parts.last_good.save(move |writer| accepted.iter().for_each(|a| a.write(writer)));
+        }
+    }
+
+    /// As soon as every workload is carried for the first time: what only the start needed goes.
+    fn finish_start(&mut self) {
+        if self.started || !self.workloads.values().all(Workload::is_ready) {
+            return;
+        }
+        self.started = true;
+        if let Err(error) = code_pages::give_back() {
+            warn!(%error, "the code that only the start needed stays in memory");
         }
     }
 
