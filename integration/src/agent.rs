@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,8 +52,8 @@ pub struct Agent {
     node: String,
     control_plane: ControlPlane,
     identity: Option<Value>,
-    /// Whom the proxy asks for names, in every `node.yaml`.
-    resolver: Option<IpAddr>,
+    /// The section `proxy` of every `node.yaml`.
+    proxy: Value,
     credentials: BTreeMap<String, Value>,
 }
 
@@ -289,7 +288,7 @@ impl Agent {
             node: bed.node_name().to_owned(),
             control_plane: control_plane.into(),
             identity: None,
-            resolver: bed.resolver_address(),
+            proxy: json!({"resolvers": bed.resolver_address().as_slice()}),
             credentials: BTreeMap::new(),
         };
         agent.set_workloads(pods)?;
@@ -382,6 +381,13 @@ impl Agent {
         self.identity = Some(identity);
     }
 
+    /// How many workers the proxy has, in every `node.yaml` from now on.
+    pub fn set_proxy_workers(&mut self, workers: usize) {
+        if let Some(proxy) = self.proxy.as_object_mut() {
+            proxy.insert("workers".to_owned(), workers.into());
+        }
+    }
+
     /// Rewrites `node.yaml` with these workloads.
     pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
         let workloads: Vec<_> = pods.iter().map(|pod| self.describe(pod)).collect::<Result<_>>()?;
@@ -394,7 +400,7 @@ impl Agent {
             },
             "controlPlane": self.control_plane,
             "identity": self.identity,
-            "proxy": {"resolvers": self.resolver.as_slice()},
+            "proxy": self.proxy,
             "workloads": workloads,
         });
         self.write_config(&serde_norway::to_string(&config)?)

@@ -25,8 +25,8 @@ impl Node {
         let directory = bed.dir().join("xds");
         xds::write(&directory, backend, crowd)?;
         let mut agent = Agent::described(&bed, ControlPlane::Directory(directory), &[pod])?;
-        let config = fs::read_to_string(agent.config_file())?;
-        agent.write_config(&format!("{config}\nproxy:\n  workers: 1\n"))?;
+        agent.set_proxy_workers(1);
+        agent.set_workloads(&[pod])?;
         agent.restart()?;
         agent.wait_for_path(pod, (VIP, L4_PORT).into(), "kernel")?;
         agent.wait_for_path(pod, (VIP, L7_PORT).into(), "l7")?;
