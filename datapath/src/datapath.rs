@@ -386,10 +386,10 @@ impl Datapath {
         if pins.read(Record::Netns).is_none() {
             pins.write(Record::Netns, netns.path())?;
         }
-        if pins.read(Record::FwmarkAccept).is_none() {
-            pins.write(Record::FwmarkAccept, Path::new(&netns::fwmark_accept(netns)?))?;
+        if pins.read(Record::Sysctls).is_none() {
+            pins.write(Record::Sysctls, Path::new(&netns::sysctls(netns)?))?;
         }
-        netns::set_fwmark_accept(netns, netns::FWMARK_ACCEPT)?;
+        netns::turn_sysctls_on(netns)?;
         let watch = self.disturbed.clone().map(|tell| Watch::start(netns, addresses, name.clone(), tell));
         let watch = watch.transpose()?;
         netns::add_routes(netns, addresses).await?;
@@ -455,8 +455,8 @@ fn recorded_netns(pins: &WorkloadPins) -> Option<NetNs> {
 /// Puts the namespace back as the records say it was, and removes the records.
 async fn restore(netns: &NetNs, pins: &WorkloadPins) -> Result<(), Error> {
     netns::remove_routes(netns).await?;
-    if let Some(value) = pins.read(Record::FwmarkAccept) {
-        netns::set_fwmark_accept(netns, &value.to_string_lossy())?;
+    if let Some(values) = pins.read(Record::Sysctls) {
+        netns::set_sysctls(netns, &values.to_string_lossy())?;
     }
     pins.remove()
 }

@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::Error;
 use crate::hook::Hook;
-use crate::netns::{self, FWMARK_ACCEPT, LOOPBACK_IFINDEX};
+use crate::netns::{self, LOOPBACK_IFINDEX};
 use crate::programs::{Programs, Targets};
 use crate::workload::{Enrolled, PodAddresses, is_attached};
 
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub enum Damage {
     /// A rule or a route of the pod's namespace.
     Routing,
-    /// `net.ipv4.tcp_fwmark_accept` of the pod's namespace.
+    /// `net.ipv4.tcp_fwmark_accept` or `fwmark_reflect` of the pod's namespace.
     Sysctl,
     /// A program's attachment, or its pin.
     Link(Hook),
@@ -48,7 +48,7 @@ impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Routing => f.write_str("routing rules and routes"),
-            Self::Sysctl => f.write_str("net.ipv4.tcp_fwmark_accept"),
+            Self::Sysctl => f.write_str("net.ipv4.tcp_fwmark_accept or fwmark_reflect"),
             Self::Link(hook) => write!(f, "the attachment of {hook}"),
         }
     }
@@ -159,11 +159,9 @@ pub(crate) fn repair(workload: &Enrolled, programs: &mut Programs) -> Vec<(Damag
             .and_then(|()| programs.attach_missing(addresses.pod(*index), targets, pins));
         repairs.push((Damage::Link(first), outcome));
     }
-    match netns::fwmark_accept(netns) {
-        Ok(value) if value == FWMARK_ACCEPT => {}
-        // Of a namespace that is gone there is nothing to put back.
-        Err(_) => {}
-        Ok(_) => repairs.push((Damage::Sysctl, netns::set_fwmark_accept(netns, FWMARK_ACCEPT))),
+    // Of a namespace that is gone there is nothing to put back.
+    if let Ok(false) = netns::sysctls_are_on(netns) {
+        repairs.push((Damage::Sysctl, netns::turn_sysctls_on(netns)));
     }
     repairs
 }

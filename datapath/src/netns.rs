@@ -5,13 +5,15 @@
 //! ip rule add fwmark 0x6f72 lookup 28530
 //! ip rule add from 127.111.114.53 lookup 28530
 //! ip route add local default dev lo src <pod address> table 28530
-//! sysctl net.ipv4.tcp_fwmark_accept=1
+//! sysctl net.ipv4.tcp_fwmark_accept=1 net.ipv4.fwmark_reflect=1 net.ipv6.fwmark_reflect=1
 //! ```
 //!
 //! The route's `src` keeps the pod's address on a connection: without it the kernel would take the destination, which
-//! is local by this very route. The sysctl gives the mark of a SYN to the accepted socket, so the application's answers
+//! is local by this very route. The first sysctl gives the mark of a SYN to the accepted socket, so the application's answers
 //! to a client's address that the proxy borrowed stay on loopback; it holds for IPv6 as well
-//! (Documentation/networking/ip-sysctl.rst). The second rule is for questions to a resolver, see `ebpf/src/dns.rs`.
+//! (Documentation/networking/ip-sysctl.rst). The others do so for the RST of a port where nothing listens, which no socket
+//! sends: else it would go to the client, and the proxy would wait for ever. The second rule is for questions to a resolver,
+//! see `ebpf/src/dns.rs`.
 
 use std::fs;
 use std::future::Future;
@@ -33,10 +35,17 @@ use crate::workload::PodAddresses;
 /// After the kernel's own rule for local addresses (0), before any other.
 const RULE_PRIORITY: u32 = 1;
 pub(crate) const LOOPBACK_IFINDEX: u32 = 1;
-/// What the sysctl must be.
-pub(crate) const FWMARK_ACCEPT: &str = "1";
-const SYSCTL: &str = "net.ipv4.tcp_fwmark_accept";
 pub(crate) const SYSCTL_PATH: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+/// Those by which answers keep the mark.
+const SYSCTLS: [(&str, &str); 3] = [
+    ("net.ipv4.tcp_fwmark_accept", SYSCTL_PATH),
+    ("net.ipv4.fwmark_reflect", "/proc/sys/net/ipv4/fwmark_reflect"),
+    ("net.ipv6.fwmark_reflect", "/proc/sys/net/ipv6/fwmark_reflect"),
+];
+const ON: &str = "1";
+const OFF: &str = "0";
+/// In the place of a value, where the kernel has no IPv6.
+const ABSENT: &str = "-";
 
 /// Adds rules and routes for the families that the pod has. What is there already stays.
 pub(crate) async fn add_routes(netns: &NetNs, addresses: PodAddresses) -> Result<(), Error> {
@@ -73,19 +82,46 @@ pub(crate) async fn remove_routes(netns: &NetNs) -> Result<(), Error> {
     .await
 }
 
-/// The sysctl's value in the namespace.
-pub(crate) fn fwmark_accept(netns: &NetNs) -> Result<String, Error> {
-    let value = netns.run(|| fs::read_to_string(SYSCTL_PATH))?.map_err(|e| sysctl(netns, e))?;
-    Ok(value.trim().to_owned())
+/// The sysctls' values in the namespace, to be set again.
+pub(crate) fn sysctls(netns: &NetNs) -> Result<String, Error> {
+    let mut values = Vec::new();
+    for (name, path) in SYSCTLS {
+        values.push(match netns.run(|| fs::read_to_string(path))? {
+            Ok(value) => value.trim().to_owned(),
+            Err(error) if is_absent(path, &error) => ABSENT.to_owned(),
+            Err(source) => return Err(Error::Sysctl { name, path: netns.path().to_owned(), source }),
+        });
+    }
+    Ok(values.join(" "))
 }
 
-/// Sets the sysctl in the namespace.
-pub(crate) fn set_fwmark_accept(netns: &NetNs, value: &str) -> Result<(), Error> {
-    netns.run(|| fs::write(SYSCTL_PATH, value))?.map_err(|e| sysctl(netns, e))
+/// Sets them as [`sysctls`] has said; those of which nothing is said are off.
+pub(crate) fn set_sysctls(netns: &NetNs, values: &str) -> Result<(), Error> {
+    let values = values.split_whitespace().chain(std::iter::repeat(OFF));
+    for ((name, path), value) in SYSCTLS.into_iter().zip(values).filter(|(_, value)| *value != ABSENT) {
+        match netns.run(|| fs::write(path, value))? {
+            Err(source) if !is_absent(path, &source) => {
+                return Err(Error::Sysctl { name, path: netns.path().to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-fn sysctl(netns: &NetNs, source: io::Error) -> Error {
-    Error::Sysctl { name: SYSCTL, path: netns.path().to_owned(), source }
+/// Turns them on.
+pub(crate) fn turn_sysctls_on(netns: &NetNs) -> Result<(), Error> {
+    set_sysctls(netns, &[ON; SYSCTLS.len()].join(" "))
+}
+
+/// Whether they are on.
+pub(crate) fn sysctls_are_on(netns: &NetNs) -> Result<bool, Error> {
+    Ok(sysctls(netns)?.split_whitespace().all(|value| matches!(value, ON | ABSENT)))
+}
+
+/// Without the first, nothing works.
+fn is_absent(path: &str, error: &io::Error) -> bool {
+    path != SYSCTL_PATH && error.kind() == io::ErrorKind::NotFound
 }
 
 /// Runs `work` with a netlink socket of the namespace, which is closed at the end.

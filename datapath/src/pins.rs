@@ -7,7 +7,7 @@
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
 //! <pin root>/<node>/links/<workload>/index                symbolic link: the workload's index
 //! <pin root>/<node>/links/<workload>/netns                symbolic link: where the workload's namespace was
-//! <pin root>/<node>/links/<workload>/tcp_fwmark_accept    symbolic link: the sysctl's value before Orlop
+//! <pin root>/<node>/links/<workload>/tcp_fwmark_accept    symbolic link: the sysctls' values before Orlop
 //! ```
 //!
 //! The records are symbolic links because that is the only content a file there can have. A dot in a name is reserved
@@ -77,7 +77,7 @@ pub(crate) struct WorkloadPins {
 pub(crate) enum Record {
     Index,
     Netns,
-    FwmarkAccept,
+    Sysctls,
 }
 
 impl NodePins {
@@ -175,7 +175,7 @@ impl WorkloadPins {
 
     /// All that is recorded.
     pub(crate) fn records(&self) -> Vec<(Record, PathBuf)> {
-        let all = [Record::Index, Record::Netns, Record::FwmarkAccept].into_iter();
+        let all = [Record::Index, Record::Netns, Record::Sysctls].into_iter();
         all.filter_map(|record| Some((record, self.read(record)?))).collect()
     }
 
@@ -226,7 +226,8 @@ impl Record {
         match self {
             Self::Index => "index",
             Self::Netns => "netns",
-            Self::FwmarkAccept => "tcp_fwmark_accept",
+            // By the first of them, which once was the only one.
+            Self::Sysctls => "tcp_fwmark_accept",
         }
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use orlop_integration::cluster::Programs;
 use orlop_integration::traffic::Greeting;
 use orlop_integration::{Call, Cluster, Reply, until};
+use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const STRICT: &str = include_str!("sidecars/strict.yaml");
@@ -144,6 +145,7 @@ fn orlops_pods_pods_with_sidecars_and_plain_pods_reach_whom_policy_lets_them() -
 
     every_outcome(&cluster, "everybody to reach everybody", |_| true)?;
     whoever_is_in_the_mesh_shows_who_it_is(&cluster)?;
+    a_port_where_nothing_listens_is_answered_at_once(&cluster)?;
 
     cluster.apply(STRICT)?;
     every_outcome(&cluster, "plaintext alone to be refused", |outcome| {
@@ -181,6 +183,20 @@ fn whoever_is_in_the_mesh_shows_who_it_is(cluster: &Cluster) -> Result<()> {
             let identity = format!("URI=spiffe://cluster.local/ns/{}/sa/default", from.kind.namespace());
             ensure!(shown.contains(&identity), "{from} showed {to} {shown:?}");
         }
+    }
+    Ok(())
+}
+
+/// As the probes of a kubelet meet it while the application starts.
+fn a_port_where_nothing_listens_is_answered_at_once(cluster: &Cluster) -> Result<()> {
+    let stranger = Member { kind: Kind::Plain, node: 1 };
+    for member in Member::all().filter(|member| member.kind.is_in_the_mesh()) {
+        let pod = cluster.get(&["pod", "-n", member.kind.namespace(), &format!("node{}", member.node)])?;
+        let address =
+            pod.pointer("/status/podIP").and_then(Value::as_str).context("a pod without address")?;
+        let closed = SocketAddr::new(address.parse()?, 8099);
+        let reply = cluster.http(&stranger.to_string(), &Call { timeout_ms: 3000, ..Call::new(closed) })?;
+        ensure!(reply.iter().all(|reply| reply.status == 503), "{member}: {reply:?}");
     }
     Ok(())
 }

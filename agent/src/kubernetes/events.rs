@@ -70,7 +70,10 @@ impl Events {
     }
 
     async fn look(&self, said: &mut Said) -> Result<(), String> {
-        let pods: BTreeMap<_, _> = self.pods.state().into_iter().map(|pod| (pod::id(&pod), pod)).collect();
+        let pods = self.pods.state();
+        // With one that goes, nothing is wrong that somebody could mend.
+        let stays = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pods: BTreeMap<_, _> = stays.map(|pod| (pod::id(pod), pod)).collect();
         let troubles = self.troubles.borrow().clone();
         for id in said.due(&troubles, Instant::now()) {
             if let (Some(pod), Some(trouble)) = (pods.get(&id), troubles.get(&id)) {
@@ -78,7 +81,7 @@ impl Events {
             }
             said.have_said(&id, &troubles, Instant::now());
         }
-        self.tell_of_those_not_held(pods.values().map(AsRef::as_ref)).await
+        self.tell_of_those_not_held(pods.values().map(|pod| &***pod)).await
     }
 
     /// What the plug-in has noted is said once.
