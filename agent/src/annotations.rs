@@ -1,6 +1,6 @@
 //! What a pod's annotations ask of the agent: what istiod does not know, because a sidecar's injector deals with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orlop_plan::exclusion::Exclusions;
 use serde::Deserialize;
@@ -56,6 +56,12 @@ impl TryFrom<BTreeMap<String, String>> for Annotations {
 }
 
 impl Annotations {
+    /// The same for a workload that is probed at these ports.
+    #[must_use]
+    pub fn with_probes(self, ports: BTreeSet<u16>) -> Self {
+        Self { exclusions: self.exclusions.with_probes(ports), ..self }
+    }
+
     fn proxy_config(&mut self, text: &str) -> Result<(), String> {
         /// As much of Istio's `ProxyConfig` as is the agent's to do.
         #[derive(Deserialize)]

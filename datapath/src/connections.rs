@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use orlop_abi::{
-    ANY, Address, Connection, FrontendKey, LimitedKey, Port, SocketKey, Traffic, Way, connection,
+    ANY, Address, Connection, FourTuple, FrontendKey, LimitedKey, Port, SocketKey, Traffic, Way, connection,
 };
 use orlop_plan::kernel::Frontend;
 
@@ -37,6 +37,7 @@ pub(crate) struct Connections {
     traffic: HashMap<MapData, Raw<Way>, Raw<Traffic>>,
     limited: HashMap<MapData, Raw<LimitedKey>, u64>,
     sockets: HashMap<MapData, SocketKey, Raw<Connection>>,
+    attested: HashMap<MapData, Raw<FourTuple>, u32>,
 }
 
 impl Connections {
@@ -45,6 +46,7 @@ impl Connections {
             traffic: take(ebpf, MapName::Traffic)?,
             limited: take(ebpf, MapName::Limited)?,
             sockets: take(ebpf, MapName::Connections)?,
+            attested: take(ebpf, MapName::Attested)?,
         })
     }
 
@@ -127,6 +129,7 @@ impl Connections {
             MapName::Connections => self.sockets.keys().flatten().count(),
             MapName::Traffic => self.traffic.keys().flatten().count(),
             MapName::Limited => self.limited.keys().flatten().count(),
+            MapName::Attested => self.attested.keys().flatten().count(),
             _ => 0,
         };
         u32::try_from(entries).unwrap_or(u32::MAX)

@@ -48,6 +48,8 @@ pub struct WorkloadCounters {
     pub excluded: u64,
     /// Arrivals that annotations keep from being taken.
     pub inbound_excluded: u64,
+    /// Probes that were left to the application, past policies and mutual TLS.
+    pub inbound_probes: u64,
 }
 
 impl WorkloadCounters {
@@ -70,5 +72,6 @@ impl WorkloadCounters {
         self.dns_direct += cpu.dns_direct;
         self.excluded += cpu.excluded;
         self.inbound_excluded += cpu.inbound_excluded;
+        self.inbound_probes += cpu.inbound_probes;
     }
 }

@@ -62,7 +62,7 @@ impl DatapathConfig {
 /// Everything of Orlop that lives in the kernel of this node. Dropped without [`shutdown`](Self::shutdown), it leaves
 /// all of it as it is, like a crash.
 pub struct Datapath {
-    pins: NodePins,
+    pub(crate) pins: NodePins,
     pub(crate) map_pins: MapPins,
     pub(crate) programs: Programs,
     pub(crate) capacities: Capacities,
@@ -74,6 +74,8 @@ pub struct Datapath {
     /// Who is told of disturbed routing.
     disturbed: Option<mpsc::Sender<String>>,
     turns: Turns,
+    /// The cgroup whose connections pass as probes, by its inode, once this agent's program is attached there.
+    pub(crate) prober: Option<u64>,
 }
 
 /// What became of endpoints whose time was over.
@@ -118,6 +120,7 @@ impl Datapath {
             next_sweep: Instant::now(),
             disturbed: None,
             turns: Turns::default(),
+            prober: None,
         })
     }
 
@@ -302,8 +305,12 @@ impl Datapath {
         restore(&workload.netns, &workload.pins).await
     }
 
-    /// Releases what earlier agents left of workloads that are neither enrolled nor among `names`.
+    /// Releases what earlier agents left of workloads that are neither enrolled nor among `names`, and their prober, if there
+    /// is none now.
     pub async fn forget_stale(&mut self, names: &[&str]) -> Result<(), Error> {
+        if self.prober.is_none() {
+            self.admit_no_probes()?;
+        }
         let enrolled = self.workloads.keys().map(String::as_str);
         let known: Vec<_> = names.iter().copied().chain(enrolled).collect();
         for pins in self.pins.others(&known)? {
@@ -366,6 +373,7 @@ impl Datapath {
         for name in names {
             self.release(&name).await?;
         }
+        self.admit_no_probes()?;
         self.forget_stale(&[]).await?;
         self.pins.remove()
     }

@@ -127,6 +127,28 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// The cgroup of what probes the pods cannot be opened.
+    #[error("cannot open cgroup {path} of what probes the pods")]
+    Prober {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It is no cgroup v2, or the root, and every process of the node would pass for the prober.
+    #[error("{path} is not a cgroup v2 of what probes the pods alone")]
+    NotAProber {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Who listens in a namespace cannot be found out.
+    #[error("cannot list the listening sockets of network namespace {path}")]
+    Listeners {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Nothing that arrives for the workload would ever be steered.
     #[error("workload {workload}: {address} belongs to no interface in network namespace {path}")]
     ForeignAddress {

@@ -1,6 +1,7 @@
-//! What annotations keep from being taken, as the maps hold it: written when a workload is enrolled, before its programs are
+//! What annotations keep from being taken and which ports are probed, as the maps hold it: written when a workload is enrolled, before its programs are
 //! attached, and removed when it is released.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -75,19 +76,22 @@ impl ExclusionTables {
 
 /// The bits of [`workload_flags`] that say which lookups are worth it.
 pub(crate) fn flags(exclusions: &Exclusions) -> u8 {
-    if *exclusions == Exclusions::default() {
-        return 0;
-    }
-    let only = |takes: bool, flag| if takes { 0 } else { flag };
-    workload_flags::EXCLUSIONS
-        | only(exclusions.takes_outbound(), workload_flags::ONLY_INCLUDED_OUTBOUND)
-        | only(exclusions.takes_inbound(), workload_flags::ONLY_INCLUDED_INBOUND)
+    let bit = |holds: bool, flag| if holds { flag } else { 0 };
+    bit(exclusions.exclude_something(), workload_flags::EXCLUSIONS)
+        | bit(!exclusions.takes_outbound(), workload_flags::ONLY_INCLUDED_OUTBOUND)
+        | bit(!exclusions.takes_inbound(), workload_flags::ONLY_INCLUDED_INBOUND)
+        | bit(exclusions.probed_ports().next().is_some(), workload_flags::PROBED)
 }
 
 fn ports(workload: u32, exclusions: &Exclusions) -> Vec<(PortKey, u32)> {
-    let key = |port, inbound| PortKey { workload, port, inbound };
-    let outbound = exclusions.outbound_ports().map(|(port, taken)| (key(port, 0), said(taken)));
-    outbound.chain(exclusions.inbound_ports().map(|(port, taken)| (key(port, 1), said(taken)))).collect()
+    let outbound = exclusions.outbound_ports().map(|(port, taken)| ((port, 0), said(taken)));
+    let inbound = exclusions.inbound_ports().map(|(port, taken)| ((port, 1), said(taken)));
+    let probed = exclusions.probed_ports().map(|port| ((port, 1), exclusion::PROBED));
+    let mut ports: BTreeMap<_, u32> = BTreeMap::new();
+    for (key, value) in outbound.chain(inbound).chain(probed) {
+        *ports.entry(key).or_default() |= value;
+    }
+    ports.into_iter().map(|((port, inbound), value)| (PortKey { workload, port, inbound }, value)).collect()
 }
 
 fn ranges(workload: u32, exclusions: &Exclusions) -> Vec<(u32, RangeKey, u32)> {

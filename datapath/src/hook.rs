@@ -26,14 +26,16 @@ pub enum Hook {
     Sendmsg6,
     /// `sk_lookup`.
     Steer,
+    /// `sock_ops`, of what probes the pods.
+    Prober,
 }
 
 impl Hook {
-    /// In the order of attaching: what is marked at connect must find the new `steer`, what is chosen be counted.
+    /// Those of a pod, in the order of attaching: what is marked at connect must find the new `steer`, what is chosen be counted.
     pub(crate) const ALL: [Self; 6] =
         [Self::Steer, Self::Track, Self::Connect4, Self::Connect6, Self::Sendmsg4, Self::Sendmsg6];
 
-    /// Those of cgroups.
+    /// Those of a pod's cgroup.
     pub(crate) const CGROUP: [Self; 5] =
         [Self::Track, Self::Connect4, Self::Connect6, Self::Sendmsg4, Self::Sendmsg6];
 
@@ -42,7 +44,7 @@ impl Hook {
         match self {
             Self::Connect4 => Some(10),
             Self::Connect6 => Some(11),
-            Self::Track => Some(3),
+            Self::Track | Self::Prober => Some(3),
             Self::Sendmsg4 => Some(14),
             Self::Sendmsg6 => Some(15),
             Self::Steer => None,
@@ -58,6 +60,7 @@ impl Hook {
             Self::Sendmsg4 => "sendmsg4",
             Self::Sendmsg6 => "sendmsg6",
             Self::Steer => "steer",
+            Self::Prober => "prober",
         }
     }
 }

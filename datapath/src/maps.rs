@@ -40,7 +40,9 @@ pub struct Capacities {
     pub ways: u32,
     /// Connections that the kernel balanced and that are open, of all workloads together.
     pub connections: u32,
-    /// Ports, and as many address ranges, that the annotations of all workloads together speak of.
+    /// Connections that what probes the node's pods has open.
+    pub attested: u32,
+    /// Ports, and as many address ranges, that the annotations of all workloads together speak of; probed ones as well.
     pub exclusions: u32,
     /// Address ranges that policies speak of, each policy once however many workloads have it.
     pub sources: u32,
@@ -59,6 +61,7 @@ impl Default for Capacities {
             inbound: 4_096,
             ways: 131_072,
             connections: 131_072,
+            attested: 16_384,
             exclusions: 16_384,
             sources: 16_384,
             largest: 4_194_304,
@@ -84,6 +87,8 @@ pub enum MapName {
     Limited,
     /// How each open connection was balanced.
     Connections,
+    /// Open connections whose maker the kernel has seen.
+    Attested,
     /// The agent's sockets in pods.
     Listeners,
     /// (workload, port) to what annotations say of it.
@@ -106,7 +111,7 @@ pub enum MapName {
 
 impl MapName {
     /// The maps of a generation, and those that outlive it.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
@@ -114,6 +119,7 @@ impl MapName {
         Self::Traffic,
         Self::Limited,
         Self::Connections,
+        Self::Attested,
         Self::Listeners,
         Self::Ports,
         Self::Ranges,
@@ -133,6 +139,7 @@ impl MapName {
             Self::Traffic => "TRAFFIC",
             Self::Limited => "LIMITED",
             Self::Connections => "CONNECTIONS",
+            Self::Attested => "ATTESTED",
             Self::Listeners => "LISTENERS",
             Self::Ports => "PORTS",
             Self::Ranges => "RANGES",
@@ -147,7 +154,7 @@ impl MapName {
 
     /// What is known of connections goes on when the agent does not.
     pub(crate) const fn outlives_the_agent(self) -> bool {
-        matches!(self, Self::Traffic | Self::Limited | Self::Connections)
+        matches!(self, Self::Traffic | Self::Limited | Self::Connections | Self::Attested)
     }
 }
 
@@ -194,6 +201,7 @@ impl Capacities {
             MapName::Workloads | MapName::Counters => workloads,
             MapName::Traffic | MapName::Limited => self.ways.max(1),
             MapName::Connections => self.connections.max(1),
+            MapName::Attested => self.attested.max(1),
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
             MapName::Flows => FLOW_BYTES,
             // One value each, whatever the node's size.

@@ -4,6 +4,7 @@
 //! <pin root>/<node>/gen-7/FRONTENDS-2 …                   the maps of the running agent; this one has grown
 //! <pin root>/<node>/PODS-1                                whose each attachment is; of one layout, for all agents
 //! <pin root>/<node>/sockets-4/CONNECTIONS, OPEN           what is known of open connections, for all agents of one ABI
+//! <pin root>/<node>/prober                                the program on the cgroup of what probes the pods
 //! <pin root>/<node>/links/<workload>/connect4 …           attached programs
 //! <pin root>/<node>/links/<workload>/index                symbolic link: the workload's index
 //! <pin root>/<node>/links/<workload>/netns                symbolic link: where the workload's namespace was
@@ -132,6 +133,11 @@ impl NodePins {
         Ok(dir)
     }
 
+    /// Where the prober's link is pinned.
+    pub(crate) fn prober(&self) -> PathBuf {
+        self.dir.join(Hook::Prober.name())
+    }
+
     pub(crate) fn workload(&self, name: &str) -> WorkloadPins {
         WorkloadPins { dir: self.dir.join("links").join(escape(name)) }
     }
@@ -195,15 +201,7 @@ impl WorkloadPins {
 
     /// Detaches the programs and unpins their links.
     pub(crate) fn detach(&self) -> Result<(), Error> {
-        for hook in Hook::ALL {
-            let path = self.hook(hook);
-            match PinnedLink::open(&path).and_then(|link| link.detach()) {
-                Ok(()) => fs::remove_file(&path).map_err(at(&path))?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(at(&path)(error)),
-            }
-        }
-        Ok(())
+        Hook::ALL.into_iter().try_for_each(|hook| detach(&self.hook(hook)))
     }
 
     /// Removes the hook's pin, if there is one.
@@ -229,6 +227,15 @@ impl Record {
             // By the first of them, which once was the only one.
             Self::Sysctls => "tcp_fwmark_accept",
         }
+    }
+}
+
+/// Detaches the link that is pinned at `path` and unpins it, if there is one.
+pub(crate) fn detach(path: &Path) -> Result<(), Error> {
+    match PinnedLink::open(path).and_then(|link| link.detach()) {
+        Ok(()) => fs::remove_file(path).map_err(at(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(at(path)(error)),
     }
 }
 

@@ -184,7 +184,7 @@ fn supported<E: std::error::Error>(result: Result<bool, E>, yes: &str, no: &str)
 /// The real thing, with maps of its own and attached to nothing.
 fn object() -> Finding {
     let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| chain(&error))?;
-    for hook in Hook::ALL {
+    for hook in Hook::ALL.into_iter().chain([Hook::Prober]) {
         hook::load(&mut ebpf, hook).map_err(|error| chain(&error))?;
     }
     Ok(format!("verified, ABI {}", orlop_abi::ABI_VERSION))

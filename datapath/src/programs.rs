@@ -10,6 +10,7 @@
 )]
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use aya::maps::{Array, CgroupStorage, CgroupStorageKey, MapData, MapError};
 use aya::{Ebpf, EbpfLoader};
@@ -29,7 +30,7 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("orlop.bpf.o");
 /// The programs, and whose each attachment is.
 pub(crate) struct Programs {
     loader: EbpfLoader<'static>,
-    /// Of cgroups; its maps have been taken out.
+    /// Of cgroups, the pods' and the prober's; its maps have been taken out.
     shared: Ebpf,
     pods: CgroupStorage<MapData, Raw<Pod>>,
     pods_id: u32,
@@ -63,7 +64,7 @@ impl Programs {
         };
         let pods_id = data.info().map_err(in_map(MapName::Pods))?.id();
         let pods = aya::maps::Map::CgroupStorage(data).try_into().map_err(in_map(MapName::Pods))?;
-        for hook in Hook::CGROUP {
+        for hook in Hook::CGROUP.into_iter().chain([Hook::Prober]) {
             hook::load(&mut shared, hook)?;
         }
         Ok((Self { loader, shared, pods, pods_id }, maps))
@@ -114,6 +115,16 @@ impl Programs {
     ) -> Result<(), Error> {
         let mut steer = self.steer(pod)?;
         self.attach(&mut steer, pod, targets, pins).map(drop)
+    }
+
+    /// Attaches the prober's program.
+    pub(crate) fn attach_prober(&mut self, cgroup: BorrowedFd<'_>, pin: &Path) -> Result<(), Error> {
+        hook::attach(&mut self.shared, Hook::Prober, cgroup, pin)
+    }
+
+    /// Makes the prober's pinned link run this program.
+    pub(crate) fn swap_prober(&mut self, pin: &Path) -> Result<(), Error> {
+        hook::swap(&mut self.shared, Hook::Prober, pin)
     }
 
     /// Makes the pinned links run these programs.

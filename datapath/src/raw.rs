@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
 
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LimitedKey, Pod,
-    PortKey, RangeKey, SourceKey, Traffic, Way, Workload,
+    Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
+    LimitedKey, Pod, PortKey, RangeKey, SourceKey, Traffic, Way, Workload,
 };
 
 /// A struct of the ABI, to be copied to or from a map byte by byte.
@@ -42,6 +42,8 @@ unsafe impl aya::Pod for Raw<Traffic> {}
 unsafe impl aya::Pod for Raw<LimitedKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<Connection> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Raw<FourTuple> {}
 
 /// A record of `FLOWS`, which the kernel aligns to eight bytes.
 pub(crate) fn from_bytes(record: &[u8]) -> Option<orlop_abi::Flow> {

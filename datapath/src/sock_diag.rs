@@ -33,6 +33,11 @@ const HEADER: usize = 16;
 /// `struct inet_diag_sockid` within `struct inet_diag_msg`.
 const SOCKET_ID: std::ops::Range<usize> = 4..52;
 
+/// `sizeof(struct inet_diag_msg)`.
+const DIAG_MSG: usize = 72;
+/// The id of the socket's cgroup, since Linux 5.8.
+const INET_DIAG_CGROUP_ID: u16 = 21;
+
 /// A connected socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connected {
@@ -79,6 +84,19 @@ impl SockDiag {
         for family in [AF_INET, AF_INET6] {
             self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, LISTENING, &[0; 48]))?;
             self.receive(|message| found.extend(connected(message).map(|socket| socket.local.port())))?;
+        }
+        Ok(found)
+    }
+
+    /// The cgroups (v2, by their ids) whose sockets listen at the port.
+    pub(crate) fn cgroups_listening_at(&mut self, port: u16) -> io::Result<BTreeSet<u64>> {
+        let mut found = BTreeSet::new();
+        for family in [AF_INET, AF_INET6] {
+            self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, LISTENING, &[0; 48]))?;
+            self.receive(|message| {
+                let at_port = connected(message).is_some_and(|socket| socket.local.port() == port);
+                found.extend(at_port.then(|| cgroup(message)).flatten());
+            })?;
         }
         Ok(found)
     }
@@ -158,6 +176,19 @@ fn connected(message: &[u8]) -> Option<Connected> {
     };
     let key = u64::from(word(&id, 40)?) | u64::from(word(&id, 44)?) << 32;
     Some(Connected { family, id, key, local: end(0, 4)?, peer: end(2, 20)? })
+}
+
+/// The cgroup that a `struct inet_diag_msg` tells of in the attributes behind it.
+fn cgroup(message: &[u8]) -> Option<u64> {
+    let mut rest = message.get(DIAG_MSG..)?;
+    loop {
+        // `struct nlattr`: length with this head, type, value.
+        let length = usize::from(half(rest, 0)?);
+        if half(rest, 2)? == INET_DIAG_CGROUP_ID {
+            return Some(u64::from_ne_bytes(rest.get(4..12)?.try_into().ok()?));
+        }
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

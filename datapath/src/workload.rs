@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -132,17 +132,11 @@ impl WorkloadSpec {
     /// Opens the cgroup, if it is a pod's own.
     pub(crate) fn open_cgroup(&self) -> Result<File, Error> {
         let (workload, path) = (self.name.clone(), self.cgroup.clone());
-        let failed = |source| self.cgroup_error(source);
-        let cgroup = File::open(&self.cgroup).map_err(failed)?;
-        let kind = fstatfs(&cgroup).map_err(|errno| failed(errno.into()))?.f_type;
-        let inode = cgroup.metadata().map_err(failed)?.ino();
-        if u32::try_from(kind) != Ok(CGROUP2) || inode == CGROUP_ROOT_INODE {
-            return Err(Error::NotACgroup { workload, path });
-        }
-        Ok(cgroup)
+        let cgroup = open_own_cgroup(&self.cgroup).map_err(|source| self.cgroup_error(source))?;
+        cgroup.ok_or(Error::NotACgroup { workload, path })
     }
 
-    pub(crate) fn cgroup_error(&self, source: std::io::Error) -> Error {
+    pub(crate) fn cgroup_error(&self, source: io::Error) -> Error {
         Error::Cgroup { workload: self.name.clone(), path: self.cgroup.clone(), source }
     }
 
@@ -171,6 +165,14 @@ impl WorkloadSpec {
         }
         Ok(())
     }
+}
+
+/// Opens a folder of a cgroup v2 hierarchy; `None` if it is none, or the root, which holds every process of the node.
+pub(crate) fn open_own_cgroup(path: &Path) -> io::Result<Option<File>> {
+    let cgroup = File::open(path)?;
+    let kind = fstatfs(&cgroup)?.f_type;
+    let own = u32::try_from(kind) == Ok(CGROUP2) && cgroup.metadata()?.ino() != CGROUP_ROOT_INODE;
+    Ok(own.then_some(cgroup))
 }
 
 /// Whether every pinned link is attached to this very cgroup and namespace, and not to a namesake's of old.

@@ -207,7 +207,9 @@ impl Tables {
             MapName::Backends => self.slices.used(),
             MapName::Inbound => self.inbound,
             MapName::Workloads | MapName::Counters | MapName::Pods | MapName::Steered => workloads,
-            MapName::Traffic | MapName::Limited | MapName::Connections => self.maps.connections.entries(map),
+            MapName::Traffic | MapName::Limited | MapName::Connections | MapName::Attested => {
+                self.maps.connections.entries(map)
+            }
             // Records come and go.
             MapName::Flows | MapName::Watched => 0,
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,

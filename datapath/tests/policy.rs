@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use orlop_datapath::{Datapath, MapName};
-use orlop_plan::kernel::{InboundAction, SourceAction, SourcePolicy};
+use orlop_plan::kernel::{InboundAction, SourceAction};
 use orlop_podnet::connect_socket;
 use support::Node;
-use support::plan::{PlanExt, nothing};
+use support::plan::{PlanExt, by_source, nothing};
 use support::pod::{POD4, POD6, Pod, WORLD4, WORLD6, pod_and_world};
 use support::process::Process;
 use support::proxy::attach_proxy;
@@ -35,11 +35,6 @@ async fn scene(node: &Node) -> (Datapath, Pod, Pod, Process) {
     datapath.enrol(pod.spec()).await.unwrap();
     attach_proxy(&mut datapath, &pod);
     (datapath, pod, world, app)
-}
-
-fn by_source(ranges: &[(&str, SourceAction)]) -> InboundAction {
-    let ranges = ranges.iter().map(|(range, action)| (range.parse().unwrap(), *action)).collect();
-    InboundAction::BySource(Arc::new(SourcePolicy::new(ranges)))
 }
 
 /// A client of the world's with this address: who greets it.

@@ -31,6 +31,7 @@ async fn a_plan_that_does_not_fit_names_the_map_and_leaves_the_last_one_in_force
         inbound: 1,
         ways: 2,
         connections: 2,
+        attested: 2,
         exclusions: 1,
         sources: 1,
         largest: 2,

@@ -1,4 +1,4 @@
-//! What annotations keep from being taken. Entries do not change while the programs are attached, and few pods have any.
+//! What annotations keep from being taken, and which ports are probed. Entries do not change while the programs are attached, and few pods have any.
 
 use aya_ebpf::maps::lpm_trie::Key;
 use orlop_abi::{Address, Pod, Port, PortKey, RangeKey, exclusion, workload_flags};
@@ -50,6 +50,13 @@ pub fn inbound(pod: &Pod, port: u16) -> bool {
     excluded
 }
 
+/// Whether the port is one that is probed.
+#[inline(always)]
+pub fn is_probed(pod: &Pod, port: u16) -> bool {
+    WORKLOADS.get(pod.workload).is_some_and(|workload| workload.flags & workload_flags::PROBED != 0)
+        && of_port(pod, port, true) & exclusion::PROBED != 0
+}
+
 /// The workload's flags, if it has exclusions.
 #[inline(always)]
 fn flags(pod: &Pod) -> Option<u8> {
@@ -59,6 +66,11 @@ fn flags(pod: &Pod) -> Option<u8> {
 
 #[inline(always)]
 fn said_of_port(pod: &Pod, port: u16, inbound: bool) -> u32 {
+    of_port(pod, port, inbound) & exclusion::SAID
+}
+
+#[inline(always)]
+fn of_port(pod: &Pod, port: u16, inbound: bool) -> u32 {
     let key = PortKey { workload: pod.workload, port, inbound: inbound as u16 };
     // SAFETY: entries do not change while this program is attached.
     unsafe { PORTS.get(key) }.map_or(0, |said| *said)

@@ -3,17 +3,19 @@
 //!
 //! - `connect4`, `connect6` on the pod's cgroup choose a connection's way out, see [`connect`] and [`balance`].
 //! - `track` on the pod's cgroup counts the open connections among those that were balanced, see [`track`].
+//! - `prober` on the cgroup of what probes the node's pods vouches for its connections, see [`attest`].
 //! - `sendmsg4`, `sendmsg6` on the pod's cgroup carry questions to a resolver to the node, see [`dns`].
 //! - what becomes of connections is told to whoever asks, see [`flow`].
 //! - `steer` on the pod's network namespace hands arrivals to the proxy's listeners, see [`steer`].
 //!
-//! The programs of cgroups are loaded once and attached to every pod's cgroup: the kernel keeps whose it is beside each
+//! The programs of pods' cgroups are loaded once and attached to every pod's: the kernel keeps whose it is beside each
 //! attachment. An `sk_lookup` program cannot be told, so each pod has its own. The maps are shared, see [`maps`].
 
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod attest;
 mod balance;
 mod connect;
 mod dns;
@@ -42,6 +44,12 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 #[sock_ops]
 pub fn track(ctx: SockOpsContext) -> u32 {
     track::track(&ctx)
+}
+
+/// What happens to the TCP sockets of the kubelet.
+#[sock_ops]
+pub fn prober(ctx: SockOpsContext) -> u32 {
+    attest::prober(&ctx)
 }
 
 /// `sendto(2)` and its like with a destination, on an `AF_INET` socket for UDP; also on an `AF_INET6` socket to an

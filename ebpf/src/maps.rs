@@ -11,8 +11,8 @@ use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockMap};
 use orlop_abi::{
-    Backend, Connection, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LimitedKey, Pod,
-    PortKey, RangeKey, SocketKey, SourceKey, Traffic, Way, Workload,
+    Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
+    LimitedKey, Pod, PortKey, RangeKey, SocketKey, SourceKey, Traffic, Way, Workload,
 };
 
 #[map]
@@ -56,6 +56,10 @@ pub static TRAFFIC: HashMap<Way, Traffic> = HashMap::with_max_entries(1, BPF_F_N
 /// Open connections of clusters that may have only so many.
 #[map]
 pub static LIMITED: HashMap<LimitedKey, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Open connections whose maker the kernel has seen.
+#[map]
+pub static ATTESTED: HashMap<FourTuple, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// What somebody is told.
 #[map]

@@ -2,16 +2,18 @@
 //!
 //! Over loopback arrive connections that the connect hook marked: they go to the proxy's outbound listener, whose
 //! accepted socket then has the original destination as its own address. From outside arrive the pod's clients: they go
-//! to the application, to the proxy, or nowhere.
+//! to the application, to the proxy, or nowhere; the kubelet's probes go to the application.
 
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SkLookupContext;
-use orlop_abi::{Address, InboundKey, Pod, Port, SourceKey, flow, inbound, listener, listener_slot, source};
+use orlop_abi::{
+    Address, FourTuple, InboundKey, Pod, Port, SourceKey, flow, inbound, listener, listener_slot, source,
+};
 
 use crate::flow::decided;
 use crate::maps::{INBOUND, LISTENERS, SOURCES, WORKLOADS, count, pod_of_netns};
-use crate::{dns, exclusion};
+use crate::{attest, dns, exclusion};
 
 /// The kernel goes on with its own lookup, or takes the socket that was assigned.
 const PASS: u32 = 1;
@@ -99,9 +101,23 @@ fn to_node(ctx: &SkLookupContext, pod: &Pod, listener: u32, ipv6: bool) -> bool 
 
 #[inline(always)]
 fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) -> u32 {
-    // SAFETY: the context's field; the verifier checks the access.
-    if exclusion::inbound(pod, unsafe { (*ctx.lookup).local_port } as u16) {
+    // SAFETY: the context's fields; the verifier checks every access.
+    let (local_port, remote_port) = unsafe { ((*ctx.lookup).local_port as u16, (*ctx.lookup).remote_port) };
+    if exclusion::inbound(pod, local_port) {
         return PASS;
+    }
+    let own = if V6 { pod.ip6 } else { pod.ip4 };
+    if exclusion::is_probed(pod, local_port) {
+        let (client_port, server_port) = (Port(remote_port), Port::new(local_port));
+        if attest::is_of_prober(&FourTuple {
+            client: remote.address(),
+            server: own,
+            client_port,
+            server_port,
+        }) {
+            count(pod, |c| &mut c.inbound_probes);
+            return PASS;
+        }
     }
     let (action, policy) = arrival_action(ctx, pod.workload);
     let (action, denied) =
@@ -133,10 +149,7 @@ fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) ->
             (DROP, flow::INBOUND_DROPPED)
         }
     };
-    // SAFETY: the context's fields; the verifier checks every access.
-    let (local_port, remote_port) = unsafe { ((*ctx.lookup).local_port as u16, (*ctx.lookup).remote_port) };
-    let own = if V6 { pod.ip6 } else { pod.ip4 };
-    decided(pod, event, (own, Port(local_port.to_be())), (remote.address(), Port(remote_port)));
+    decided(pod, event, (own, Port::new(local_port)), (remote.address(), Port(remote_port)));
     verdict
 }
 

@@ -22,12 +22,12 @@ use crate::maps::{CONNECTIONS, LIMITED, TRAFFIC, count, pod_of_cgroup};
 pub const TCP_ESTABLISHED: u32 = 1;
 pub const TCP_SYN_SENT: u32 = 2;
 const TCP_FIN_WAIT2: u32 = 5;
-const TCP_CLOSE: u32 = 7;
+pub const TCP_CLOSE: u32 = 7;
 pub const TCP_CLOSE_WAIT: u32 = 8;
 const TCP_LAST_ACK: u32 = 9;
 const TCP_CLOSING: u32 = 11;
 /// What a `sock_ops` program returns: the kernel takes the reply, of which there is none.
-const DONE: u32 = 1;
+pub const DONE: u32 = 1;
 
 /// Notes what was chosen for the socket that connects.
 #[inline(always)]

@@ -111,7 +111,10 @@ wait_for ctr --address "$containerd" version
 for image in "$cluster"/images/*.tar; do
   ctr --address "$containerd" --namespace k8s.io images import "$image"
 done
-start kubelet "$kubernetes" kubelet --config="$home/kubelet.yaml" --kubeconfig="$pki/$name.kubeconfig" \
+# The kubelet in a cgroup of its own, as a service manager has it.
+own=/sys/fs/cgroup/unified/$cgroup/kubelet
+mkdir -p "$own"
+start kubelet bash -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$own" "$kubernetes" kubelet --config="$home/kubelet.yaml" --kubeconfig="$pki/$name.kubeconfig" \
   --hostname-override="$name" --node-ip="$address" --root-dir="$home/kubelet" --cert-dir="$home/kubelet-pki"
 start kube-proxy "$kubernetes" kube-proxy --config="$home/kube-proxy.yaml"
 wait_for "$kubernetes" kubectl --kubeconfig="$pki/admin.kubeconfig" wait --for=condition=Ready "node/$name" --timeout=2s

@@ -55,6 +55,8 @@ pub struct Agent {
     /// The section `proxy` of every `node.yaml`.
     proxy: Value,
     credentials: BTreeMap<String, Value>,
+    /// Whose connections pass as probes, in every `node.yaml`, and where all workloads are probed.
+    probes: Option<(PathBuf, u16)>,
 }
 
 /// What `orlop explain` says about a destination.
@@ -70,6 +72,8 @@ pub struct Explanation {
     pub field: String,
     /// What policies say of whom.
     pub sources: Vec<SourceRule>,
+    /// Probes go past all of it.
+    pub probed: bool,
 }
 
 /// What policies say of some sources.
@@ -91,6 +95,8 @@ pub struct Status {
     pub ready: bool,
     /// Why the newest `node.yaml` is not in force.
     pub config_error: Option<String>,
+    /// Why probes are treated as anybody's connections.
+    pub probe_problem: Option<String>,
     /// Every workload of `node.yaml`.
     pub workloads: Vec<WorkloadStatus>,
     /// What is kept for an agent that starts without a control plane.
@@ -246,6 +252,8 @@ pub struct KernelCounters {
     pub excluded: u64,
     /// Arrivals that annotations keep from being taken.
     pub inbound_excluded: u64,
+    /// Probes that were left to the application.
+    pub inbound_probes: u64,
 }
 
 /// What the proxy has counted for a workload.
@@ -290,6 +298,7 @@ impl Agent {
             identity: None,
             proxy: json!({"resolvers": bed.resolver_address().as_slice()}),
             credentials: BTreeMap::new(),
+            probes: None,
         };
         agent.set_workloads(pods)?;
         Ok(agent)
@@ -388,6 +397,17 @@ impl Agent {
         }
     }
 
+    /// Every `node.yaml` from now on says that `prober` probes all workloads at this port.
+    pub fn set_probes(&mut self, prober: &Pod, port: u16) -> Result<()> {
+        self.set_probes_of(prober.cgroup()?, port);
+        Ok(())
+    }
+
+    /// The same of whoever is in this cgroup.
+    pub fn set_probes_of(&mut self, cgroup: PathBuf, port: u16) {
+        self.probes = Some((cgroup, port));
+    }
+
     /// Rewrites `node.yaml` with these workloads.
     pub fn set_workloads(&self, pods: &[&Pod]) -> Result<()> {
         let workloads: Vec<_> = pods.iter().map(|pod| self.describe(pod)).collect::<Result<_>>()?;
@@ -401,6 +421,7 @@ impl Agent {
             "controlPlane": self.control_plane,
             "identity": self.identity,
             "proxy": self.proxy,
+            "probes": self.probes.as_ref().map(|(cgroup, _)| json!({"cgroup": cgroup})),
             "workloads": workloads,
         });
         self.write_config(&serde_norway::to_string(&config)?)
@@ -475,6 +496,7 @@ impl Agent {
             "labels": pod.labels(),
             "annotations": pod.annotations(),
             "credentials": self.credentials.get(pod.name()),
+            "probePorts": self.probes.iter().map(|(_, port)| port).collect::<Vec<_>>(),
         }))
     }
 }

@@ -1,4 +1,5 @@
-//! What of a workload's traffic is not to be taken at all: the annotations by which a pod keeps traffic from its sidecar.
+//! What of a workload's traffic is not to be taken at all: the annotations by which a pod keeps traffic from its sidecar,
+//! and the ports at which the kubelet probes it.
 //!
 //! istiod does not know them; an injected sidecar has them carried out by its init container, as rules of iptables
 //! (`tools/istio-iptables` in Istio). The order of those rules is the order here.
@@ -78,6 +79,7 @@ pub struct Exclusions {
     exclude_inbound_ports: BTreeSet<u16>,
     /// `None` is every port.
     include_inbound_ports: Option<BTreeSet<u16>>,
+    probed_ports: BTreeSet<u16>,
 }
 
 /// Whether traffic to a range or port is taken.
@@ -110,6 +112,23 @@ impl Exclusions {
             }
         }
         Ok(this)
+    }
+
+    /// The same, where the kubelet's probes at these ports are not taken either.
+    #[must_use]
+    pub fn with_probes(self, ports: BTreeSet<u16>) -> Self {
+        Self { probed_ports: ports, ..self }
+    }
+
+    /// Whether there are any but of the kubelet's probes.
+    pub fn exclude_something(&self) -> bool {
+        let Self { probed_ports, .. } = self;
+        *self != Self::default().with_probes(probed_ports.clone())
+    }
+
+    /// The ports at which the kubelet probes the workload.
+    pub fn probed_ports(&self) -> impl Iterator<Item = u16> {
+        self.probed_ports.iter().copied()
     }
 
     /// What keeps a connection of the workload from being taken.

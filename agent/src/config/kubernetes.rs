@@ -17,6 +17,12 @@ pub struct Kubernetes {
     /// Where the host's cgroups are mounted.
     #[serde(default = "default_cgroups")]
     pub cgroups: PathBuf,
+    /// Where the host's processes are to be found (`/proc`).
+    #[serde(default = "default_processes")]
+    pub processes: PathBuf,
+    /// Where the kubelet of the node listens, by which it is found.
+    #[serde(default = "default_kubelet_port")]
+    pub kubelet_port: u16,
     /// By what pods are held until they are carried; without, they are carried as soon as their addresses are known.
     pub cni: Option<Cni>,
 }
@@ -54,6 +60,15 @@ fn default_cgroups() -> PathBuf {
     PathBuf::from("/sys/fs/cgroup")
 }
 
+fn default_processes() -> PathBuf {
+    PathBuf::from("/proc")
+}
+
+/// What Kubernetes calls `KubeletPort`.
+fn default_kubelet_port() -> u16 {
+    10250
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -66,7 +81,13 @@ mod tests {
     fn workloads_are_listed_or_come_from_the_cluster_not_both() {
         let listed = GOOD.split("workloads:").next().unwrap();
         let config = parse(Path::new("node.yaml"), &format!("{listed}kubernetes: {{}}\n")).unwrap();
-        let expected = Kubernetes { runtime_socket: default_socket(), cgroups: default_cgroups(), cni: None };
+        let expected = Kubernetes {
+            runtime_socket: default_socket(),
+            cgroups: default_cgroups(),
+            processes: default_processes(),
+            kubelet_port: 10250,
+            cni: None,
+        };
         assert_eq!(config.kubernetes, Some(expected));
 
         let error = refused(&format!("{GOOD}kubernetes: {{}}\n"));

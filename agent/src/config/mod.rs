@@ -8,7 +8,7 @@ mod kubernetes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use orlop_plan::classify::{L7Modes, Mode};
@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub l7: L7,
     /// What becomes of the workloads' questions to resolvers, where their annotations do not say.
     pub dns: Dns,
+    /// Who probes the workloads; in a cluster, the kubelet where this does not say.
+    pub probes: Option<Probes>,
     /// Where the workloads come from instead of this file.
     pub kubernetes: Option<Kubernetes>,
     /// Whom the agent carries.
@@ -54,6 +56,7 @@ struct RawNodeConfig {
     l7: L7,
     #[serde(default)]
     dns: Dns,
+    probes: Option<Probes>,
     kubernetes: Option<Kubernetes>,
     #[serde(default)]
     workloads: Workloads,
@@ -62,7 +65,8 @@ struct RawNodeConfig {
 impl TryFrom<RawNodeConfig> for NodeConfig {
     type Error = String;
     fn try_from(raw: RawNodeConfig) -> Result<Self, String> {
-        let RawNodeConfig { node, control_plane, identity, proxy, l7, dns, kubernetes, workloads } = raw;
+        let RawNodeConfig { node, control_plane, identity, proxy, l7, dns, probes, kubernetes, workloads } =
+            raw;
         if kubernetes.is_some() && !workloads.0.is_empty() {
             return Err("workloads: kubernetes says which they are; set one of the two".to_owned());
         }
@@ -72,7 +76,7 @@ impl TryFrom<RawNodeConfig> for NodeConfig {
             return Err(format!("workloads: {id}: credentials need controlPlane.rootCertificate, for TLS"));
         }
         let identity = identity.map(|identity| identity.resolve(&control_plane)).transpose()?;
-        Ok(Self { node, control_plane, identity, proxy, l7, dns, kubernetes, workloads })
+        Ok(Self { node, control_plane, identity, proxy, l7, dns, probes, kubernetes, workloads })
     }
 }
 
@@ -86,6 +90,14 @@ pub struct Dns {
     /// Services without an address get one (`ISTIO_META_DNS_AUTO_ALLOCATE`).
     #[serde(default)]
     pub auto_allocate: bool,
+}
+
+/// Who probes the workloads: at the ports that they declare it goes past policies and mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Probes {
+    /// Its cgroup v2 folder, which holds nobody else.
+    pub cgroup: PathBuf,
 }
 
 /// Who this node is, as istiod is told.
@@ -285,7 +297,7 @@ pub struct Workload {
     pub credentials: Option<Credentials>,
     /// Instead of [`Proxy::fail_open`], for this one.
     pub fail_open: Option<bool>,
-    /// What its annotations ask of the agent.
+    /// What its annotations ask of the agent, and where it is probed.
     pub annotations: Annotations,
 }
 
@@ -322,6 +334,9 @@ struct RawWorkload {
     fail_open: Option<bool>,
     #[serde(default)]
     annotations: Annotations,
+    /// Where it is probed.
+    #[serde(default)]
+    probe_ports: BTreeSet<NonZeroU16>,
 }
 
 fn default_name() -> String {
@@ -346,7 +361,9 @@ impl TryFrom<RawWorkload> for Workload {
             return Err(format!("addresses: {address} cannot be a pod's address"));
         }
         let RawWorkload { name, namespace, service_account, netns, cgroup, addresses, labels, .. } = raw;
-        let (credentials, fail_open, annotations) = (raw.credentials, raw.fail_open, raw.annotations);
+        let (credentials, fail_open) = (raw.credentials, raw.fail_open);
+        let probe_ports = raw.probe_ports.into_iter().map(NonZeroU16::get).collect();
+        let annotations = raw.annotations.with_probes(probe_ports);
         Ok(Self {
             name,
             namespace,

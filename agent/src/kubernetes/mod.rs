@@ -9,12 +9,15 @@ mod cgroup;
 mod chaining;
 mod events;
 mod held;
+mod kubelet;
 mod labels;
 mod membership;
 mod owner;
 mod pod;
+mod probes;
 mod runtime;
 mod source;
 
 pub(crate) use events::{Trouble, Troubles};
+pub(crate) use kubelet::Kubelet;
 pub(crate) use source::{PodSource, Pods};

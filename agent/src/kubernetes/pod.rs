@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::owner;
+use super::probes;
 use super::runtime::Sandbox;
 use crate::config::{Annotations, Workload, WorkloadId};
 
@@ -66,7 +67,7 @@ pub(super) fn workload(pod: &Pod, sandbox: Sandbox) -> Result<Workload, String> 
         owner: Some(owner::owner(pod)),
         credentials: None,
         fail_open: None,
-        annotations: Annotations::try_from(pod.annotations().clone())?,
+        annotations: Annotations::try_from(pod.annotations().clone())?.with_probes(probes::ports(pod)),
     })
 }
 

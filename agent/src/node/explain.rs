@@ -52,7 +52,11 @@ fn ask(workload: &Workload, destination: &str, json: bool) -> Result<String, Str
         .ok_or_else(|| format!("{destination:?} is not HOST:PORT"))?;
     let exclusions = &workload.spec.annotations.exclusions;
     let taken = |explanation: Explanation| {
-        PathTaken::excluded(exclusions, &explanation, host, port).unwrap_or_else(|| explanation.into())
+        let inbound =
+            matches!(explanation.destination, Destination::Inbound(_) | Destination::InboundElsewhere);
+        let probed = inbound && exclusions.probed_ports().any(|probed| probed == port);
+        let excluded = PathTaken::excluded(exclusions, &explanation, host, port);
+        PathTaken { probed, ..excluded.unwrap_or_else(|| explanation.into()) }
     };
     let paths: Vec<_> = explain_in(plans, host, port).into_iter().map(taken).collect();
     let [first, ..] = paths.as_slice() else {
@@ -89,6 +93,8 @@ struct PathTaken {
     forgone: Vec<String>,
     /// Where policies say who may connect, what becomes of whom.
     sources: Vec<SourceRule>,
+    /// The kubelet's probes go straight to the application, whatever else is said.
+    probed: bool,
 }
 
 impl fmt::Display for PathTaken {
@@ -99,6 +105,9 @@ impl fmt::Display for PathTaken {
         }
         for SourceRule { sources, action, because } in &self.sources {
             write!(f, "\n    from {sources}: {action} ({because})")?;
+        }
+        if self.probed {
+            write!(f, "\n    from the kubelet, to probe: direct")?;
         }
         for forgone in &self.forgone {
             write!(f, "\n    forgone: {forgone}")?;
@@ -134,6 +143,7 @@ impl PathTaken {
             mode: None,
             forgone: Vec::new(),
             sources: Vec::new(),
+            probed: false,
         }
     }
 
@@ -155,6 +165,7 @@ impl From<Explanation> for PathTaken {
             mode: verdict.mode.as_ref().map(ToString::to_string),
             forgone: verdict.forgone.iter().map(ToString::to_string).collect(),
             sources: verdict.sources,
+            probed: false,
         }
     }
 }

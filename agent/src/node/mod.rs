@@ -15,6 +15,7 @@ mod istio_labels;
 mod not_carried;
 mod pod_view;
 mod pods;
+mod prober;
 pub(crate) mod proxy_metrics;
 mod report;
 mod tcp_metrics;
@@ -48,6 +49,7 @@ use crate::watch::ConfigWatch;
 use flows::FlowWatchers;
 use identity::Renewed;
 pub(crate) use pods::NodePods;
+use prober::Prober;
 use workload::{Incoming, Workload};
 
 /// Deliveries that may wait for the node task; the streams merge what comes meanwhile.
@@ -75,6 +77,7 @@ pub struct Node {
     flow_watchers: FlowWatchers,
     /// Every workload has been carried.
     started: bool,
+    prober: Prober,
 }
 
 /// What carries the workloads: shared by all of them, apart from their states so that both can be borrowed.
@@ -182,8 +185,11 @@ impl Node {
             disturbed,
             flow_watchers,
             started: false,
+            prober: Prober::new(config.probes.as_ref(), config.kubernetes.as_ref()),
             config: NodeConfig { workloads: config::Workloads::default(), ..config.clone() },
         };
+        // Before the first plan that would refuse a probe.
+        this.prober.look_after(&mut this.parts.datapath);
         let ahead = match (&this.parts.inheritance, &mut this.parts.identities) {
             (Some(_), Some(identities)) => identity::ask_ahead(&config, identities).await,
             _ => Vec::new(),
@@ -221,6 +227,7 @@ impl Node {
                 asked = door.asked() => if self.hand_over(asked, lock).await { return },
                 _ = presence.tick() => {
                     self.look_after().await;
+                    self.prober.look_after(&mut self.parts.datapath);
                     self.tell_whom_it_carries();
                     self.close_drained();
                     self.forget_gone_watchers();
@@ -416,6 +423,7 @@ fn fixed_part_changed(old: &NodeConfig, new: &NodeConfig) -> Option<&'static str
         ("identity", old.identity != new.identity),
         ("proxy", old.proxy != new.proxy),
         ("dns", old.dns != new.dns),
+        ("probes", old.probes != new.probes),
         ("kubernetes", old.kubernetes != new.kubernetes),
     ]
     .into_iter()

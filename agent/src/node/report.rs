@@ -27,6 +27,8 @@ struct Status {
     config_error: Option<String>,
     /// Pods that are to be carried and cannot be, with the reason.
     not_carried: BTreeMap<String, String>,
+    /// Why probes are treated as anybody's connections.
+    probe_problem: Option<String>,
     /// What keeps the agent from knowing this node's pods, or from labelling them.
     pod_problems: Vec<String>,
     workloads: Vec<WorkloadStatus>,
@@ -86,6 +88,7 @@ fn collect(node: &Node) -> Status {
         ready: node.config_error.is_none() && workloads.iter().all(|w| w.ready),
         config_error: node.config_error.clone(),
         not_carried: not_carried.map(|(id, reason)| (id.to_string(), reason.clone())).collect(),
+        probe_problem: node.prober.problem().map(str::to_owned),
         pod_problems: pods.flat_map(NodePods::problems).collect(),
         workloads,
         maps: node.parts.datapath.usage(),
@@ -161,6 +164,9 @@ impl Status {
         for problem in &self.pod_problems {
             let _ = writeln!(out, "cluster: {problem}");
         }
+        if let Some(problem) = &self.probe_problem {
+            let _ = writeln!(out, "probes are treated as anybody's connections: {problem}");
+        }
         if let Some(problem) = &self.last_good.problem {
             let _ = writeln!(out, "last good configuration: {problem}");
         }
@@ -224,6 +230,7 @@ impl WorkloadStatus {
             kernel.passthrough + kernel.failed_open + kernel.excluded,
             kernel.inbound_direct
                 + kernel.inbound_excluded
+                + kernel.inbound_probes
                 + kernel.inbound_proxied
                 + kernel.inbound_dropped
                 + kernel.inbound_denied,

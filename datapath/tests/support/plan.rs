@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use orlop_plan::kernel::{Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction};
+use orlop_plan::kernel::{
+    Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction, SourceAction, SourcePolicy,
+};
 use orlop_shared_map::Pool;
 
 /// A plan that leaves everything alone.
@@ -33,6 +35,12 @@ impl PlanExt for KernelPlan {
         self.inbound.insert(&mut Pool::new(), port, action);
         self
     }
+}
+
+/// By where from, in ranges.
+pub(crate) fn by_source(ranges: &[(&str, SourceAction)]) -> InboundAction {
+    let ranges = ranges.iter().map(|(range, action)| (range.parse().unwrap(), *action)).collect();
+    InboundAction::BySource(Arc::new(SourcePolicy::new(ranges)))
 }
 
 /// Balances over `(address, weight)`.

@@ -79,7 +79,28 @@ pub mod connection {
     pub const OPEN: u32 = 2;
 }
 
+/// Key of `ATTESTED`: a connection by its two ends, as both of them know it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FourTuple {
+    /// Who connects.
+    pub client: Address,
+    /// Who is connected to.
+    pub server: Address,
+    /// Of the client.
+    pub client_port: Port,
+    /// Of the server.
+    pub server_port: Port,
+}
+
+/// Values of `ATTESTED`: whose socket the kernel saw connect.
+pub mod attested {
+    /// The one that probes the node's pods: the kubelet.
+    pub const PROBER: u32 = 1;
+}
+
 const _: () = {
+    assert!(size_of::<FourTuple>() == 36 && align_of::<FourTuple>() == 4);
     assert!(size_of::<LimitedKey>() == 12 && align_of::<LimitedKey>() == 4);
     assert!(size_of::<Way>() == 44 && align_of::<Way>() == 4);
     assert!(size_of::<Traffic>() == 40 && align_of::<Traffic>() == 8);

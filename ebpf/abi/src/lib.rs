@@ -16,7 +16,9 @@ mod flows;
 mod maps;
 
 pub use address::{ANY, Address, Port};
-pub use connections::{ClusterName, Connection, LimitedKey, NO_CLUSTER, SocketKey, Traffic, Way, connection};
+pub use connections::{
+    ClusterName, Connection, FourTuple, LimitedKey, NO_CLUSTER, SocketKey, Traffic, Way, attested, connection,
+};
 pub use flows::{Flow, flow};
 pub use maps::{
     Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LISTENERS_PER_WORKLOAD,
@@ -25,7 +27,7 @@ pub use maps::{
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.

@@ -271,9 +271,11 @@ pub mod workload_flags {
     pub const ONLY_INCLUDED_OUTBOUND: u8 = 8;
     /// Inbound traffic that no entry speaks of is not taken.
     pub const ONLY_INCLUDED_INBOUND: u8 = 16;
+    /// There are entries of `PORTS` for ports that are probed.
+    pub const PROBED: u8 = 32;
 }
 
-/// Key of `PORTS`: what annotations say of a port.
+/// Key of `PORTS`: what annotations say of a port, and whether it is probed.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortKey {
@@ -304,12 +306,16 @@ impl RangeKey {
     pub const BITS_BEFORE_IP4: u32 = 128;
 }
 
-/// Values of `PORTS` and `RANGES`.
+/// Values of `PORTS` and `RANGES`: one of the first two, or none, and for a port a bit.
 pub mod exclusion {
+    /// What of the value is said by annotations.
+    pub const SAID: u32 = 0xff;
     /// Traffic is not taken: it goes on as if there were no mesh.
     pub const EXCLUDED: u32 = 1;
     /// It is, although what no entry speaks of may not be.
     pub const INCLUDED: u32 = 2;
+    /// What probes the node's pods goes straight to the application at this port.
+    pub const PROBED: u32 = 0x100;
 }
 
 /// Value of `COUNTERS`, one a CPU. What happened to the connections of a workload since it was enrolled.
@@ -352,6 +358,8 @@ pub struct Counters {
     pub excluded: u64,
     /// Arrivals that annotations keep from being taken.
     pub inbound_excluded: u64,
+    /// Probes that were left to the application.
+    pub inbound_probes: u64,
 }
 
 /// What a socket in `LISTENERS` is for.
@@ -388,5 +396,5 @@ const _: () = {
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 144 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 152 && align_of::<Counters>() == 8);
 };

@@ -1,0 +1,208 @@
+//! Probes of the kubelet: what the kernel has seen it connect goes past policies to the application, and nothing else does,
+//! from whatever address it comes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use orlop_datapath::probe::cgroup2_mount;
+use orlop_datapath::{Datapath, MapName};
+use orlop_plan::exclusion::Exclusions;
+use orlop_plan::kernel::{InboundAction, KernelPlan, SourceAction};
+use support::Node;
+use support::plan::{by_source, nothing};
+use support::pod::{POD6, Pod, WORLD4, pod_and_world};
+use support::process::{Ask, Process, Reply};
+use support::proxy::attach_proxy;
+
+const PROBED: u16 = 8080;
+const APP: &str = "10.77.0.1:8080";
+const OTHER_PORT: &str = "10.77.0.1:8081";
+
+/// A node's kubelet and another process of the node's network: same addresses, a cgroup each.
+struct Host {
+    kubelet: Process,
+    other: Process,
+    kubelet_cgroup: Pod,
+    _other_cgroup: Pod,
+}
+
+/// Whoever runs in it shares the network of the world.
+fn beside(world: &Pod) -> Pod {
+    let name = support::unique("odk");
+    let cgroup = cgroup2_mount().unwrap().join(&name);
+    fs::create_dir(&cgroup).unwrap();
+    Pod { name, netns: Arc::clone(&world.netns), cgroup }
+}
+
+impl Host {
+    fn on(world: &Pod) -> Self {
+        let (kubelet_cgroup, other_cgroup) = (beside(world), beside(world));
+        let (kubelet, other) = (Process::start(&kubelet_cgroup), Process::start(&other_cgroup));
+        Self { kubelet, other, kubelet_cgroup, _other_cgroup: other_cgroup }
+    }
+}
+
+fn application(pod: &Pod) -> Process {
+    let mut app = Process::start(pod);
+    app.listen("[::]:8080", "app");
+    app.listen("[::]:8081", "app");
+    app
+}
+
+/// The pod is enrolled as one that is probed at one port.
+async fn enrol(datapath: &mut Datapath, pod: &Pod, plan: &KernelPlan) {
+    let mut spec = pod.spec();
+    spec.exclusions = Exclusions::default().with_probes(BTreeSet::from([PROBED]));
+    datapath.enrol(spec).await.unwrap();
+    datapath.apply(&pod.name, plan).unwrap();
+}
+
+fn everywhere(action: InboundAction) -> KernelPlan {
+    KernelPlan { default_inbound: action, ..nothing() }
+}
+
+fn denied() -> InboundAction {
+    by_source(&[("0.0.0.0/0", SourceAction::Drop), ("::/0", SourceAction::Drop)])
+}
+
+fn probes(datapath: &Datapath, pod: &Pod) -> u64 {
+    datapath.counters(&pod.name).unwrap().inbound_probes
+}
+
+#[tokio::test]
+async fn the_kubelet_reaches_a_probed_port_past_every_policy_and_no_other_port() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut host = Host::on(&world);
+    let mut datapath = node.open().await;
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    enrol(&mut datapath, &pod, &everywhere(InboundAction::Drop)).await;
+    attach_proxy(&mut datapath, &pod);
+
+    for policy in [InboundAction::Drop, InboundAction::Proxy, denied()] {
+        datapath.apply(&pod.name, &everywhere(policy)).unwrap();
+        for to in [APP, &format!("[{POD6}]:{PROBED}"), "[::ffff:10.77.0.1]:8080"] {
+            assert_eq!(host.kubelet.connect(to).greeting, "app", "{to}");
+        }
+    }
+    assert_eq!(probes(&datapath, &pod), 9);
+    assert_eq!(host.kubelet.refused(OTHER_PORT).0, "ConnectionRefused");
+}
+
+#[tokio::test]
+async fn another_process_with_the_kubelets_address_is_treated_as_anybody() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut host = Host::on(&world);
+    let mut datapath = node.open().await;
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+    attach_proxy(&mut datapath, &pod);
+
+    assert_eq!(host.kubelet.connect(APP).greeting, "app");
+    for to in [APP, &format!("[{POD6}]:{PROBED}"), OTHER_PORT] {
+        assert_eq!(host.other.refused(to).0, "ConnectionRefused", "{to}");
+    }
+    datapath.apply(&pod.name, &everywhere(InboundAction::Proxy)).unwrap();
+    assert_eq!(host.other.connect(APP).greeting, "inbound");
+    assert_eq!(probes(&datapath, &pod), 1);
+}
+
+#[tokio::test]
+async fn the_four_numbers_of_a_probe_that_is_over_open_nothing() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut host = Host::on(&world);
+    let mut datapath = node.open().await;
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+
+    // The application closes first and keeps the TIME_WAIT, so the port is free when the probe is over.
+    let from = format!("{}:40123", WORLD4[0]).parse().unwrap();
+    let connect = Ask::ConnectFrom { from, to: APP.parse().unwrap() };
+    assert!(matches!(host.kubelet.ask(&connect), Reply::Connected(_)));
+    let Reply::Refused { error, .. } = host.other.ask(&connect) else { panic!("it was let in") };
+    assert_eq!(error, "ConnectionRefused");
+    let attested = datapath.usage().into_iter().find(|usage| usage.map == MapName::Attested).unwrap();
+    assert_eq!(attested.used, 0, "what is over is forgotten");
+}
+
+#[tokio::test]
+async fn without_a_kubelet_and_after_it_is_gone_probes_are_anybodys() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut host = Host::on(&world);
+    let mut datapath = node.open().await;
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+
+    assert_eq!(host.kubelet.refused(APP).0, "ConnectionRefused");
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    assert_eq!(host.kubelet.connect(APP).greeting, "app");
+    datapath.admit_no_probes().unwrap();
+    assert_eq!(host.kubelet.refused(APP).0, "ConnectionRefused");
+}
+
+#[tokio::test]
+async fn probes_go_on_without_an_agent_and_with_the_next_one() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut host = Host::on(&world);
+    let mut datapath = node.open().await;
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+
+    drop(datapath);
+    assert_eq!(host.kubelet.connect(APP).greeting, "app", "the agent is dead");
+    let mut datapath = node.open().await;
+    assert_eq!(host.kubelet.connect(APP).greeting, "app", "the next one has not come so far");
+    datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+    assert_eq!(host.kubelet.connect(APP).greeting, "app");
+    assert_eq!(host.other.refused(APP).0, "ConnectionRefused");
+    datapath.shutdown(false).await.unwrap();
+    assert!(!node.pins().exists());
+}
+
+#[tokio::test]
+async fn a_kubelet_that_is_started_anew_is_known_by_its_new_cgroup() {
+    let node = Node::new();
+    let (pod, world) = pod_and_world();
+    let _app = application(&pod);
+    let mut datapath = node.open().await;
+    enrol(&mut datapath, &pod, &everywhere(denied())).await;
+    for _ in 0..2 {
+        let mut host = Host::on(&world);
+        datapath.admit_probes_of(&host.kubelet_cgroup.cgroup).unwrap();
+        assert_eq!(host.kubelet.connect(APP).greeting, "app");
+        assert_eq!(host.other.refused(APP).0, "ConnectionRefused");
+    }
+}
+
+#[tokio::test]
+async fn the_root_cgroup_is_no_kubelet() {
+    let node = Node::new();
+    let mut datapath = node.open().await;
+    let error = datapath.admit_probes_of(&cgroup2_mount().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("is not a cgroup v2 of what probes the pods alone"), "{error}");
+}
+
+#[tokio::test]
+async fn who_listens_at_a_port_is_known_by_its_cgroup() {
+    use std::os::unix::fs::MetadataExt;
+    let (_pod, world) = pod_and_world();
+    let mut host = Host::on(&world);
+    host.kubelet.listen("[::]:10250", "kubelet");
+    let inode = fs::metadata(&host.kubelet_cgroup.cgroup).unwrap().ino();
+    let at = |port| orlop_datapath::cgroups_listening_at(&world.netns, port).unwrap();
+    assert_eq!((at(10250), at(10251)), (BTreeSet::from([inode]), BTreeSet::new()));
+}
