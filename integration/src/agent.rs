@@ -1,10 +1,11 @@
 //! The agent under test, the program `orlop` as an operator runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -101,6 +102,19 @@ pub struct Status {
     pub workloads: Vec<WorkloadStatus>,
     /// What is kept for an agent that starts without a control plane.
     pub last_good: LastGood,
+    /// What its threads may do.
+    pub threads: Vec<ThreadGroup>,
+}
+
+/// Threads that may do the same.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ThreadGroup {
+    /// Their name, without a number.
+    pub name: String,
+    /// Without `CAP_`.
+    pub capabilities: BTreeSet<String>,
+    /// Some system calls are refused.
+    pub filtered: bool,
 }
 
 /// What `orlop status` says of the configuration on disk.
@@ -437,6 +451,12 @@ impl Agent {
     /// `orlop status --json`.
     pub fn status(&self) -> Result<Status> {
         self.ask(&["status"])
+    }
+
+    /// What `orlop status` says to a user other than root.
+    pub fn status_for(&self, user: u32) -> Result<Output> {
+        let mut command = Command::new(workspace_binary("orlop")?);
+        Ok(command.args(["status", "--socket"]).arg(self.socket()).uid(user).gid(user).output()?)
     }
 
     /// `orlop explain <workload> <destination> --json`. The destination is an address or a host name with a port.

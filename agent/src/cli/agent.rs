@@ -14,6 +14,7 @@ use crate::config::{self, NodeConfig};
 use crate::kubernetes::PodSource;
 use crate::lock::NodeLock;
 use crate::node::{Node, NodePods};
+use crate::privilege;
 use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 
@@ -49,6 +50,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
             "`orlop agent` needs root: it loads eBPF programs and enters network namespaces; run it with sudo"
         );
     }
+    privilege::limit_process()?;
     let run_dir = Path::new(RUN_DIR).join(config.node.name.folder());
     let inherited = if takeover {
         Inheritance::take(&run_dir).context("the agent that runs did not hand over")?

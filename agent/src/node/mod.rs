@@ -44,6 +44,7 @@ use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
 use crate::last_good::LastGood;
 use crate::lock::NodeLock;
 use crate::pod_admin::{self, PodAdmins};
+use crate::privilege::{self, Part};
 use crate::takeover::{Door, Inheritance};
 use crate::watch::ConfigWatch;
 use flows::FlowWatchers;
@@ -133,10 +134,12 @@ impl Node {
         let disturbed = datapath.watch_routing();
         let flow_watchers = FlowWatchers::new(datapath.flows()?);
         let workers = config.proxy.workers.or_else(|| std::thread::available_parallelism().ok());
-        let proxy = Proxy::start(ProxyConfig {
-            workers: workers.map_or(1, NonZeroUsize::get),
-            mark: orlop_datapath::MARK,
-        })?;
+        let workers = workers.map_or(1, NonZeroUsize::get);
+        let proxy = privilege::start(Part::Traffic, || {
+            Proxy::start(ProxyConfig { workers, mark: orlop_datapath::MARK })
+        })??;
+        let dns =
+            privilege::start(Part::Dns, orlop_dns::Server::start)?.context("cannot start the DNS thread")?;
         let source = match &config.control_plane {
             config::ControlPlane::Server { address, protocol, root_certificate } => ControlPlane::Grpc {
                 root_certificate: root_certificate.clone(),
@@ -160,7 +163,7 @@ impl Node {
             config: node,
             datapath,
             proxy,
-            dns: orlop_dns::Server::start().context("cannot start the DNS thread")?,
+            dns,
             control,
             identities,
             interner: Interner::new(),

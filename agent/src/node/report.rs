@@ -15,6 +15,7 @@ use super::workload::{Stage, Workload};
 use super::{Node, NodePods, Parts};
 use crate::admin::Answer;
 use crate::last_good::LastGoodStatus;
+use crate::privilege::{ThreadGroup, thread_groups};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +35,8 @@ struct Status {
     workloads: Vec<WorkloadStatus>,
     maps: Vec<MapUsage>,
     last_good: LastGoodStatus,
+    /// What the agent's threads may do.
+    threads: Vec<ThreadGroup>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +96,7 @@ fn collect(node: &Node) -> Status {
         workloads,
         maps: node.parts.datapath.usage(),
         last_good: node.parts.last_good.status(),
+        threads: thread_groups().unwrap_or_default(),
     }
 }
 
@@ -200,6 +204,9 @@ impl Status {
         out.push_str("\nmaps  ");
         for map in &self.maps {
             let _ = write!(out, " {} {}/{}", map.map, map.used, map.capacity);
+        }
+        for group in &self.threads {
+            let _ = write!(out, "\nthreads {group}");
         }
         out
     }
