@@ -28,8 +28,8 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000
 /// An Envoy that carries all outbound connections of its pod. Ends with this handle.
 #[derive(Debug)]
 pub struct Envoy {
-    /// In the order in which they are ended.
-    _processes: [Process; 3],
+    /// In the order in which they are ended, Envoy first.
+    processes: [Process; 3],
 }
 
 impl Envoy {
@@ -46,6 +46,12 @@ impl Envoy {
     /// The same, with a certificate of this authority for the pod's account.
     pub fn start_with_identity(bed: &Bed, pod: &Pod, istiod: &Istiod, authority: &Authority) -> Result<Self> {
         Self::start_as(bed, pod, istiod, Some(authority))?.with_inbound(pod)
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        let [envoy, ..] = &self.processes;
+        envoy.log()
     }
 
     fn with_inbound(self, pod: &Pod) -> Result<Self> {
@@ -88,12 +94,14 @@ impl Envoy {
         }
         let mut command = pod.command_in_group(GID, prepared(ENVOY_ENV)?)?;
         command
-            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"])
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"])
+            // Access logs are written at once.
+            .args(["--file-flush-interval-msec", "10", "-c"])
             .arg(bootstrap);
         let envoy = Process::spawn(&format!("{}-envoy", pod.name()), &dir, &mut command)?
             .ready_when(|_| Ok(pod.http(ADMIN).path("/ready").send()?.status == 200))?;
         redirect(pod)?;
-        Ok(Self { _processes: [envoy, sdsd, relay] })
+        Ok(Self { processes: [envoy, sdsd, relay] })
     }
 }
 

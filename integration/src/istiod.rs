@@ -94,6 +94,12 @@ impl Istiod {
         Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, true, Extras::default())
     }
 
+    /// The same, with more in the mesh's configuration.
+    pub fn start_for_stock_envoy_with(bed: &Bed, mesh: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let mesh = format!("{MESH}{mesh}");
+        Self::start_as(bed, prepared(ISTIOD_ENV)?, &mesh, files, true, Extras::default())
+    }
+
     /// The same, with a port for TLS, whose certificate is this authority's.
     pub fn start_secure(bed: &Bed, authority: &Authority, files: &[(&str, &str)]) -> Result<Self> {
         Self::start_as(bed, prepared(ISTIOD_ENV)?, MESH, files, false, Extras::tls(authority))

@@ -12,6 +12,7 @@ use orlop_plan::rbac;
 use orlop_plan::resource::listener::{FilterChain, Listener, TransportProtocol};
 use tokio::sync::watch;
 
+use crate::access_log::PodLog;
 use crate::dialer::Dialer;
 use crate::http::Mirrors;
 use crate::stats::{Direction, PodCounters};
@@ -40,6 +41,8 @@ pub(crate) struct PodContext {
     pub(crate) counters: Arc<PodCounters>,
     /// Istio's metrics of its requests and connections.
     pub(crate) series: Series,
+    /// Its access logs.
+    pub(crate) log: PodLog,
     /// How it and its peers learn about each other.
     pub(crate) peers: PeerExchange,
     /// When the pod is released or the proxy goes.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use orlop_plan::proxy::ProxyPlan;
 use orlop_podnet::{NetNs, NetNsError, listen_transparent};
 
+use crate::access_log::LogWriter;
 use crate::stats::{Direction, DnsStats, OutlierStats, PodStats};
 use crate::telemetry::PeerMetadata;
 use crate::worker::{PodHandle, Workers};
@@ -100,6 +101,9 @@ pub enum ProxyError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The thread that writes access logs could not be started: the node is out of a resource.
+    #[error("cannot start the thread of access logs")]
+    AccessLog(#[source] io::Error),
     /// `workers` is 0.
     #[error("the proxy needs at least one traffic worker")]
     NoWorkers,
@@ -151,6 +155,7 @@ pub enum ProxyError {
 #[derive(Debug)]
 pub struct Proxy {
     workers: Workers,
+    log: LogWriter,
     pods: Mutex<HashMap<String, PodHandle>>,
     /// Spreads the pods' listeners over the workers.
     next_acceptor: AtomicUsize,
@@ -163,7 +168,8 @@ impl Proxy {
             return Err(ProxyError::NoWorkers);
         }
         let workers = Workers::start(config)?;
-        Ok(Self { workers, pods: Mutex::default(), next_acceptor: AtomicUsize::new(0) })
+        let log = LogWriter::start().map_err(ProxyError::AccessLog)?;
+        Ok(Self { workers, log, pods: Mutex::default(), next_acceptor: AtomicUsize::new(0) })
     }
 
     /// Opens the pod's listeners inside its namespace and serves it by `plan` from now on.
@@ -197,7 +203,9 @@ impl Proxy {
             return Err(ProxyError::AlreadyEnrolled { pod: name.to_owned() });
         }
         let acceptor = self.next_acceptor.fetch_add(1, Relaxed);
-        let handle = self.workers.enrol(name, facts, plan, listeners, acceptor, accepting);
+        let about = &facts.description.metadata;
+        let log = self.log.of_pod(&about.namespace, &about.name);
+        let handle = self.workers.enrol(name, facts, plan, (listeners, acceptor, accepting), log);
         pods.insert(name.to_owned(), handle);
         Ok(())
     }
@@ -272,6 +280,7 @@ impl Proxy {
         for drained in draining {
             drained.await;
         }
+        self.end().await;
     }
 
     /// Ends beside a process that accepts from the same listeners by now: for `parting`, clients are told to go on with
@@ -282,6 +291,13 @@ impl Proxy {
         for left in leaving {
             left.await;
         }
+        self.end().await;
+    }
+
+    async fn end(self) {
+        let Self { workers, log, .. } = self;
+        drop(workers);
+        log.finish().await;
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, PodHandle>> {

@@ -286,6 +286,10 @@ pub(crate) struct PodCounters {
     pub(crate) bytes_sent: Counter,
     /// Connections lost to a bug: their task panicked.
     pub(crate) panics: Counter,
+    /// Lines of access logs that were queued.
+    pub(crate) log_lines: Counter,
+    /// Lines of access logs for which there was no room.
+    pub(crate) log_lines_lost: Counter,
     flags: [Counter; ResponseFlag::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
     /// Of Istio's metrics.
@@ -394,6 +398,10 @@ pub struct PodStats {
     pub bytes_sent: u64,
     /// Connections lost to a bug of the proxy.
     pub panics: u64,
+    /// Lines of access logs.
+    pub access_log_lines: u64,
+    /// Lines of access logs that were lost: the agent's output is not read as fast as they come, or is closed.
+    pub access_log_lines_lost: u64,
     /// Answered requests by class, `2xx`.
     pub requests: BTreeMap<&'static str, u64>,
     /// Envoy's response flags that occurred, by their short form.
@@ -453,6 +461,8 @@ impl PodStats {
         self.bytes_received += counters.bytes_received.get();
         self.bytes_sent += counters.bytes_sent.get();
         self.panics += counters.panics.get();
+        self.access_log_lines += counters.log_lines.get();
+        self.access_log_lines_lost += counters.log_lines_lost.get();
         add(&mut self.response_flags, ResponseFlag::ALL.map(ResponseFlag::short), &counters.flags);
         add(&mut self.refused, Refusal::ALL.map(Refusal::name), &counters.refusals);
         self.series_lost += counters.series.lost.get();

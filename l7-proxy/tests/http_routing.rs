@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
+use orlop_plan::resource::format::{FormatOperator, FormatPart};
 use orlop_plan::resource::header::{
-    AppendAction, FormatOperator, FormatPart, HeaderFormat, HeaderMatch, HeaderMatcher, HeaderMutations,
-    HeaderSource, HeaderTarget, HeaderValueOption,
+    AppendAction, HeaderFormat, HeaderMatch, HeaderMatcher, HeaderMutations, HeaderSource, HeaderTarget,
+    HeaderValueOption,
 };
 use orlop_plan::resource::http_connection_manager::RouteSpecifier;
 use orlop_plan::resource::matcher::{StringMatcher, StringPattern};

@@ -274,6 +274,13 @@ impl WorkloadStatus {
         if let Some(identity) = &self.identity {
             say("identity: ", &identity.to_string());
         }
+        let lines_lost = self.proxy.as_ref().map_or(0, |proxy| proxy.access_log_lines_lost);
+        if lines_lost > 0 {
+            say(
+                "access log: ",
+                &format!("{lines_lost} lines lost, the agent's output is not read fast enough"),
+            );
+        }
         let repaired = self.kernel.unwrap_or_default().repaired;
         if repaired > 0 {
             say("changed by somebody else and put back: ", &format!("{repaired} times"));

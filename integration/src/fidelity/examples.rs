@@ -19,6 +19,7 @@ pub(super) const ISTIO_TYPES: [&str; 4] = [
 const HTTP_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+const FILE_ACCESS_LOG: &str = "envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 
@@ -182,11 +183,6 @@ fn one_of_message(name: &str) -> Value {
         "config.listener.v3.AdditionalAddress" | "config.endpoint.v3.Endpoint" => {
             json!({ "address": address() })
         }
-        "config.accesslog.v3.AccessLog" => json!({
-            "name": "log",
-            "filter": { "response_flag_filter": { "flags": ["NR"] } },
-            "typed_config": typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", &json!({})),
-        }),
         "config.endpoint.v3.ClusterLoadAssignment" => json!({
             "cluster_name": "c",
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address() } }] }],
@@ -230,6 +226,24 @@ fn one_of_message(name: &str) -> Value {
         }
         "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => {
             json!({ "name": "d", "weight": 1 })
+        }
+        _ => one_of_log_message(name),
+    }
+}
+
+fn one_of_log_message(name: &str) -> Value {
+    match name {
+        "config.accesslog.v3.AccessLog" => json!({
+            "name": "log",
+            "filter": { "response_flag_filter": { "flags": ["NR"] } },
+            "typed_config": typed(FILE_ACCESS_LOG, &json!({ "path": "/dev/stdout" })),
+        }),
+        "extensions.access_loggers.file.v3.FileAccessLog" => json!({ "path": "/dev/stderr" }),
+        "config.core.v3.SubstitutionFormatString" => {
+            json!({ "text_format_source": { "inline_string": "%DURATION%" } })
+        }
+        "config.accesslog.v3.AccessLogFilter" => {
+            json!({ "response_flag_filter": { "flags": ["NR"] } })
         }
         _ => json!({}),
     }
@@ -297,6 +311,10 @@ pub(super) fn of_field(field: &str) -> Vec<Value> {
             "grpc_services": [{ "envoy_grpc": { "cluster_name": "sds-grpc" } }],
         })],
         "config.core.v3.HeaderValue.value" => vec![json!("%PROTOCOL%")],
+        "config.accesslog.v3.ResponseFlagFilter.flags" => vec![json!("UH")],
+        "extensions.access_loggers.file.v3.FileAccessLog.path" => {
+            ["/dev/stderr", "/x"].map(|path| json!(path)).into()
+        }
         "config.core.v3.SocketAddress.address" => vec![json!("10.0.0.9")],
         "config.core.v3.CidrRange.address_prefix" => vec![json!("11.0.0.0")],
         "config.core.v3.BindConfig.source_address" => {

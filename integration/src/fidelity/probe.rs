@@ -321,7 +321,10 @@ fn placed(
 
 fn judge(inspection: &Inspection, names: &Names, before: &str) -> Trial {
     let exactly = |notes: &[FieldNote]| {
-        notes.iter().find(|note| names.have(&note.path.to_string())).map(|note| note.reason.to_owned())
+        notes
+            .iter()
+            .find(|note| names.have(&note.path.to_string()))
+            .map(|note| note.reason.clone().into_owned())
     };
     match &inspection.typed {
         Err(error) => {

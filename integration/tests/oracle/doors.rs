@@ -7,8 +7,8 @@ use orlop_integration::{Agent, Bed, Call, Envoy, Istiod, Mesh, Pod, Reply};
 use crate::ways::{assert_none, counted};
 
 pub(crate) struct Doors {
-    _agent: Agent,
-    _envoy: Envoy,
+    pub(crate) agent: Agent,
+    pub(crate) sidecar: Envoy,
     _istiod: Istiod,
     /// Who knocks: a pod that nobody carries.
     pub(crate) client: Pod,
@@ -35,7 +35,7 @@ impl Doors {
         let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
         let sidecar = Envoy::start_with_inbound(&bed, &envoy, &istiod)?;
         let agent = Agent::start(&bed, &istiod, &[&orlop])?;
-        Ok(Self { _agent: agent, _envoy: sidecar, _istiod: istiod, client, orlop, envoy, _bed: bed })
+        Ok(Self { agent, sidecar, _istiod: istiod, client, orlop, envoy, _bed: bed })
     }
 
     /// `GET /` as if to the service.

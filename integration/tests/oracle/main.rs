@@ -1,6 +1,7 @@
 //! A real Envoy as the oracle: the same istiod configuration and the same requests through it and through Orlop.
 //! Equal must be status, body, the chosen server and what it saw, and every header that the configuration names.
 
+mod access_logs;
 mod authorization;
 mod doors;
 mod failures;

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 /// One pod behind each, of one kind: istiod gives both the same configuration.
 pub(crate) struct Ways {
-    _agent: Agent,
-    _envoy: Envoy,
+    pub(crate) agent: Agent,
+    pub(crate) sidecar: Envoy,
     _istiod: Istiod,
     pub(crate) orlop: Pod,
     pub(crate) envoy: Pod,
@@ -73,19 +73,25 @@ impl Ways {
 
     /// With this configuration beside the service.
     pub(crate) fn with(config: impl FnOnce(&Service) -> String) -> Result<Self> {
-        Self::in_bed(Bed::new()?, None, |web, _| config(web))
+        Self::with_mesh("", |web, _| config(web))
+    }
+
+    /// The same, with more in the mesh's configuration.
+    pub(crate) fn with_mesh(mesh: &str, config: impl FnOnce(&Service, &[Pod; 2]) -> String) -> Result<Self> {
+        Self::in_bed(Bed::new()?, None, mesh, config)
     }
 
     /// With this configuration of the two servers beside the service, and a resolver that both ways ask for names.
     pub(crate) fn with_resolver(config: impl FnOnce(&[Pod; 2]) -> String) -> Result<Self> {
         let bed = Bed::new()?;
         let resolver = bed.resolver("resolver")?;
-        Self::in_bed(bed, Some(resolver), |_, servers| config(servers))
+        Self::in_bed(bed, Some(resolver), "", |_, servers| config(servers))
     }
 
     fn in_bed(
         bed: Bed,
         resolver: Option<Pod>,
+        mesh: &str,
         config: impl FnOnce(&Service, &[Pod; 2]) -> String,
     ) -> Result<Self> {
         let orlop = bed.pod("orlop").label("app", "client").account("client").start()?;
@@ -93,12 +99,12 @@ impl Ways {
         let servers = [server(&bed, "v1")?, server(&bed, "v2")?];
         let web = servers.iter().fold(Mesh::describe_web(), Service::endpoint);
         let config = web.yaml() + &config(&web, &servers);
-        let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
+        let istiod = Istiod::start_for_stock_envoy_with(&bed, mesh, &[("mesh.yaml", &config)])?;
         let sidecar = Envoy::start(&bed, &envoy, &istiod)?;
         let agent = Agent::start(&bed, &istiod, &[&orlop])?;
         Ok(Self {
-            _agent: agent,
-            _envoy: sidecar,
+            agent,
+            sidecar,
             _istiod: istiod,
             orlop,
             envoy,

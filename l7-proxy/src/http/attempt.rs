@@ -1,6 +1,7 @@
 //! One attempt of a request: a connection to the chosen host, the request on it, the response's head.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use super::retry::ResetReason;
 use super::stream::StreamGuard;
 use crate::dialer::DialError;
 use crate::outlier::Report;
-use crate::pod::ConnectionContext;
 use crate::tls::Stream;
 use crate::upstream::{
     Http1Connection, Http2Connection, Membership, OpenError, Picked, Pools, UpstreamCluster, open,
@@ -112,8 +112,9 @@ async fn http1(
     let pools = target.picked.pools(guard.connection().upstream_source());
     let connection = match pools.http1.take() {
         Some(connection) => connection,
-        None => in_time(deadlines, guard, connect(target, &pools, guard.connection())).await?,
+        None => in_time(deadlines, guard, connect(target, &pools, guard)).await?,
     };
+    connected(guard, || connection.io.tcp().local_addr().ok());
     target.picked.report(Report::Connected);
     let mut exchange = Exchange::new(connection, head, body);
     let (head, framing) = poll_fn(|cx| {
@@ -157,8 +158,9 @@ async fn http2(
     }
     let pools = target.picked.pools(guard.connection().upstream_source());
     loop {
-        let connecting = connect_http2(target, &pools, guard.connection());
+        let connecting = connect_http2(target, &pools, guard);
         let connection = in_time(deadlines, guard, connecting).await?;
+        connected(guard, || connection.local_address());
         target.picked.report(Report::Connected);
         let mut responding = pin!(h2::respond(&connection, head, upload));
         let responded = poll_fn(|cx| {
@@ -191,6 +193,14 @@ async fn http2(
     }
 }
 
+/// For logs: the request goes by this connection.
+fn connected(guard: &StreamGuard, local: impl FnOnce() -> Option<SocketAddr>) {
+    guard.unconnected(String::new());
+    if let Some(notes) = guard.notes() {
+        notes.connected(local);
+    }
+}
+
 /// Runs what comes before the request until the deadline.
 async fn in_time<T>(
     deadlines: &Deadlines,
@@ -209,7 +219,7 @@ async fn in_time<T>(
 async fn connect_http2(
     target: Target<'_>,
     pools: &Rc<Pools>,
-    connection: &ConnectionContext,
+    guard: &StreamGuard,
 ) -> Result<Rc<Http2Connection>, Failure> {
     let Target { cluster, picked, alpn } = target;
     if let Some(open) = pools.http2.get() {
@@ -223,7 +233,7 @@ async fn connect_http2(
     let host = picked.host().state();
     let permit = cluster.try_connection_to(host).ok_or(Failure::unsent(ResetReason::Overflow))?;
     let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http2));
-    let io = dial(target, alpn, connection).await?;
+    let io = dial(target, alpn, guard).await?;
     pools.met(&io);
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     let opened = h2::connect(io, cluster.cluster(), membership).await.map_err(Failure::unsent)?;
@@ -234,7 +244,7 @@ async fn connect_http2(
 async fn connect(
     target: Target<'_>,
     pools: &Rc<Pools>,
-    connection: &ConnectionContext,
+    guard: &StreamGuard,
 ) -> Result<Box<Http1Connection>, Failure> {
     let Target { cluster, picked, alpn } = target;
     let host = picked.host().state();
@@ -248,19 +258,16 @@ async fn connect(
         }
     };
     let alpn = alpn.and_then(|manager| manager.alpn_override(AlpnProtocol::Http11));
-    let io = dial(target, alpn, connection).await?;
+    let io = dial(target, alpn, guard).await?;
     pools.met(&io);
     let membership = Membership::new(host, pools, cluster.counters(), permit);
     Ok(Box::new(Http1Connection::new(io, cluster.cluster(), membership)))
 }
 
 /// Opens a connection from inside the pod's namespace. No ALPN leaves the TLS context's.
-async fn dial(
-    target: Target<'_>,
-    alpn: Option<&[String]>,
-    connection: &ConnectionContext,
-) -> Result<Stream, Failure> {
-    open(target.cluster, target.picked, connection, alpn).await.map_err(|error| {
+async fn dial(target: Target<'_>, alpn: Option<&[String]>, guard: &StreamGuard) -> Result<Stream, Failure> {
+    open(target.cluster, target.picked, guard.connection(), alpn).await.map_err(|error| {
+        guard.unconnected(error.transport_failure());
         Failure::unsent(match error {
             OpenError::Dial(DialError::Namespace(_) | DialError::Socket { .. }) => {
                 ResetReason::LocalConnectionFailure

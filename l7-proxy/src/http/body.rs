@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::deadlines::Expired;
 use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
-use super::stream::StreamGuard;
+use super::stream::{GONE, StreamGuard};
 use super::stream_info::UploadMeter;
 use super::tee::{Tee, TeeCopy};
 use crate::stats::ResponseFlag;
@@ -49,6 +49,21 @@ impl BodyError {
             Self::Expired(Expired::Route | Expired::Attempt) => ResponseFlag::UpstreamRequestTimeout,
             Self::Expired(Expired::Idle) => ResponseFlag::StreamIdleTimeout,
             Self::Expired(Expired::Stream) => ResponseFlag::DurationTimeout,
+        }
+    }
+}
+
+impl BodyError {
+    /// Envoy's words for a stream that ends so.
+    fn details(self) -> &'static str {
+        match self {
+            Self::DownstreamClosed => GONE,
+            Self::DownstreamProtocol => "http1.codec_error",
+            Self::UpstreamReset => "upstream_reset_after_response_started{connection_termination}",
+            Self::UpstreamProtocol => "upstream_reset_after_response_started{protocol_error}",
+            Self::Expired(Expired::Route | Expired::Attempt) => "response_timeout",
+            Self::Expired(Expired::Idle) => "stream_idle_timeout",
+            Self::Expired(Expired::Stream) => "max_duration_timeout",
         }
     }
 }
@@ -232,9 +247,12 @@ impl ResponseBody {
     }
 
     fn finish(&mut self, error: Option<BodyError>) {
-        if let Some(guard) = self.guard.take() {
+        if let Some(mut guard) = self.guard.take() {
             if let Some(BodyError::UpstreamReset | BodyError::UpstreamProtocol) = error {
                 guard.reset_by_upstream();
+            }
+            if let Some(error) = error {
+                guard.details(error.details());
             }
             guard.finish(error.map(BodyError::flag));
         }

@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{DATE, SERVER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, RouteSpecifier, ServerHeader};
 use orlop_plan::resource::listener::{FilterChain, TerminalFilter};
@@ -22,10 +22,11 @@ use super::format::FormatContext;
 use super::h1::ProtocolError;
 use super::head::RequestHead;
 use super::header_mutation::MutationLevels;
-use super::local_reply::LocalReply;
+use super::local_reply::{DIRECT_RESPONSE, LocalReply};
 use super::request_headers::{self, X_REQUEST_ID, is_enabled};
 use super::stream::StreamGuard;
 use super::stream_info::StreamInfo;
+use super::stream_log::StreamLog;
 use super::timer::Timer;
 use super::{failure, redirect, router};
 use crate::pod::{ConnectionContext, PodContext};
@@ -130,7 +131,7 @@ impl ConnectionManager {
     ) -> Response {
         self.counters.requests.inc();
         let arrived = Instant::now();
-        let info = self.config.stats().map(|config| Box::new(StreamInfo::new(config, head, arrived)));
+        let info = StreamInfo::new(&self.config, head, arrived);
         let mut guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer), info);
         let body = body.metered(&mut guard);
         if self.exchange.hears_downstream && head.has_envoy_headers {
@@ -141,6 +142,7 @@ impl ConnectionManager {
         if let Err(reply) = request_headers::admit(head, &self.config, &self.connection) {
             return self.local(head, *reply, None, guard);
         }
+        guard.info().into_iter().for_each(|info| info.sees(head));
         let (plan, routes, filters) = self.routing();
         for name in routes.iter().flat_map(|routes| &routes.internal_only_headers) {
             head.headers.remove(name);
@@ -148,8 +150,15 @@ impl ConnectionManager {
         let random = fastrand::u64(..);
         let selection =
             routes.as_deref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
+        if let (Some((_, selection)), Some(info)) = (selection, guard.info()) {
+            info.routed(selection.route, &plan);
+        }
         let mut passage = Passage::default();
-        let mut response = match self.filter(head, &filters, selection, &mut passage).await {
+        let filtered = self.filter(head, &filters, selection, &mut passage).await;
+        if passage.delayed {
+            guard.note(ResponseFlag::DelayInjected);
+        }
+        let mut response = match filtered {
             Ok(()) => self.route(head, body, &plan, selection, arrived, guard).await,
             Err(stopped) => self.stopped(head, *stopped, selection, guard),
         };
@@ -168,7 +177,7 @@ impl ConnectionManager {
         mut guard: StreamGuard,
     ) -> Response {
         let Some((routes, selection)) = selection else {
-            let reply = LocalReply::new(StatusCode::NOT_FOUND);
+            let reply = LocalReply::new(StatusCode::NOT_FOUND, "route_not_found");
             return self.local(head, reply, Some(ResponseFlag::NoRouteFound), guard);
         };
         if !selection.virtual_host.unsupported.is_empty() {
@@ -184,7 +193,7 @@ impl ConnectionManager {
                     && !is_enabled(&self.config.upgrades, upgrade)
                     && !is_enabled(&action.upgrades, upgrade)
                 {
-                    let reply = LocalReply::new(StatusCode::FORBIDDEN).closing();
+                    let reply = LocalReply::new(StatusCode::FORBIDDEN, "upgrade_failed").closing();
                     return self.local(head, reply, None, guard);
                 }
                 let started = Instant::now();
@@ -198,7 +207,7 @@ impl ConnectionManager {
                 self.local(head, reply, None, guard)
             }
             Action::DirectResponse(action) => {
-                let mut reply = LocalReply::new(action.status);
+                let mut reply = LocalReply::new(action.status, DIRECT_RESPONSE);
                 reply.body = action.body.clone().into();
                 self.mutate(routes, &selection, head, &mut reply.headers);
                 if route.name == BLOCK_ALL {
@@ -240,8 +249,14 @@ impl ConnectionManager {
         self.counters.requests.inc();
         self.pod().counters.flag(ResponseFlag::DownstreamProtocolError);
         let status = error.status();
-        let reply = LocalReply::text(status, status.canonical_reason().unwrap_or_default()).closing();
-        self.finish(reply.into_response(false), None, Instant::now())
+        let text = status.canonical_reason().unwrap_or_default();
+        let reply = LocalReply::text(status, "http1.codec_error", text).closing();
+        let response = self.finish(reply.into_response(false), None, Instant::now());
+        if let Some(mut log) = StreamLog::new(&self.config) {
+            log.malformed(&response);
+            log.write(&self.connection, Duration::ZERO, 0, response.status.as_u16());
+        }
+        response
     }
 
     /// An answer of the proxy's own, which ends the stream.
@@ -252,11 +267,16 @@ impl ConnectionManager {
         flags: impl IntoIterator<Item = ResponseFlag>,
         mut guard: StreamGuard,
     ) -> Response {
+        let details = reply.details.clone();
         let response = self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now());
         if let Some(info) = guard.info() {
+            info.sees(head);
+            info.details(details);
             info.sent_nowhere(head);
             info.answered(response.status, &response.headers);
-            info.passed(response.body.own());
+            if head.method != Method::HEAD {
+                info.passed(response.body.own());
+            }
         }
         guard.finish(flags);
         response
@@ -318,15 +338,7 @@ impl ConnectionManager {
 
     /// What operators in header values refer to, before anything upstream is known.
     pub(crate) fn format_context<'a>(&self, cluster: Option<&'a str>) -> FormatContext<'a> {
-        FormatContext {
-            peer: self.connection.peer,
-            local: self.connection.local,
-            cluster,
-            upstream: None,
-            status: None,
-            flags: &[],
-            request: None,
-        }
+        FormatContext { cluster, ..FormatContext::of(&self.connection) }
     }
 
     /// Takes a request through the filters.
@@ -355,7 +367,10 @@ impl ConnectionManager {
             Filters::Nobody => {
                 self.pod().counters.refuse(Refusal::NoFilterChain);
                 let text = Refusal::NoFilterChain.to_string();
-                Err(Box::new(LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text).closing().into()))
+                let details = "filter_chain_not_found";
+                Err(Box::new(
+                    LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, details, text).closing().into(),
+                ))
             }
         }
     }

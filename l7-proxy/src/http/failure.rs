@@ -13,41 +13,53 @@ const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overload
 
 /// No host may be used.
 pub(crate) fn no_healthy_upstream() -> (LocalReply, ResponseFlag) {
-    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
+    let reply =
+        LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream", "no healthy upstream");
     (reply, ResponseFlag::NoHealthyUpstream)
 }
 
 /// Serving it would have been wrong. `number` is the attempt's.
 pub(crate) fn refused(refusal: Refusal, number: u32) -> (LocalReply, ResponseFlag) {
     let text = format!("{}local connection failure, transport failure reason: {refusal}", reset_text(number));
-    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    let details = before_response(&format!("local_connection_failure|{refusal}"));
+    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, details, text);
     (reply, ResponseFlag::UpstreamConnectionFailure)
 }
 
 /// The route asks for what the proxy does not do.
 pub(crate) fn unsupported_route() -> (LocalReply, ResponseFlag) {
-    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, Refusal::UnsupportedRoute.to_string());
+    let text = Refusal::UnsupportedRoute.to_string();
+    let reply = LocalReply::text(StatusCode::SERVICE_UNAVAILABLE, before_response(&text), text);
     (reply, ResponseFlag::UpstreamConnectionFailure)
 }
 
-/// The last attempt, number `number`, brought no response.
-pub(crate) fn no_response(failure: Failure, number: u32) -> (LocalReply, ResponseFlag) {
+/// The last attempt, number `number`, brought no response; `transport_failure` says why there was no connection, if so.
+pub(crate) fn no_response(
+    failure: Failure,
+    number: u32,
+    transport_failure: &str,
+) -> (LocalReply, ResponseFlag) {
     let reason = match failure {
         Failure::Expired(Expired::Idle) => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "stream timeout");
+            let reply =
+                LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "stream_idle_timeout", "stream timeout");
             return (reply, ResponseFlag::StreamIdleTimeout);
         }
         Failure::Expired(Expired::Stream) => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "downstream duration timeout");
+            let reply = LocalReply::text(
+                StatusCode::GATEWAY_TIMEOUT,
+                "max_duration_timeout",
+                "downstream duration timeout",
+            );
             return (reply, ResponseFlag::DurationTimeout);
         }
-        Failure::Expired(Expired::Route | Expired::Attempt)
-        | Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
-            let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout");
-            return (reply, ResponseFlag::UpstreamRequestTimeout);
+        Failure::Expired(Expired::Route | Expired::Attempt) => return timed_out("response_timeout"),
+        Failure::Reset { reason: ResetReason::PerTryTimeout, .. } => {
+            return timed_out("upstream_per_try_timeout");
         }
         Failure::Request(error) => {
-            let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing();
+            let reply =
+                LocalReply::text(StatusCode::BAD_REQUEST, "http1.codec_error", "Bad Request").closing();
             return (reply, error.flag());
         }
         Failure::Reset { reason, .. } => reason,
@@ -68,11 +80,26 @@ pub(crate) fn no_response(failure: Failure, number: u32) -> (LocalReply, Respons
         ResetReason::ProtocolError => (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocolError),
         ResetReason::PerTryTimeout => (StatusCode::GATEWAY_TIMEOUT, ResponseFlag::UpstreamRequestTimeout),
     };
-    let mut reply = LocalReply::text(status, format!("{}{}", reset_text(number), reason.as_str()));
+    let text = format!("{}{}", reset_text(number), reason.as_str());
+    let mut details = reason.as_str().to_owned();
+    if !transport_failure.is_empty() {
+        details = format!("{details}|{transport_failure}");
+    }
+    let mut reply = LocalReply::text(status, before_response(&details), text);
     if reason == ResetReason::Overflow {
         reply.headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
     }
     (reply, flag)
+}
+
+fn timed_out(details: &'static str) -> (LocalReply, ResponseFlag) {
+    let reply = LocalReply::text(StatusCode::GATEWAY_TIMEOUT, details, "upstream request timeout");
+    (reply, ResponseFlag::UpstreamRequestTimeout)
+}
+
+/// The details of a request that was reset before a response began.
+fn before_response(reason: &str) -> String {
+    format!("upstream_reset_before_response_started{{{}}}", reason.replace(' ', "_"))
 }
 
 fn reset_text(number: u32) -> &'static str {

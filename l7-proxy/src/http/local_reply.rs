@@ -9,12 +9,17 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::body::ResponseBody;
 use super::connection_manager::Response;
 
+/// The details of what a route answers itself.
+pub(crate) const DIRECT_RESPONSE: &str = "direct_response";
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// An answer of the proxy's own.
 #[derive(Debug)]
 pub(crate) struct LocalReply {
+    /// Why, in Envoy's words (`%RESPONSE_CODE_DETAILS%`).
+    pub(crate) details: Cow<'static, str>,
     /// The status, as a client that does not speak gRPC sees it.
     pub(crate) status: StatusCode,
     /// Plain text; empty is none.
@@ -29,17 +34,28 @@ pub(crate) struct LocalReply {
 
 impl LocalReply {
     /// With a status and nothing else.
-    pub(crate) fn new(status: StatusCode) -> Self {
-        Self { status, body: Cow::Borrowed(b""), headers: HeaderMap::new(), grpc_status: None, close: false }
+    pub(crate) fn new(status: StatusCode, details: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            details: details.into(),
+            status,
+            body: Cow::Borrowed(b""),
+            headers: HeaderMap::new(),
+            grpc_status: None,
+            close: false,
+        }
     }
 
     /// With a text.
-    pub(crate) fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn text(
+        status: StatusCode,
+        details: impl Into<Cow<'static, str>>,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let body = match text.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Self { body, ..Self::new(status) }
+        Self { body, ..Self::new(status, details) }
     }
 
     /// And the connection closes.
@@ -49,7 +65,7 @@ impl LocalReply {
 
     /// As a response. To a gRPC client it is one of trailers only (gRPC over HTTP/2, "Responses").
     pub(crate) fn into_response(self, to_grpc: bool) -> Response {
-        let Self { status, body, mut headers, grpc_status, close } = self;
+        let Self { details: _, status, body, mut headers, grpc_status, close } = self;
         if to_grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert(

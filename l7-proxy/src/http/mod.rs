@@ -31,6 +31,7 @@ mod rewrite;
 mod router;
 mod stream;
 mod stream_info;
+mod stream_log;
 mod tee;
 mod timer;
 
@@ -45,6 +46,8 @@ use crate::tls::Stream;
 
 use connection_manager::ConnectionManager;
 
+pub(crate) use filter::denied_by;
+pub(crate) use format::{End, FormatContext, FormatValue};
 pub(crate) use h1::WriteBuffer;
 pub(crate) use h2::Upload;
 pub(crate) use hash_policy::hash_of_address;

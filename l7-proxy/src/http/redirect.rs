@@ -5,12 +5,12 @@ use http::header::LOCATION;
 use orlop_plan::resource::route::{RedirectAction, RedirectPath, RouteMatch};
 
 use super::head::RequestHead;
-use super::local_reply::LocalReply;
+use super::local_reply::{DIRECT_RESPONSE, LocalReply};
 use super::rewrite;
 
 /// The answer of a redirect route.
 pub(crate) fn reply(head: &RequestHead, action: &RedirectAction, route_match: &RouteMatch) -> LocalReply {
-    let mut reply = LocalReply::new(action.status);
+    let mut reply = LocalReply::new(action.status, DIRECT_RESPONSE);
     let location = HeaderValue::try_from(location(head, action, route_match));
     reply.headers.extend(location.ok().map(|location| (LOCATION, location)));
     reply
@@ -18,7 +18,7 @@ pub(crate) fn reply(head: &RequestHead, action: &RedirectAction, route_match: &R
 
 /// A redirect of the whole virtual host to https (`require_tls`).
 pub(crate) fn require_tls(head: &RequestHead) -> LocalReply {
-    let mut reply = LocalReply::new(http::StatusCode::MOVED_PERMANENTLY);
+    let mut reply = LocalReply::new(http::StatusCode::MOVED_PERMANENTLY, DIRECT_RESPONSE);
     let location = HeaderValue::try_from(format!("https://{}{}", head.authority, head.path));
     reply.headers.extend(location.ok().map(|location| (LOCATION, location)));
     reply

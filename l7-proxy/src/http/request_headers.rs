@@ -52,10 +52,10 @@ pub(crate) fn admit(
     connection: &ConnectionContext,
 ) -> Result<(), Box<LocalReply>> {
     if !head.has_authority {
-        return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing().into());
+        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "missing_host_header").closing().into());
     }
     if !head.path.starts_with('/') && head.method != Method::CONNECT {
-        return Err(LocalReply::new(StatusCode::NOT_FOUND).into());
+        return Err(LocalReply::new(StatusCode::NOT_FOUND, "absolute_path_rejected").into());
     }
     if config.underscores != HeadersWithUnderscores::Allow {
         underscores(head, config.underscores)?;
@@ -64,13 +64,16 @@ pub(crate) fn admit(
         Ok(NormalizedPath::Unchanged) => {}
         Ok(NormalizedPath::Changed(path)) => head.path = path,
         Ok(NormalizedPath::Redirect(path)) => {
-            let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT);
+            let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "path_normalization_failed");
             reply
                 .headers
                 .extend(HeaderValue::try_from(path).ok().map(|location| (http::header::LOCATION, location)));
             return Err(reply.into());
         }
-        Err(path::InvalidPath) => return Err(LocalReply::new(StatusCode::BAD_REQUEST).closing().into()),
+        Err(path::InvalidPath) => {
+            let reply = LocalReply::new(StatusCode::BAD_REQUEST, "path_normalization_failed");
+            return Err(reply.closing().into());
+        }
     }
     strip_port(head, config.strip_port, connection);
     forwarding(head, config, connection);
@@ -180,7 +183,8 @@ fn underscores(head: &mut RequestHead, action: HeadersWithUnderscores) -> Result
         return Ok(());
     }
     if action == HeadersWithUnderscores::RejectRequest {
-        return Err(LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request").closing().into());
+        let reply = LocalReply::text(StatusCode::BAD_REQUEST, "http1.unexpected_underscore", "Bad Request");
+        return Err(reply.closing().into());
     }
     for name in offending {
         head.headers.remove(name);

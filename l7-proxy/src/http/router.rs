@@ -153,6 +153,7 @@ impl<'a> Routed<'a> {
             let connection = attempts.guard.connection();
             mirror::send(self.action, head, body, self.plan, self.manager.config(), connection)
         };
+        attempts.guard.info().into_iter().for_each(|info| info.sees(head));
         let last = self.attempt(head, body, &mut attempts).await;
         self.answer(head, last, attempts)
     }
@@ -232,8 +233,11 @@ impl<'a> Routed<'a> {
                 Ok(picked) => picked,
                 Err(error) => return Last::NoHost(error),
             };
+            let address = picked.address();
+            let number = attempts.number;
+            attempts.guard.info().into_iter().for_each(|info| info.tries(address, number));
             let Some(permit) = attempts.cluster.try_request() else {
-                return Last::Failure(Failure::unsent(ResetReason::Overflow), None);
+                return Last::Failure(Failure::unsent(ResetReason::Overflow), Some(address));
             };
             if let Some(HostRewrite::Auto) = self.action.host_rewrite
                 && !picked.host().endpoint().about.hostname.is_empty()
@@ -249,7 +253,6 @@ impl<'a> Routed<'a> {
             let alpn = cluster.cluster().alpn_override.then(|| &**self.manager.config());
             let target = Target { cluster, picked: &picked, alpn };
             let outcome = attempt::send(target, head, body, deadlines, guard).await;
-            let address = picked.address();
             if let Some(report) = outlier_report(head, &outcome) {
                 picked.report(report);
             }
@@ -280,7 +283,7 @@ impl<'a> Routed<'a> {
         }
     }
 
-    fn answer(&self, head: &RequestHead, last: Last, attempts: Attempts<'_>) -> Response {
+    fn answer(&self, head: &RequestHead, last: Last, mut attempts: Attempts<'_>) -> Response {
         match last {
             Last::Answer(answer, picked, permit) => {
                 self.forward_answer(head, *answer, picked, permit, attempts)
@@ -293,7 +296,9 @@ impl<'a> Routed<'a> {
                 self.fail(head, failure::refused(refusal, attempts.number), None, attempts)
             }
             Last::Failure(failed, host) => {
-                self.fail(head, failure::no_response(failed, attempts.number), host, attempts)
+                let transport_failure = attempts.guard.take_transport_failure();
+                let reply = failure::no_response(failed, attempts.number, &transport_failure);
+                self.fail(head, reply, host, attempts)
             }
         }
     }
@@ -340,6 +345,7 @@ impl<'a> Routed<'a> {
             guard.info().into_iter().for_each(|info| info.met(peer.clone()));
         }
         if let Some(info) = guard.info() {
+            info.details("via_upstream");
             info.over_tls(principal, picked.shows_certificate());
             info.answered(response.status, &response.headers);
         }
@@ -350,7 +356,7 @@ impl<'a> Routed<'a> {
     }
 
     fn no_cluster(&self, head: &RequestHead, guard: StreamGuard) -> Response {
-        let reply = LocalReply::new(self.action.cluster_not_found_response);
+        let reply = LocalReply::new(self.action.cluster_not_found_response, "cluster_not_found");
         self.manager.local(head, reply, Some(ResponseFlag::NoClusterFound), guard)
     }
 

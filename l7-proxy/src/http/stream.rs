@@ -1,5 +1,7 @@
 //! What lives as long as a stream: from a request's head to the end of its response.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -11,6 +13,9 @@ use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
 use crate::upstream::{Picked, RequestPermit};
 
+/// The client has gone, in Envoy's words.
+pub(super) const GONE: &str = "downstream_remote_disconnect";
+
 /// Counts how a stream ends, and holds what it occupies until then. Dropped before its end, the client has gone (`DC`).
 pub(crate) struct StreamGuard {
     connection: Rc<ConnectionContext>,
@@ -20,8 +25,10 @@ pub(crate) struct StreamGuard {
     deadlines: Option<Box<Deadlines>>,
     /// A flag that is known already while the response still comes.
     flag: Option<ResponseFlag>,
-    /// Where metrics are asked for. Taken when the stream is over.
+    /// Where metrics or logs are asked for. Taken when the stream is over.
     info: Option<Box<StreamInfo>>,
+    /// Why the last attempt found no connection.
+    transport_failure: RefCell<String>,
     finished: bool,
 }
 
@@ -38,12 +45,38 @@ impl StreamGuard {
         timer: Rc<Timer>,
         info: Option<Box<StreamInfo>>,
     ) -> Self {
-        Self { connection, timer, upstream: None, deadlines: None, flag: None, info, finished: false }
+        Self {
+            connection,
+            timer,
+            upstream: None,
+            deadlines: None,
+            flag: None,
+            info,
+            transport_failure: RefCell::default(),
+            finished: false,
+        }
     }
 
     /// What is noted of the stream, where anything is.
     pub(crate) fn info(&mut self) -> Option<&mut StreamInfo> {
         self.info.as_deref_mut()
+    }
+
+    /// The same, to be read.
+    pub(crate) fn notes(&self) -> Option<&StreamInfo> {
+        self.info.as_deref()
+    }
+
+    /// There is no connection to a host, for this reason, in Envoy's words.
+    pub(crate) fn unconnected(&self, reason: String) {
+        self.transport_failure.replace(reason);
+    }
+
+    /// Why there was no connection to the last host; empty where there was one.
+    pub(crate) fn take_transport_failure(&mut self) -> String {
+        let reason = self.transport_failure.take();
+        self.info().into_iter().for_each(|info| info.unconnected(&reason));
+        reason
     }
 
     /// The connection that it is on.
@@ -103,8 +136,20 @@ impl StreamGuard {
 
     fn flag(&mut self, flag: ResponseFlag) {
         self.connection.pod.counters.flag(flag);
+        self.note(flag);
+    }
+
+    /// What is counted already.
+    pub(crate) fn note(&mut self, flag: ResponseFlag) {
         if let Some(info) = self.info() {
             info.flag(flag);
+        }
+    }
+
+    /// Why the response is as it is, in Envoy's words.
+    pub(crate) fn details(&mut self, details: impl Into<Cow<'static, str>>) {
+        if let Some(info) = self.info() {
+            info.details(details);
         }
     }
 }
@@ -114,6 +159,7 @@ impl Drop for StreamGuard {
         self.timer.set(None);
         if !self.finished {
             self.flag(ResponseFlag::DownstreamConnectionTermination);
+            self.details(GONE);
         }
         if let Some(info) = self.info.take() {
             let endpoint = self.upstream.as_ref().map(|(picked, _)| &picked.host().endpoint().about);

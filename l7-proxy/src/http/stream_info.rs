@@ -1,16 +1,23 @@
-//! What is noted of a stream as it passes, for Istio's metrics. Written by whoever handles the stream, read at its end.
+//! What is noted of a stream as it passes, for Istio's metrics and for access logs. Written by whoever handles the stream, read
+//! at its end.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::cluster::Cluster;
 use orlop_plan::resource::endpoint::EndpointAbout;
+use orlop_plan::resource::http_connection_manager::HttpConnectionManager;
+use orlop_plan::resource::route::{Action, ClusterSpecifier, Route};
 use orlop_plan::resource::telemetry::IstioStats;
 
 use super::head::RequestHead;
+use super::stream_log::StreamLog;
 use crate::pod::ConnectionContext;
 use crate::stats::{Direction, ResponseFlag, ResponseFlags};
 use crate::telemetry::{Destination, Dimensions, GrpcFrames, Observed, Peer, Protocol};
@@ -18,7 +25,10 @@ use crate::telemetry::{Destination, Dimensions, GrpcFrames, Observed, Peer, Prot
 /// One stream's notes.
 #[derive(Debug)]
 pub(crate) struct StreamInfo {
-    config: Arc<IstioStats>,
+    /// None where there are no metrics.
+    stats: Option<Arc<IstioStats>>,
+    /// None where there is no log.
+    log: Option<Box<StreamLog>>,
     started: Instant,
     is_grpc: bool,
     code: u16,
@@ -32,6 +42,8 @@ pub(crate) struct StreamInfo {
     peer: Peer,
     principal: Option<Arc<str>>,
     shown: bool,
+    /// Bytes from the client that were not HTTP.
+    tunnelled: u64,
 }
 
 /// What passes of a request's body.
@@ -57,11 +69,20 @@ impl UploadMeter {
 }
 
 impl StreamInfo {
-    /// A request's head has come.
-    pub(crate) fn new(config: &Arc<IstioStats>, head: &RequestHead, started: Instant) -> Self {
+    /// A request's head has come. `None` where nobody asks for notes.
+    pub(crate) fn new(
+        config: &Arc<HttpConnectionManager>,
+        head: &RequestHead,
+        started: Instant,
+    ) -> Option<Box<Self>> {
+        let (stats, log) = (config.stats().cloned(), StreamLog::new(config));
+        if stats.is_none() && log.is_none() {
+            return None;
+        }
         let line = head.method.as_str().len() + head.path.len() + head.authority.len();
-        Self {
-            config: Arc::clone(config),
+        Some(Box::new(Self {
+            stats,
+            log,
             started,
             is_grpc: head.is_grpc(),
             code: 0,
@@ -76,6 +97,63 @@ impl StreamInfo {
             peer: Peer::Unknown,
             principal: None,
             shown: false,
+            tunnelled: 0,
+        }))
+    }
+
+    /// The request as it is by now, which logs tell of.
+    pub(crate) fn sees(&mut self, head: &RequestHead) {
+        if let Some(log) = &mut self.log {
+            log.request = Some(head.clone());
+        }
+    }
+
+    /// The request's route is known, and so is its cluster where the route names one.
+    pub(crate) fn routed(&mut self, route: &Route, plan: &ProxyPlan) {
+        let Some(log) = &mut self.log else { return };
+        route.name.clone_into(&mut log.route);
+        if let Action::Route(action) = &route.action
+            && let ClusterSpecifier::Cluster(name) = &action.cluster
+            && plan.clusters.contains_key(name)
+        {
+            log.cluster = Some(Arc::clone(name));
+        }
+    }
+
+    /// This attempt is the host's.
+    pub(crate) fn tries(&mut self, host: SocketAddr, attempt: u32) {
+        if let Some(log) = &mut self.log {
+            (log.upstream, log.attempts) = (Some(host), attempt);
+            log.upstream_local.set(None);
+        }
+    }
+
+    /// There is a connection to the host, this side of which `local` says.
+    pub(crate) fn connected(&self, local: impl FnOnce() -> Option<SocketAddr>) {
+        if let Some(log) = &self.log {
+            log.upstream_local.set(local());
+        }
+    }
+
+    /// There was none, for this reason.
+    pub(crate) fn unconnected(&mut self, reason: &str) {
+        if let Some(log) = &mut self.log {
+            reason.clone_into(&mut log.transport_failure);
+        }
+    }
+
+    /// Why the response is as it is, in Envoy's words.
+    pub(crate) fn details(&mut self, details: impl Into<Cow<'static, str>>) {
+        if let Some(log) = &mut self.log {
+            log.details = details.into();
+        }
+    }
+
+    /// What went through a tunnel, from the client and to it.
+    pub(crate) fn tunnelled(&mut self, received: u64, sent: u64) {
+        self.tunnelled += received;
+        if let Some(log) = &mut self.log {
+            log.sent += sent;
         }
     }
 
@@ -88,6 +166,9 @@ impl StreamInfo {
     /// The request goes to `cluster`.
     pub(crate) fn sent_to(&mut self, cluster: &Arc<Cluster>, head: &RequestHead) {
         self.destination = Some(Destination::of(cluster, || self.host(head)));
+        if let Some(log) = &mut self.log {
+            log.cluster = Some(Arc::clone(&cluster.name));
+        }
     }
 
     /// The request goes nowhere. Where nothing is known of its destination yet, its host is.
@@ -103,8 +184,8 @@ impl StreamInfo {
     }
 
     fn host(&self, head: &RequestHead) -> Option<Arc<str>> {
-        (!self.config.disable_host_header_fallback && !head.authority.is_empty())
-            .then(|| head.authority.as_str().into())
+        let named = self.stats.as_ref().is_some_and(|stats| !stats.disable_host_header_fallback);
+        (named && !head.authority.is_empty()).then(|| head.authority.as_str().into())
     }
 
     /// The other end describes itself.
@@ -123,11 +204,17 @@ impl StreamInfo {
         self.code = status.as_u16();
         self.response_bytes += "HTTP/1.1 200 OK\r\n\r\n".len() as u64 + size(headers);
         self.trailed(headers);
+        if let Some(log) = &mut self.log {
+            log.response.clone_from(headers);
+        }
     }
 
     /// Some of the response's body.
     pub(crate) fn passed(&mut self, data: &[u8]) {
         self.response_bytes += data.len() as u64;
+        if let Some(log) = &mut self.log {
+            log.sent += data.len() as u64;
+        }
         if self.is_grpc {
             self.response_frames.pass(data);
         }
@@ -144,17 +231,26 @@ impl StreamInfo {
     /// Something went wrong.
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {
         self.flags.insert(flag);
+        if let Some(log) = &mut self.log {
+            log.flag(flag);
+        }
     }
 
     /// The stream is over. `endpoint` is whom it was sent to.
     pub(crate) fn report(self, connection: &ConnectionContext, endpoint: Option<&Arc<EndpointAbout>>) {
+        let took = self.started.elapsed();
+        let received = self.upload.as_ref().map_or(0, |upload| upload.bytes.get());
+        if let Some(log) = &self.log {
+            log.write(connection, took, received + self.tunnelled, self.code);
+        }
+        let Some(stats) = self.stats else { return };
         let protocol = match (self.is_grpc, self.code) {
             (false, code) => Protocol::Http { code },
             (true, code) => Protocol::Grpc { code, status: self.grpc_status.or_else(|| status_of(code)) },
         };
         let observed = Observed {
-            took: self.started.elapsed(),
-            request_bytes: self.request_head + self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+            took,
+            request_bytes: self.request_head + received,
             response_bytes: self.response_bytes,
             request_messages: self.upload.as_ref().map_or(0, |upload| upload.messages()),
             response_messages: self.response_frames.messages(),
@@ -177,7 +273,7 @@ impl StreamInfo {
             peer,
             peer_principal,
             shown,
-            config: self.config,
+            config: stats,
         };
         connection.pod.series.observe(dimensions, observed);
     }

@@ -81,7 +81,13 @@ async fn establish(stream: TcpStream, cx: &ConnectionContext) -> Option<(Arc<Fil
         }
     };
     // Envoy waits for the client's first byte, by which time a server that speaks first has spoken.
-    if decide(chain.network_rbac(), &cx.facts()).allowed != Answer::Yes {
+    let facts = cx.facts();
+    let decision = decide(chain.network_rbac(), &facts);
+    if decision.allowed != Answer::Yes {
+        if let TerminalFilter::TcpProxy(config) = &chain.terminal {
+            let details = http::denied_by(decision.policy);
+            tcp::turned_away(&config.access_logs, cx, &[], ("", &details));
+        }
         turn_away(stream.tcp(), Uninspected::Refused(Refusal::Policy), cx);
         return None;
     }
@@ -146,7 +152,11 @@ async fn choose_chain(
     let (inspected, prefix) = inspect(&listener, cx.local, stream, &cx.pod.drain).await?;
     // This is the only inspection.
     let _new = cx.inspected.set(inspected);
-    let chain = cx.select_chain(&listener).ok_or(Uninspected::Refused(Refusal::NoFilterChain))?;
+    let Some(chain) = cx.select_chain(&listener) else {
+        let details = ("filter_chain_not_found", "");
+        tcp::turned_away(&listener.unmatched_logs, cx, &[ResponseFlag::NoRouteFound], details);
+        return Err(Uninspected::Refused(Refusal::NoFilterChain));
+    };
     Ok((Arc::clone(chain), prefix))
 }
 

@@ -8,6 +8,7 @@ use orlop_plan::resource::endpoint::EndpointAbout;
 use orlop_plan::resource::tcp_proxy::TcpProxy;
 use orlop_plan::resource::telemetry::IstioStats;
 
+use super::log::ConnectionLog;
 use super::metrics::Counted;
 use crate::dialer::DialError;
 use crate::http::hash_of_address;
@@ -60,13 +61,21 @@ pub(super) enum Failure {
     Connect(Arc<str>, OpenError),
 }
 
-/// Opens a connection to a host of the configured cluster, and counts it where `stats` asks for it.
+/// Opens a connection to a host of the configured cluster, counts it where `stats` asks for it, and notes what a log tells.
 pub(super) async fn connect(
     config: &TcpProxy,
     stats: Option<Arc<IstioStats>>,
     cx: &ConnectionContext,
+    mut log: Option<&mut ConnectionLog>,
 ) -> Result<Upstream, Failure> {
-    let opened = dial(config, cx).await;
+    let opened = dial(config, cx, log.as_deref_mut()).await;
+    if let Some(log) = log {
+        match &opened {
+            Ok((stream, ..)) => log.upstream_local = stream.tcp().local_addr().ok(),
+            Err(Failure::Connect(_, error)) => log.transport_failure = error.transport_failure(),
+            Err(_) => {}
+        }
+    }
     let counted = stats.and_then(|stats| match &opened {
         Ok((_, met, _)) => Counted::new(&stats, cx, Some(&met.cluster), Some(met), &[]),
         Err(failure) => {
@@ -79,8 +88,15 @@ pub(super) async fn connect(
     Ok(Upstream { stream, counted, held })
 }
 
-async fn dial(config: &TcpProxy, cx: &ConnectionContext) -> Result<(Stream, Met, Held), Failure> {
+async fn dial(
+    config: &TcpProxy,
+    cx: &ConnectionContext,
+    mut log: Option<&mut ConnectionLog>,
+) -> Result<(Stream, Met, Held), Failure> {
     let name = config.cluster.pick(fastrand::u64(..)).ok_or(Failure::NoWeight)?;
+    if let Some(log) = &mut log {
+        log.cluster = Some(Arc::clone(name));
+    }
     let plan = cx.pod.plan();
     let cluster = cx.pod.upstreams.cluster(&plan, name);
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Arc::clone(name)))?;
@@ -98,6 +114,9 @@ async fn dial(config: &TcpProxy, cx: &ConnectionContext) -> Result<(Stream, Met,
                 },
             )?;
         attempts_left -= 1;
+        if let Some(log) = &mut log {
+            log.tries(picked.address());
+        }
         let opened = open(&cluster, &picked, cx, None).await;
         if let Some(report) = outlier_report(&opened) {
             picked.report(report);

@@ -5,6 +5,7 @@
 
 mod buffer_pool;
 mod connect;
+mod log;
 mod metrics;
 mod relay;
 
@@ -16,12 +17,14 @@ use orlop_plan::resource::telemetry::IstioStats;
 use tokio::time::timeout;
 
 pub(crate) use buffer_pool::BufferPool;
+pub(crate) use log::turned_away;
 
 use crate::listener::{PrefixedStream, will_reset};
 use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
 use crate::tls::Stream;
 
+use self::log::ConnectionLog;
 use self::relay::{Ended, Relay};
 
 /// Serves one downstream connection until it ends. `stats` is where Istio's metrics are asked for.
@@ -33,25 +36,36 @@ pub(crate) async fn proxy(
 ) {
     let counters = &cx.pod.counters;
     // On its own: its space is free again once connected.
-    let upstream = match Box::pin(connect::connect(&config, stats, &cx)).await {
+    let mut log = ConnectionLog::new(&config, &cx);
+    let upstream = match Box::pin(connect::connect(&config, stats, &cx, log.as_deref_mut())).await {
         Ok(upstream) => upstream,
         Err(failure) => {
             failure.count(counters);
+            if let Some(log) = &mut log {
+                log.flag(failure.flags());
+            }
             tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, %failure, "not connected");
             return will_reset(downstream.io().tcp());
         }
     };
     let (stream, counted, _held) = upstream.into_parts();
-    let relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod, counted);
-    let ended = match config.max_downstream_connection_duration {
-        None => relay.run().await,
-        Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),
+    let ended = {
+        let log = log.as_deref();
+        let mut relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod, counted, log);
+        match config.max_downstream_connection_duration {
+            None => relay.run().await,
+            Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),
+        }
     };
-    match ended {
-        Ended::Finished => {}
-        Ended::ResetByDownstream => counters.flag(ResponseFlag::DownstreamConnectionTermination),
-        Ended::ResetByUpstream => counters.flag(ResponseFlag::UpstreamConnectionTermination),
-        Ended::Idle => counters.flag(ResponseFlag::StreamIdleTimeout),
-        Ended::MaxDuration => counters.flag(ResponseFlag::DurationTimeout),
+    let flag = match ended {
+        Ended::Finished => return,
+        Ended::ResetByDownstream => ResponseFlag::DownstreamConnectionTermination,
+        Ended::ResetByUpstream => ResponseFlag::UpstreamConnectionTermination,
+        Ended::Idle => ResponseFlag::StreamIdleTimeout,
+        Ended::MaxDuration => ResponseFlag::DurationTimeout,
+    };
+    counters.flag(flag);
+    if let Some(log) = &mut log {
+        log.flag(&[flag]);
     }
 }

@@ -18,6 +18,7 @@ use crate::pod::PodContext;
 use crate::tls::Stream;
 
 use super::buffer_pool::BufferPool;
+use super::log::ConnectionLog;
 use super::metrics::Counted;
 
 /// How a relay ended.
@@ -46,6 +47,7 @@ pub(super) struct Relay<'p> {
     idle: Option<IdleTimer>,
     pod: &'p PodContext,
     counted: Option<Counted>,
+    log: Option<&'p ConnectionLog>,
     clean: bool,
 }
 
@@ -94,6 +96,7 @@ impl<'p> Relay<'p> {
         idle_timeout: Option<Duration>,
         pod: &'p PodContext,
         counted: Option<Counted>,
+        log: Option<&'p ConnectionLog>,
     ) -> Self {
         let (prefix, downstream) = downstream.into_parts();
         Self {
@@ -105,12 +108,13 @@ impl<'p> Relay<'p> {
             idle: idle_timeout.map(IdleTimer::new),
             pod,
             counted,
+            log,
             clean: false,
         }
     }
 
     /// Relays to the end.
-    pub(super) async fn run(mut self) -> Ended {
+    pub(super) async fn run(&mut self) -> Ended {
         let ended = std::future::poll_fn(|cx| self.poll_relay(cx)).await;
         self.clean = matches!(ended, Ended::Finished | Ended::Idle);
         ended
@@ -133,6 +137,9 @@ impl<'p> Relay<'p> {
         self.pod.counters.bytes_sent.add(moved.1);
         if let Some(counted) = &self.counted {
             counted.moved(moved.0, moved.1);
+        }
+        if let Some(log) = self.log {
+            log.moved(moved.0, moved.1);
         }
         match (upwards, downwards) {
             (Poll::Ready(Err(Broken::Sender)), _) | (_, Poll::Ready(Err(Broken::Receiver))) => {

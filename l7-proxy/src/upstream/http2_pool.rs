@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ const MAX_STREAMS: u32 = 100;
 pub(crate) struct Http2Connection {
     sender: SendRequest<Upload>,
     driver: JoinHandle<()>,
+    local: Option<SocketAddr>,
     membership: Membership,
     streams: Cell<u32>,
     idle_timeout: Option<Duration>,
@@ -27,16 +29,18 @@ pub(crate) struct Http2Connection {
 }
 
 impl Http2Connection {
-    /// A connection that was just opened. `driver` ends with it.
+    /// A connection that was just opened, this side of which is `local`. `driver` ends with it.
     pub(crate) fn new(
         sender: SendRequest<Upload>,
         driver: JoinHandle<()>,
+        local: Option<SocketAddr>,
         cluster: &Cluster,
         membership: Membership,
     ) -> Self {
         Self {
             sender,
             driver,
+            local,
             membership,
             streams: Cell::new(0),
             idle_timeout: cluster.idle_timeout,
@@ -47,6 +51,11 @@ impl Http2Connection {
     /// To send a request with.
     pub(crate) fn sender(&self) -> SendRequest<Upload> {
         self.sender.clone()
+    }
+
+    /// This side of it.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.local
     }
 
     fn is_usable(&self) -> bool {

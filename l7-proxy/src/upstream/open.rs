@@ -23,6 +23,22 @@ pub(crate) enum OpenError {
     TlsTimeout,
 }
 
+impl OpenError {
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`: Envoy's words where the host could not be reached, nothing where it did not
+    /// answer, and the proxy's own words about TLS.
+    pub(crate) fn transport_failure(&self) -> String {
+        match self {
+            Self::Dial(DialError::Connect { source, .. }) => {
+                let text = source.to_string();
+                let (error, _code) = text.split_once(" (os error").unwrap_or((&text, ""));
+                format!("delayed connect error: {error}")
+            }
+            Self::Dial(DialError::Timeout { .. }) | Self::TlsTimeout => String::new(),
+            Self::Dial(DialError::Namespace(_) | DialError::Socket { .. }) | Self::Tls(_) => self.to_string(),
+        }
+    }
+}
+
 /// Opens a connection for a downstream one. `alpn` is offered in the place of the TLS context's.
 pub(crate) async fn open(
     cluster: &UpstreamCluster,

@@ -21,6 +21,7 @@ use orlop_podnet::{HomeNs, NetNs};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::access_log::PodLog;
 use crate::listener::accept_now;
 use crate::names::Names;
 use crate::proxy::{PodFacts, PodListeners, ProxyConfig, ProxyError};
@@ -77,6 +78,7 @@ struct PodShared {
     loads: Arc<[AtomicUsize]>,
     /// What the pod says of itself to its peers.
     own: Told,
+    log: PodLog,
 }
 
 /// An enrolled pod in the hands of the control side.
@@ -107,15 +109,15 @@ impl Workers {
         name: &str,
         PodFacts { netns, addresses: _, resolvers, description }: PodFacts,
         plan: Arc<ProxyPlan>,
-        listeners: PodListeners,
-        acceptor: usize,
-        accepting: bool,
+        (listeners, acceptor, accepting): (PodListeners, usize, bool),
+        log: PodLog,
     ) -> PodHandle {
         let acceptor = acceptor.checked_rem(self.threads.len()).unwrap_or_default();
         let (mailboxes, mails): (Vec<_>, Vec<_>) =
             self.threads.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let pod = Arc::new(PodShared {
             name: name.into(),
+            log,
             own: Told::new(&description.node_id, &description.metadata),
             netns: Arc::clone(&netns),
             mark: self.mark,
@@ -250,6 +252,7 @@ impl PodHandle {
         for counters in &self.pod.counters {
             stats.merge(counters);
         }
+        stats.access_log_lines_lost += self.pod.log.failed();
     }
 
     /// What outlier detection has found for the pod.

@@ -89,6 +89,7 @@ impl PodTask {
             mirrors: Mirrors::default(),
             buffers: Rc::clone(&own.buffers),
             series: Series::new(Arc::clone(&counters.series)),
+            log: shared.log.clone(),
             peers: PeerExchange::new(shared.own.clone()),
             counters,
             drain,

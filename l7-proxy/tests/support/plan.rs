@@ -134,6 +134,7 @@ pub fn listener(chains: Vec<FilterChain>) -> Listener {
         continue_on_listener_filters_timeout: false,
         filter_chains: chains.into_iter().map(Arc::new).collect(),
         default_filter_chain: None,
+        unmatched_logs: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is wrong with a resource, and where.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Where in a resource: `filter_chains[0].filters[1].typed_config.http_filters[2]`.
@@ -85,7 +86,7 @@ pub struct FieldNote {
     /// Where.
     pub path: FieldPath,
     /// What does not happen, or why nothing has to.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl fmt::Display for FieldNote {

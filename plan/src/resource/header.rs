@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
+use super::format::FormatPart;
 use super::matcher::StringMatcher;
 
 /// `route.v3.HeaderMatcher`. Pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) are matched like headers.
@@ -129,47 +130,4 @@ pub enum HeaderFormat {
     Literal(HeaderValue),
     /// Parts in order.
     Parts(Vec<FormatPart>),
-}
-
-/// One part of a formatted header value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FormatPart {
-    /// As it stands (`%%` already unescaped).
-    Text(String),
-    /// An operator.
-    Operator(FormatOperator),
-}
-
-/// The substitution operators that are honoured in header values; any other one is refused when validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FormatOperator {
-    /// `%DOWNSTREAM_REMOTE_ADDRESS%`
-    DownstreamRemoteAddress,
-    /// `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%`
-    DownstreamRemoteAddressWithoutPort,
-    /// `%DOWNSTREAM_LOCAL_ADDRESS%`
-    DownstreamLocalAddress,
-    /// `%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%`
-    DownstreamLocalAddressWithoutPort,
-    /// `%DOWNSTREAM_LOCAL_PORT%`
-    DownstreamLocalPort,
-    /// `%UPSTREAM_REMOTE_ADDRESS%` (empty until one was chosen)
-    UpstreamRemoteAddress,
-    /// `%UPSTREAM_CLUSTER%`
-    UpstreamCluster,
-    /// `%PROTOCOL%`
-    Protocol,
-    /// `%RESPONSE_CODE%`
-    ResponseCode,
-    /// `%RESPONSE_FLAGS%`
-    ResponseFlags,
-    /// `%REQ(X?Y):Z%`: header X, else Y, at most Z bytes
-    RequestHeader {
-        /// First choice.
-        name: HeaderSource,
-        /// Second choice.
-        otherwise: Option<HeaderSource>,
-        /// Longest output in bytes.
-        max_length: Option<usize>,
-    },
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_log::AccessLog;
 use super::fault::Fault;
 use super::jwt_authn::JwtAuthn;
 use super::rbac::{Rbac, RbacFilter};
@@ -65,8 +66,8 @@ pub struct HttpConnectionManager {
     pub upgrades: Vec<String>,
     /// `strip_matching_host_port`, `strip_any_host_port`.
     pub strip_port: StripPort,
-    /// An access log was asked for: names of the loggers, for the classifier.
-    pub access_logs: Vec<String>,
+    /// `access_log`: those that are written.
+    pub access_logs: Vec<AccessLog>,
     /// A tracing provider was asked for.
     pub tracing: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::access_log::AccessLog;
 use super::http_connection_manager::HttpConnectionManager;
 use super::rbac::Rbac;
 use super::tcp_proxy::TcpProxy;
@@ -36,6 +37,8 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// Where no chain matches; otherwise the connection is closed.
     pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// `access_log`: of connections that no chain takes.
+    pub unmatched_logs: Vec<AccessLog>,
 }
 
 impl Listener {

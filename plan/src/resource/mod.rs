@@ -3,12 +3,14 @@
 //! `validate` is the only room where protobuf becomes one of them. A value of these types is fit to serve; a proto that is
 //! not becomes a [`ResourceError`] naming each offending field.
 
+pub mod access_log;
 pub mod cluster;
 pub mod cors;
 pub mod dns_discovery;
 pub mod endpoint;
 pub mod extension_config;
 pub mod fault;
+pub mod format;
 pub mod hash_policy;
 pub mod header;
 pub mod http_connection_manager;

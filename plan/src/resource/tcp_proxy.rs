@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_log::AccessLog;
+
 /// `TcpProxy`.
 #[derive(Debug)]
 pub struct TcpProxy {
@@ -16,8 +18,8 @@ pub struct TcpProxy {
     pub max_downstream_connection_duration: Option<Duration>,
     /// `hash_policy` is the source address: what a connection's hash is made of, where its cluster balances by one.
     pub hash_source_ip: bool,
-    /// An access log was asked for: names of the loggers, for the classifier.
-    pub access_logs: Vec<String>,
+    /// `access_log`: those that are written.
+    pub access_logs: Vec<AccessLog>,
 }
 
 /// `cluster_specifier`.

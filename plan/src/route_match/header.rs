@@ -29,7 +29,7 @@ impl HeaderMatcher {
     /// Whether a message with these headers (a response, where pseudo-headers do not exist) satisfies this matcher.
     pub fn matches_headers(&self, headers: &HeaderMap) -> bool {
         self.matches_value(match &self.name {
-            HeaderSource::Name(name) => joined(headers, name),
+            HeaderSource::Name(name) => header_value(headers, name),
             HeaderSource::Method | HeaderSource::Path | HeaderSource::Authority | HeaderSource::Scheme => {
                 None
             }
@@ -57,7 +57,7 @@ impl HeaderSource {
     /// The value in a request; repeated headers are joined by `,`.
     pub fn value<'a>(&self, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
         let pseudo = match self {
-            Self::Name(name) => return joined(request.headers, name),
+            Self::Name(name) => return header_value(request.headers, name),
             Self::Method => request.method,
             Self::Path => request.path_and_query,
             Self::Authority => request.authority,
@@ -67,7 +67,8 @@ impl HeaderSource {
     }
 }
 
-fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+/// A header's value; repeated ones are joined by `,`.
+pub fn header_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     let Some(second) = values.next() else {

@@ -17,6 +17,7 @@ use http::HeaderMap;
 
 use crate::resource::route::{Route, RouteConfiguration, RouteMatch, VirtualHost};
 
+pub use header::header_value;
 pub use path::query_parameter;
 pub use virtual_host_index::{DuplicateDomain, VirtualHostIndex};
 

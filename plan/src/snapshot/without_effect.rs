@@ -1,5 +1,6 @@
 //! What a workload's resources ask for on purpose and do not get yet.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -53,12 +54,12 @@ impl Snapshot {
 }
 
 /// By kind, the field's name without what stands before it, and the reason.
-type ByField = BTreeMap<(ResourceType, String, &'static str), WithoutEffect>;
+type ByField = BTreeMap<(ResourceType, String, Cow<'static, str>), WithoutEffect>;
 
 fn collect<T>(resource_type: ResourceType, store: &Store<T>, all: &mut ByField) {
     for (name, stored) in store.iter() {
         for note in stored.notes.iter() {
-            let key = (resource_type, note.path.last().to_owned(), note.reason);
+            let key = (resource_type, note.path.last().to_owned(), note.reason.clone());
             let found = all.entry(key).or_insert_with(|| WithoutEffect {
                 resource_type,
                 resource: name.to_string(),

@@ -1,5 +1,6 @@
 //! Where validation stands in a resource, and what it found there.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use crate::resource::{FieldError, FieldNote, FieldPath, RefusedRoute};
@@ -108,13 +109,19 @@ impl<'p> At<'p> {
 
     /// Records that what was set here on purpose is accepted and has no effect yet.
     pub(super) fn not_yet(&self, reason: &'static str) {
-        self.findings.borrow_mut().notes.push(FieldNote { path: self.path.clone(), reason });
+        self.not_yet_below(&FieldPath::root(), reason);
+    }
+
+    /// The same of a field that is seen from here.
+    pub(super) fn not_yet_below(&self, field: &FieldPath, reason: impl Into<Cow<'static, str>>) {
+        let note = FieldNote { path: field.under(&self.path), reason: reason.into() };
+        self.findings.borrow_mut().notes.push(note);
     }
 
     /// Records that what is set here has no effect by its nature. Costs nothing where nobody asks.
     pub(super) fn no_effect(&self, reason: &'static str) {
         if let Some(no_effect) = &mut self.findings.borrow_mut().no_effect {
-            no_effect.push(FieldNote { path: self.path.clone(), reason });
+            no_effect.push(FieldNote { path: self.path.clone(), reason: reason.into() });
         }
     }
 

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecif
 use http::HeaderName;
 
 use super::at::At;
-use super::header_format::header_format;
+use super::format::header_format;
 use super::matcher::string_matcher;
 use super::regex::full_match;
 use crate::resource::header::{

@@ -99,7 +99,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         strip_port_mode,
     } = value;
     no_effect!(at; "says how connections are closed when their listener goes; they go on with the version that they began with"; drain_timeout, drain_timeout_jitter, delayed_close_timeout);
-    no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
+    no_effect!(at; "asks for lines before the end, and there is one line, at the end"; access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
     no_effect!(at; "says who answers 100 Continue, the proxy or the endpoint; the client goes on either way"; proxy_100_continue);
     no_effect!(at; "is of listeners with PROXY protocol, which are refused"; add_proxy_protocol_connection_state);
     let add_user_agent = add_user_agent.is_some_and(|flag| flag.value);

@@ -180,7 +180,7 @@ fn refuse_router(value: Router, at: &At<'_>) {
     } = value;
     no_effect!(at; "feeds statistics alone"; dynamic_stats, suppress_grpc_request_failure_code_stats);
     no_effect!(at; "is of traces, and none are made"; start_child_span);
-    no_effect!(at; "is of access logs, none of which is written"; upstream_log_options);
+    no_effect!(at; "is of upstream_log, which is refused"; upstream_log_options);
     no_effect!(at; "is of CONNECT, which is refused"; reject_connect_request_early_data);
     refuse_set!(
         at; upstream_log, suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog as ProtoLog;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection as ProtoDirection;
 use envoy_types::pb::envoy::config::listener::v3::{AdditionalAddress, Listener as Proto};
 use prost::Message;
@@ -14,6 +14,7 @@ use super::at::{At, no_effect, refuse_set};
 use super::filter_chain::filter_chain;
 use super::listener_filter::listener_filters;
 use super::scalar::{socket_addr, timeout};
+use crate::resource::access_log::AccessLog;
 use crate::resource::listener::{FilterChain, Listener, TrafficDirection};
 use crate::snapshot::RefusedListener;
 
@@ -80,7 +81,7 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
     let use_original_dst = use_original_dst.is_some_and(|flag| flag.value);
     let bind_to_port = bind_to_port.is_none_or(|flag| flag.value);
     let direction = direction(traffic_direction, &at.field("traffic_direction"));
-    refuse_access_logs(access_log, &at.field("access_log"));
+    let unmatched_logs = unmatched_logs(access_log, &at.field("access_log"));
     let listener_filters = listener_filters(filters, &at.field("listener_filters"));
     let takes_original_dst =
         use_original_dst || listener_filters.as_ref().is_some_and(|filters| filters.original_dst);
@@ -127,6 +128,7 @@ pub(super) fn listener(value: Proto, at: &At<'_>) -> Option<Listener> {
         continue_on_listener_filters_timeout,
         filter_chains,
         default_filter_chain: default_filter_chain?,
+        unmatched_logs: unmatched_logs?,
     })
 }
 
@@ -157,19 +159,11 @@ fn additional_address(value: AdditionalAddress, at: &At<'_>) -> Option<std::net:
     at.required(address).and_then(|address| socket_addr(address, &at))
 }
 
-/// istiod's log of connections that match no filter chain (`NR`) is understood: the agent counts them. A listener's log of
-/// all connections is not kept.
-fn refuse_access_logs(logs: Vec<envoy_types::pb::envoy::config::accesslog::v3::AccessLog>, at: &At<'_>) {
-    let only_unmatched = logs.iter().all(|log| {
-        matches!(
-            log.filter.as_ref().and_then(|filter| filter.filter_specifier.as_ref()),
-            Some(FilterSpecifier::ResponseFlagFilter(filter)) if filter.flags == ["NR"]
-        )
-    });
-    if !only_unmatched {
-        let _: Option<()> = at.refuse("is supported for the response flag NR alone");
-    }
-    let _ = access_logs(logs, at);
+/// istiod's logs of connections that match no filter chain (`NR`). A listener's log of all connections is not kept.
+fn unmatched_logs(logs: Vec<ProtoLog>, at: &At<'_>) -> Option<Vec<AccessLog>> {
+    let logs = access_logs(logs, at)?;
+    let all = logs.iter().any(|log| log.only_flags.as_deref().is_none_or(|flags| flags != ["NR"]));
+    if all { at.refuse("is supported for the response flag NR alone") } else { Some(logs) }
 }
 
 /// What can still be said of a listener that was refused.

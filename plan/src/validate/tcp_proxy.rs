@@ -39,7 +39,7 @@ pub(super) fn tcp_proxy(value: Proto, at: &At<'_>) -> Option<TcpProxy> {
         cluster_specifier,
     } = value;
     no_effect!(at; "feeds statistics alone"; stat_prefix);
-    no_effect!(at; "is of access logs, none of which is written"; access_log_flush_interval, flush_access_log_on_connected, access_log_options);
+    no_effect!(at; "asks for lines before the end, and there is one line, at the end"; access_log_flush_interval, flush_access_log_on_connected, access_log_options);
     refuse_set!(
         at; on_demand, metadata_match, downstream_idle_timeout, upstream_idle_timeout, backoff_options,
         tunneling_config, max_downstream_connection_duration_jitter_percentage, proxy_protocol_tlvs,

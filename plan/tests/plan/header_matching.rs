@@ -7,7 +7,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher:
 use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use http::HeaderMap;
 use http::header::HeaderName;
-use orlop_plan::resource::header::{FormatOperator, FormatPart, HeaderFormat, HeaderSource};
+use orlop_plan::resource::format::{FormatOperator, FormatPart};
+use orlop_plan::resource::header::{HeaderFormat, HeaderSource};
 use orlop_plan::route_match::RequestHead;
 
 use crate::build::{World, prefix, refusal, route_configuration, route_to, virtual_host};

@@ -1,8 +1,7 @@
 //! Matching headers, and changing them.
 
-use orlop_plan::resource::header::{
-    AppendAction, FormatOperator, FormatPart, HeaderFormat, HeaderMatch, HeaderMutations, HeaderSource,
-};
+use orlop_plan::resource::format::{FormatOperator, FormatPart};
+use orlop_plan::resource::header::{AppendAction, HeaderFormat, HeaderMatch, HeaderMutations, HeaderSource};
 use serde_json::{Value, json};
 
 use crate::support::{header_matcher, header_matcher_refusals, route, route_refusals};

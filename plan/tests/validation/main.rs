@@ -8,6 +8,7 @@
     reason = "helpers of tests fail the test"
 )]
 
+mod access_log;
 mod bad_input;
 mod cluster;
 mod dns;

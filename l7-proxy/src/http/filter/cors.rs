@@ -81,7 +81,7 @@ pub(super) fn decode(
     if !is_allowed && forwards {
         return Ok(());
     }
-    let mut reply = LocalReply::new(StatusCode::OK);
+    let mut reply = LocalReply::new(StatusCode::OK, "cors_response");
     if credentials {
         reply.headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }

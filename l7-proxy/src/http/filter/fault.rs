@@ -8,11 +8,12 @@ use crate::http::head::RequestHead;
 use crate::http::local_reply::LocalReply;
 use crate::stats::{FilterStat, ResponseFlag};
 
-/// `of_manager` is for requests whose route and virtual host say nothing.
+/// `of_manager` is for requests whose route and virtual host say nothing. Says whether the request was `delayed`.
 pub(super) async fn decode(
     of_manager: &Fault,
     head: &RequestHead,
     context: FilterContext<'_>,
+    delayed: &mut bool,
 ) -> Result<(), Box<Stopped>> {
     let of_route = context.route.and_then(|route| {
         let levels = [&route.route.filters, &route.virtual_host.filters];
@@ -29,6 +30,7 @@ pub(super) async fn decode(
     if let Some(delay) = fault.delay.filter(|delay| is_drawn(delay.per_million)) {
         context.counters.filter(FilterStat::FaultDelaysInjected);
         context.connection.pod.counters.flag(ResponseFlag::DelayInjected);
+        *delayed = true;
         // On its own, so that requests without one do not take its space.
         Box::pin(tokio::time::sleep(delay.duration)).await;
     }
@@ -38,7 +40,8 @@ pub(super) async fn decode(
         AbortStatus::Http(status) => (status, None),
         AbortStatus::Grpc(status) => (StatusCode::OK, Some(status)),
     };
-    let reply = LocalReply { grpc_status, ..LocalReply::text(status, "fault filter abort") };
+    let reply =
+        LocalReply { grpc_status, ..LocalReply::text(status, "fault_filter_abort", "fault filter abort") };
     Err(Stopped { flag: Some(ResponseFlag::FaultInjected), ..Stopped::from(reply) }.into())
 }
 

@@ -10,6 +10,8 @@ mod fault;
 mod jwt_authn;
 mod rbac;
 
+pub(crate) use rbac::denied_by;
+
 use http::{HeaderMap, StatusCode};
 use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
@@ -60,15 +62,20 @@ pub(super) struct Passage {
     cors: Option<Box<cors::Allowed>>,
     /// What `jwt_authn` has left for policies.
     metadata: Option<Box<Value>>,
+    /// The fault filter has held the request up.
+    pub(super) delayed: bool,
 }
 
 /// Whether a chain lets a request's connection in, for a connection that came before the chain.
 pub(super) fn admit(chain: &FilterChain, context: FilterContext<'_>) -> Result<(), Box<Stopped>> {
-    if decide(chain.network_rbac(), &context.connection.facts()).allowed == Answer::Yes {
+    let facts = context.connection.facts();
+    let decision = decide(chain.network_rbac(), &facts);
+    if decision.allowed == Answer::Yes {
         return Ok(());
     }
     context.connection.pod.counters.refuse(Refusal::Policy);
-    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, rbac::ACCESS_DENIED).closing().into()))
+    let details = denied_by(decision.policy);
+    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, details, rbac::ACCESS_DENIED).closing().into()))
 }
 
 impl Passage {
@@ -87,7 +94,7 @@ impl Passage {
                     let metadata = self.metadata.as_deref().unwrap_or(&Value::Null);
                     rbac::decode(filter, head, context, metadata)?;
                 }
-                HttpFilter::Fault(fault) => fault::decode(fault, head, context).await?,
+                HttpFilter::Fault(fault) => fault::decode(fault, head, context, &mut self.delayed).await?,
                 HttpFilter::Cors => cors::decode(head, context, &mut self.cors)?,
                 // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.
                 HttpFilter::PeerMetadata(_)

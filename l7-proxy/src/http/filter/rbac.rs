@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use orlop_plan::rbac::{Answer, Request};
-use orlop_plan::resource::rbac::RbacFilter;
+use orlop_plan::resource::rbac::{Policy, RbacFilter};
 use serde_json::Value;
 
 use super::{FilterContext, Stopped};
@@ -32,11 +32,18 @@ pub(super) fn decode(
         counters.filter(FilterStat::of_shadow(filter.shadow_rules_stat_prefix, allowed));
     }
     let Some(rules) = &filter.rules else { return Ok(()) };
-    if rules.decide(&request).allowed == Answer::Yes {
+    let decision = rules.decide(&request);
+    if decision.allowed == Answer::Yes {
         counters.filter(FilterStat::RbacAllowed);
         return Ok(());
     }
     counters.filter(FilterStat::RbacDenied);
     connection.pod.counters.refuse(Refusal::Policy);
-    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, ACCESS_DENIED).into()))
+    Err(Box::new(LocalReply::text(StatusCode::FORBIDDEN, denied_by(decision.policy), ACCESS_DENIED).into()))
+}
+
+/// Envoy's words for who was not let in.
+pub(crate) fn denied_by(policy: Option<&Policy>) -> String {
+    let name = policy.map_or("none", |policy| policy.name.as_str());
+    format!("rbac_access_denied_matched_policy[{}]", name.replace(' ', "_"))
 }

@@ -350,11 +350,16 @@ async fn tunnel(downstream: Rc<Downstream>, tunnel: Tunnel) {
     let carry = async {
         upstream.io.write_all(&read).await?;
         io.write_all(&upstream.read).await?;
-        tokio::io::copy_bidirectional(&mut io, &mut upstream.io).await
+        let ahead = (read.len() as u64, upstream.read.len() as u64);
+        let (received, sent) = tokio::io::copy_bidirectional(&mut io, &mut upstream.io).await?;
+        Ok::<_, std::io::Error>((ahead.0 + received, ahead.1 + sent))
     };
     // An end by error is an end too.
-    let _carried = carry.await;
-    if let Some(guard) = guard {
+    let carried = carry.await;
+    if let Some(mut guard) = guard {
+        if let (Ok((received, sent)), Some(info)) = (carried, guard.info()) {
+            info.tunnelled(received, sent);
+        }
         guard.finish(None);
     }
 }

@@ -24,6 +24,7 @@ pub(crate) async fn connect(
     membership: Membership,
 ) -> Result<Http2Connection, ResetReason> {
     let tasks = ConnectionTasks::default();
+    let local = io.tcp().local_addr().ok();
     let handshake = http2::Builder::new(tasks.clone())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -35,7 +36,7 @@ pub(crate) async fn connect(
         }
         drop(tasks);
     });
-    Ok(Http2Connection::new(sender, driver, cluster, membership))
+    Ok(Http2Connection::new(sender, driver, local, cluster, membership))
 }
 
 /// Why there is no response.

@@ -84,7 +84,9 @@ fn refusal(error: JwtError, realm: &str) -> LocalReply {
         JwtError::Audience => StatusCode::FORBIDDEN,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let mut reply = LocalReply::text(status, error.to_string());
+    let text = error.to_string();
+    let details = format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"));
+    let mut reply = LocalReply::text(status, details, text);
     let why = if error == JwtError::Missing { "" } else { ", error=\"invalid_token\"" };
     if let Ok(value) = HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{why}")) {
         reply.headers.insert(WWW_AUTHENTICATE, value);
