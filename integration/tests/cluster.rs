@@ -51,6 +51,7 @@ fn a_label_takes_running_pods_into_the_mesh_and_out_of_it() -> Result<()> {
     a_route_by_header_takes_effect(&cluster)?;
     metrics_name_the_deployment(&cluster, &before)?;
     a_policy_by_principal_takes_effect_across_nodes(&cluster)?;
+    the_kubelet_still_probes(&cluster)?;
 
     cluster.kubectl(&["delete", "namespace", "outside"])?;
     cluster.kubectl(&[
@@ -134,6 +135,28 @@ fn a_policy_by_principal_takes_effect_across_nodes(cluster: &Cluster) -> Result<
     let replies = cluster.http("outside/visitor", &Call::new(web()?))?;
     ensure!(replies.iter().all(|reply| reply.error.is_some()), "plaintext was let in: {replies:?}");
     Ok(())
+}
+
+/// Though it shows no identity, and the policy lets one client in alone.
+fn the_kubelet_still_probes(cluster: &Cluster) -> Result<()> {
+    let before = probes_of_web(cluster)?;
+    until("more probes than would have made it unready, or restarted it", PATIENCE, || {
+        Ok((probes_of_web(cluster)? >= before + 6).then_some(()))
+    })
+    .with_context(|| cluster.orlop(2, &["status"]).unwrap_or_default())?;
+    let web = cluster.get(&["pod", "-n", "shop", "web-v1"])?;
+    ensure!(web.pointer("/status/containerStatuses/0/ready") == Some(&Value::Bool(true)), "{web}");
+    ensure!(web.pointer("/status/containerStatuses/0/restartCount") == Some(&0.into()), "{web}");
+    Ok(())
+}
+
+fn probes_of_web(cluster: &Cluster) -> Result<u64> {
+    let status = cluster.status(2)?;
+    let workloads =
+        status.get("workloads").and_then(Value::as_array).context("no workloads in the status")?;
+    let web = workloads.iter().find(|workload| text(workload, "/name") == Some("web-v1"));
+    let probes = web.and_then(|web| web.pointer("/kernel/inbound_probes")).and_then(Value::as_u64);
+    probes.with_context(|| format!("no probes of web-v1 in {status}"))
 }
 
 fn web() -> Result<SocketAddr> {
