@@ -66,9 +66,11 @@ impl Istiod {
     }
 
     /// Replaces one file of its configuration.
+    /// At once: istiod takes a file that is being written for one without services.
     pub(crate) fn write(&self, name: &str, yaml: &str) {
-        let path = self.dir.path().join("istio").join(name);
-        fs::write(path, yaml).unwrap();
+        let staged = self.dir.path().join("staged.yaml");
+        fs::write(&staged, yaml).unwrap();
+        fs::rename(staged, self.dir.path().join("istio").join(name)).unwrap();
     }
 
     pub(crate) fn remove(&self, name: &str) {
