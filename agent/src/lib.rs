@@ -13,6 +13,7 @@ pub mod lock;
 pub mod node;
 pub mod watch;
 
+mod canonical;
 mod cni;
 mod code_pages;
 mod kubernetes;

@@ -53,7 +53,7 @@ pub(super) fn with(chain: &str, entry: &Entry) -> Result<Option<String>, ChainEr
     if let Some(fields) = ours.as_object_mut() {
         fields.insert("type".to_owned(), NAME.into());
     }
-    let mut list: Value = serde_json::from_str(chain).map_err(|error| ChainError::Json(error.to_string()))?;
+    let mut list = parse(chain)?;
     let plugins = plugins(&mut list)?;
     if plugins.last() == Some(&ours) && plugins.iter().filter(|plugin| is_ours(plugin)).count() == 1 {
         return Ok(None);
@@ -65,12 +65,16 @@ pub(super) fn with(chain: &str, entry: &Entry) -> Result<Option<String>, ChainEr
 
 /// The chain without it; `None` where it is not there.
 pub(super) fn without(chain: &str) -> Result<Option<String>, ChainError> {
-    let mut list: Value = serde_json::from_str(chain).map_err(|error| ChainError::Json(error.to_string()))?;
+    let mut list = parse(chain)?;
     let plugins = plugins(&mut list)?;
     let before = plugins.len();
     plugins.retain(|plugin| !is_ours(plugin));
     let removed = plugins.len() < before;
     Ok(removed.then(|| format!("{list:#}\n")))
+}
+
+fn parse(chain: &str) -> Result<Value, ChainError> {
+    serde_json::from_str(chain).map_err(|error| ChainError::Json(error.to_string()))
 }
 
 fn plugins(list: &mut Value) -> Result<&mut Vec<Value>, ChainError> {

@@ -9,12 +9,11 @@ use kube::ResourceExt;
 use super::owner;
 use super::probes;
 use super::runtime::Sandbox;
+use crate::canonical;
 use crate::config::{Annotations, Workload, WorkloadId};
 
 /// What says that peers are to speak mutual TLS to a pod.
 pub(super) const TLS_MODE: &str = "security.istio.io/tlsMode";
-const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
-const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 
 /// By what the node knows the pod.
 pub(super) fn id(pod: &Pod) -> WorkloadId {
@@ -30,12 +29,9 @@ pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 /// What a sidecar's injector would put on the pod; what is there already stays as it is.
 pub(super) fn mesh_labels(pod: &Pod) -> BTreeMap<&'static str, String> {
     let labels = pod.labels();
-    let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
-    let name =
-        first(&[CANONICAL_NAME, "app.kubernetes.io/name", "app"]).unwrap_or_else(|| owner::deployment(pod));
-    let revision = first(&[CANONICAL_REVISION, "app.kubernetes.io/version", "version"]);
-    let revision = revision.unwrap_or_else(|| "latest".to_owned());
-    BTreeMap::from([(TLS_MODE, "istio".to_owned()), (CANONICAL_NAME, name), (CANONICAL_REVISION, revision)])
+    let name = canonical::service(labels).unwrap_or_else(|| owner::deployment(pod));
+    let revision = canonical::revision(labels);
+    BTreeMap::from([(TLS_MODE, "istio".to_owned()), (canonical::NAME, name), (canonical::REVISION, revision)])
 }
 
 /// The sandbox, if it is the one that the pod's status tells of.
@@ -107,11 +103,11 @@ mod tests {
     #[test]
     fn the_canonical_service_is_the_deployment_where_no_label_says_otherwise() {
         let labels = mesh_labels(&pod(&of_a_deployment()));
-        assert_eq!(labels[CANONICAL_NAME], "web");
-        assert_eq!(labels[CANONICAL_REVISION], "v2");
+        assert_eq!(labels[canonical::NAME], "web");
+        assert_eq!(labels[canonical::REVISION], "v2");
         let labelled = mesh_labels(&pod(&json!({"name": "web-0", "labels": {"app": "shop"}})));
-        assert_eq!(labelled[CANONICAL_NAME], "shop");
-        assert_eq!(labelled[CANONICAL_REVISION], "latest");
+        assert_eq!(labelled[canonical::NAME], "shop");
+        assert_eq!(labelled[canonical::REVISION], "latest");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use orlop_l7_proxy::Description;
 use orlop_l7_proxy::telemetry::{Peer, PeerMetadata};
 
+use crate::canonical;
 use crate::config::{Node, Workload};
 
 /// Names and values, in Istio's order.
@@ -10,7 +11,6 @@ pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// The value of a label of which nothing is known.
 pub(super) const UNKNOWN: &str = "unknown";
-const LATEST: &str = "latest";
 
 /// One end of a request or connection. What is empty is not known.
 #[derive(Debug, Clone, Default)]
@@ -38,18 +38,16 @@ pub(super) struct Ends {
 
 /// What a workload is, to its peers and in its own metrics.
 pub(super) fn description(node: &Node, spec: &Workload, node_id: String) -> Description {
-    let label = |names: &[&str]| names.iter().find_map(|name| spec.labels.get(*name)).cloned();
-    let name = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
-    let revision = label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    let labels = &spec.labels;
     let metadata = PeerMetadata {
         name: spec.name.clone(),
         namespace: spec.namespace.clone(),
         workload: spec.owner.as_ref().map_or(&spec.name, |owner| &owner.workload_name).clone(),
         cluster: node.cluster.clone(),
-        canonical_service: name.unwrap_or_else(|| spec.name.clone()),
-        canonical_revision: revision.unwrap_or_else(|| LATEST.to_owned()),
-        app: label(&["app.kubernetes.io/name", "app"]).unwrap_or_default(),
-        version: label(&["app.kubernetes.io/version", "version"]).unwrap_or_default(),
+        canonical_service: canonical::service(labels).unwrap_or_else(|| spec.name.clone()),
+        canonical_revision: canonical::revision(labels),
+        app: canonical::app(labels).unwrap_or_default(),
+        version: canonical::version(labels).unwrap_or_default(),
     };
     Description { node_id, metadata }
 }
@@ -111,7 +109,7 @@ impl Ends {
             service.namespace.clone_from(&destination.about.namespace);
         }
         let text = |text: String| if text.is_empty() { UNKNOWN.to_owned() } else { text };
-        let revision = |text: String| if text.is_empty() { LATEST.to_owned() } else { text };
+        let revision = |text: String| if text.is_empty() { canonical::LATEST.to_owned() } else { text };
         let mut labels = vec![
             ("reporter", if is_source { "source" } else { "destination" }.to_owned()),
             ("source_workload", text(source.about.workload)),
