@@ -16,6 +16,8 @@ pub const ISTIOCTL_ENV: &str = "ORLOP_ISTIOCTL";
 pub const ADSD_ENV: &str = "ORLOP_ADSD";
 /// Names the Envoy that serves as the oracle.
 pub const ENVOY_ENV: &str = "ORLOP_ENVOY";
+/// Names the conformance suite of HTTP/2.
+pub const H2SPEC_ENV: &str = "ORLOP_H2SPEC";
 
 /// Names the `kubernetes` that the test cluster's nodes run.
 pub const KUBERNETES_ENV: &str = "ORLOP_KUBERNETES";

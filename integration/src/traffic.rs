@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -104,6 +104,8 @@ pub struct Reply {
     pub headers: Headers,
     /// Response body.
     pub body: String,
+    /// Whether the other side ended the connection; of [`Tcp::raw`] alone.
+    pub closed: bool,
     /// The pod that answered, where one did.
     pub server: Option<String>,
     /// The client's own end of the connection, as `getsockname` says.
@@ -266,10 +268,27 @@ impl<'a> Tcp<'a> {
     }
 
     /// Sends the payload to whatever listens there, without expecting a greeting, and returns all that comes back until
-    /// the other side closes or says nothing for half a second.
+    /// the other side closes or says nothing for one second and a half.
     pub fn raw(self) -> Result<Reply> {
-        let replies: Vec<Reply> = ask(self.pod, "raw", &self.call)?;
-        replies.into_iter().next().context("one call has one outcome")
+        let payload = self.call.body.clone();
+        self.raw_each([payload])?.pop().context("one call has one outcome")
+    }
+
+    /// The same with each of these payloads, all at the same time.
+    pub fn raw_each(self, payloads: impl IntoIterator<Item = String>) -> Result<Vec<Reply>> {
+        let calls = payloads.into_iter().map(|body| Call { body, ..self.call.clone() });
+        let started: Result<Vec<_>> = calls
+            .map(|call| {
+                let mut command = self.pod.helper("raw")?;
+                command.arg(serde_json::to_string(&call)?).stdout(Stdio::piped()).stderr(Stdio::piped());
+                Ok(command.spawn()?)
+            })
+            .collect();
+        let outcomes = started?.into_iter().map(|client| {
+            let replies: Vec<Reply> = outcome_of("raw", &client.wait_with_output()?)?;
+            replies.into_iter().next().context("one call has one outcome")
+        });
+        outcomes.collect()
     }
 
     /// Does it `times` times, one after another, and returns every outcome.
@@ -285,7 +304,10 @@ impl<'a> Tcp<'a> {
 }
 
 fn ask<T: DeserializeOwned>(pod: &Pod, subcommand: &str, call: &Call) -> Result<T> {
-    let output = pod.helper(subcommand)?.arg(serde_json::to_string(call)?).output()?;
+    outcome_of(subcommand, &pod.helper(subcommand)?.arg(serde_json::to_string(call)?).output()?)
+}
+
+fn outcome_of<T: DeserializeOwned>(subcommand: &str, output: &Output) -> Result<T> {
     ensure!(output.status.success(), "bed-pod {subcommand}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }

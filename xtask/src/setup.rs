@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use orlop_integration::tools::{
-    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV,
+    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, H2SPEC_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV,
     PILOT_AGENT_ENV, PILOT_ENV, SDSD_ENV, SIDECAR_BOOTSTRAP_ENV,
 };
 
@@ -36,6 +36,8 @@ pub(crate) enum Need {
     Pods,
     /// A real Envoy, and the rules that lead connections to it.
     Envoy,
+    /// The conformance suite of HTTP/2.
+    Conformance,
     /// A real istiod, and Istio's command line.
     Istiod,
     /// A Kubernetes, and the istiod that runs in it.
@@ -74,6 +76,9 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
     if needs.contains(&Need::Envoy) {
         package("iptables", "iptables", "it leads connections to the real Envoy")?;
         programs.push((ENVOY_ENV, envoy()?));
+    }
+    if needs.contains(&Need::Conformance) {
+        programs.push((H2SPEC_ENV, go_program("conformance", "h2spec")?));
     }
     if needs.contains(&Need::Istiod) {
         for (variable, name) in

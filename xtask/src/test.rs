@@ -22,7 +22,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return setup::run(&mut setup::cargo(["test", "--workspace", "--lib", "--bins"])?);
     }
     setup::require_root("test")?;
-    let programs = setup::prepare(&[Need::Pods, Need::Envoy, Need::Istiod, Need::Cluster, Need::Sidecars])?;
+    let programs = setup::prepare(&[
+        Need::Pods,
+        Need::Envoy,
+        Need::Conformance,
+        Need::Istiod,
+        Need::Cluster,
+        Need::Sidecars,
+    ])?;
     // The tests on the bed run the binaries as an operator does.
     setup::build_binaries()?;
     let mut tests = setup::cargo(["test", "--workspace", "--no-fail-fast"])?;

@@ -3,9 +3,11 @@
 
 mod access_logs;
 mod authorization;
+mod conformance;
 mod doors;
 mod failures;
 mod filters;
+mod floods;
 mod hashing;
 mod malformed;
 mod mirrors;

@@ -39,17 +39,17 @@ pub(super) fn inspect(bytes: &[u8]) -> HttpInspection {
 
 /// Whether the start of a line may become a request line: the method decides as early as it can.
 fn may_be_request_line(bytes: &[u8]) -> bool {
-    let mut words = bytes.split(|byte| *byte == b' ');
+    let mut words = bytes.split(|byte| matches!(byte, b' ' | b'\t'));
     let method = words.next().unwrap_or_default();
     is_method(method) && bytes.iter().all(|byte| is_line_byte(*byte))
 }
 
-/// `method SP request-target SP HTTP/1.x` (RFC 9112 §3).
+/// `method SP request-target SP HTTP/1.x` (RFC 9112 §3). How many blanks there are is left for the codec to judge.
 fn request_version(line: &[u8]) -> Option<HttpInspection> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let (method, _target, version) = (words.next()?, words.next()?, words.next()?);
     if words.next().is_some()
-        || target.is_empty()
+        || !line.starts_with(method)
         || !is_method(method)
         || !line.iter().all(|b| is_line_byte(*b))
     {
@@ -70,7 +70,7 @@ fn is_method(word: &[u8]) -> bool {
 
 /// No control characters; bytes above ASCII are let through, as lenient clients send them in targets.
 fn is_line_byte(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\r'
+    byte >= b' ' && byte != 0x7f || matches!(byte, b'\r' | b'\t')
 }
 
 #[cfg(test)]
@@ -92,6 +92,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_line_with_other_blanks_is_left_for_the_codec_to_refuse() {
+        for line in [&b"GET\t/ HTTP/1.1\r\n"[..], b"GET / HTTP/1.1 \r\n", b"GET  /  HTTP/1.1\r\n"] {
+            assert_eq!(inspect(line), HttpInspection::Http11, "{:?}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
     fn the_preface_is_http2() {
         assert_eq!(inspect(HTTP2_PREFACE), HttpInspection::Http2);
         assert_eq!(inspect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"), HttpInspection::Http2);
@@ -105,9 +112,9 @@ mod tests {
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"*1\r\n$4\r\nPING\r\n",
             b"G(T / HTTP/1.1\r\n",
-            b"GET\t/ HTTP/1.1\r\n",
-            b"GET / HTTP/1.1 \r\n",
+            b" GET / HTTP/1.1\r\n",
             b"GET  HTTP/1.1\r\n",
+            b"GET / / HTTP/1.1\r\n",
             b"GET /\x01",
             b"GET / HTTP/2.0\r\n",
             b"GET /\r\n",

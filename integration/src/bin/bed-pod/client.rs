@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 
 use crate::echo_http::by_name;
 
-/// How long a raw client waits for more.
-const SILENCE: Duration = Duration::from_millis(500);
+/// How long a raw client waits for more. Envoy closes some connections only after a second (`delayed_close_timeout`).
+const SILENCE: Duration = Duration::from_millis(1500);
 
 pub(crate) async fn http(call: &Call) -> Vec<Reply> {
     let mut client = HttpClient::new(call.clone());
@@ -42,14 +42,27 @@ pub(crate) async fn raw(call: &Call) -> Reply {
     attempt(call, async {
         let (mut stream, connected) = connect(call.to).await?;
         let start = Instant::now();
-        stream.write_all(call.body.as_bytes()).await.context("write")?;
+        let (mut from, mut to) = stream.split();
+        // Whoever is flooded stops reading; what it said and how it ended is what counts.
+        let send = async {
+            let _sent = to.write_all(call.body.as_bytes()).await;
+            std::future::pending::<()>().await;
+        };
         let mut received = Vec::new();
-        // Silence ends it as well as the end of the stream; what has come until then counts.
-        if let Ok(outcome) = tokio::time::timeout(SILENCE, stream.read_to_end(&mut received)).await {
-            outcome.context("read")?;
-        }
+        let receive = async {
+            // Silence ends it as well as the end of the stream, in whatever way it comes.
+            loop {
+                match tokio::time::timeout(SILENCE, from.read_buf(&mut received)).await {
+                    Ok(Ok(0) | Err(_)) => return true,
+                    Ok(Ok(_)) => {}
+                    Err(_) => return false,
+                }
+            }
+        };
+        let closed = tokio::select! { () = send => false, closed = receive => closed };
         Ok(Reply {
             body: String::from_utf8_lossy(&received).into_owned(),
+            closed,
             local: Some(connected.local),
             peer: Some(connected.peer),
             connect_us: connected.us,
@@ -143,6 +156,7 @@ impl HttpClient {
         let body = body.collect().await.context("response body")?.to_bytes();
         let headers = by_name(&head.headers);
         Ok(Reply {
+            closed: false,
             error: None,
             status: head.status.as_u16(),
             server: headers.get("x-echo-server").cloned(),

@@ -35,6 +35,10 @@ impl ChunkedDecoder {
             match self {
                 Self::Size => match httparse::parse_chunk_size(read) {
                     Ok(Status::Complete((length, size))) => {
+                        // An extension may not hold what others take for the line's end.
+                        if read.get(..length - 1).is_some_and(|line| line.contains(&b'\n')) {
+                            return Err(ProtocolError::Malformed);
+                        }
                         read.advance(length);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use httparse::{EMPTY_HEADER, Header, Status};
 
 use super::decoder::Framing;
@@ -15,6 +15,9 @@ use crate::http::head::{RequestHead, ResponseHead, Version};
 const MAX_HEADERS: usize = 256;
 /// Envoy's limit for the headers of an upstream's response: `max_response_headers_kb` 60, and 100 headers.
 const MAX_RESPONSE_BYTES: usize = 60 * 1024;
+
+/// Headers that say who asks for what: a message whose `Connection` names one, to have it taken away, is refused, as by Envoy.
+const UNTOUCHABLE: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -125,7 +128,8 @@ pub(super) fn request(
         head.upgrade =
             fields.upgrade.take().filter(|upgrade| !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c"));
     }
-    let keep_alive = fields.keep_alive(head.version);
+    // A `CONNECT` has no end of its own: where it is refused, the connection ends.
+    let keep_alive = fields.keep_alive(head.version) && head.method != Method::CONNECT;
     fields.remove_nominated(&mut head.headers);
     let expects_continue = fields.expects_continue && head.version == Version::Http11;
     read.advance(length);
@@ -205,7 +209,7 @@ impl Fields {
             self.chunked = true;
             return Ok(None);
         } else if name == CONNECTION {
-            self.connection(header.value);
+            self.connection(header.value)?;
             return Ok(None);
         } else if name == UPGRADE {
             self.upgrade = Some(copy.value(header.value)?);
@@ -216,7 +220,7 @@ impl Fields {
         Ok(Some((name, copy.value(header.value)?)))
     }
 
-    fn connection(&mut self, value: &[u8]) {
+    fn connection(&mut self, value: &[u8]) -> Result<(), ProtocolError> {
         for token in tokens(value) {
             if token.eq_ignore_ascii_case(b"close") {
                 self.closes = true;
@@ -224,10 +228,15 @@ impl Fields {
                 self.keeps_alive = true;
             } else if token.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrades = true;
+            } else if UNTOUCHABLE.iter().any(|name| token.eq_ignore_ascii_case(name))
+                || token.starts_with(b":")
+            {
+                return Err(ProtocolError::Malformed);
             } else if let Ok(name) = HeaderName::from_bytes(token) {
                 self.nominated.push(name);
             }
         }
+        Ok(())
     }
 
     fn keep_alive(&self, version: Version) -> bool {

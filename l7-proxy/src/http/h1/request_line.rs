@@ -57,8 +57,10 @@ pub(super) fn target(target: &str, head: &mut RequestHead) -> Result<(), Protoco
         return Err(ProtocolError::Malformed);
     }
     if head.method == Method::CONNECT {
-        head.authority.push_str(target);
-        head.has_authority = true;
+        if target.starts_with('/') {
+            return Err(ProtocolError::Malformed);
+        }
+        host(target.as_bytes(), head)?;
     } else if target.starts_with('/') || (target == "*" && head.method == Method::OPTIONS) {
         head.path.push_str(target);
     } else {
@@ -67,6 +69,9 @@ pub(super) fn target(target: &str, head: &mut RequestHead) -> Result<(), Protoco
             return Err(ProtocolError::Malformed);
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.is_empty() {
+            return Err(ProtocolError::Malformed);
+        }
         host(authority.as_bytes(), head)?;
         if !path.starts_with('/') {
             head.path.push('/');

@@ -294,7 +294,7 @@ impl Http1RequestBody {
     /// The next piece.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let state = &mut *self.0.0.borrow_mut();
-        if std::mem::take(&mut state.continue_due) && state.read.is_empty() {
+        if std::mem::take(&mut state.continue_due) {
             state.out.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if !state.out.is_empty() && matches!(state.out.poll_flush(&mut state.io, cx), Poll::Ready(Err(_))) {

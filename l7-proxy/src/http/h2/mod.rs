@@ -1,5 +1,6 @@
 //! HTTP/2 with prior knowledge on both sides, by `hyper`. Here is what turns its messages into ours and back.
 
+mod abandoned;
 mod client;
 mod server;
 mod tasks;

@@ -1,9 +1,13 @@
 //! A downstream HTTP/2 connection: each stream is a request of its own.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::iter::successors;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Request};
@@ -12,6 +16,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::abandoned::Abandoned;
 use super::tasks::ConnectionTasks;
 use super::{CONNECTION_WINDOW, MAX_CONCURRENT_STREAMS, STREAM_WINDOW};
 use crate::http::body::{RequestBody, ResponseBody};
@@ -19,17 +24,20 @@ use crate::http::connection_manager::ConnectionManager;
 use crate::http::head::{RequestHead, Version};
 use crate::http::timer::Timer;
 use crate::listener::PrefixedStream;
+use crate::stats::ResponseFlag;
 use crate::tls::Stream;
 
-/// Serves a connection to its end. On drain it takes no new streams and ends with the last one.
+/// Serves a connection to its end. On drain, or when it was idle for too long, it takes no new streams and ends with the last
+/// one.
 pub(crate) async fn serve(io: PrefixedStream<Stream>, manager: ConnectionManager) {
     let manager = Rc::new(manager);
     let tasks = ConnectionTasks::default();
     let config = manager.config();
     let header_limit = u32::try_from(config.max_request_headers_bytes).unwrap_or(u32::MAX);
+    let abandoned = Rc::new(Abandoned::default());
     let service = service_fn({
-        let manager = Rc::clone(&manager);
-        move |request| respond(Rc::clone(&manager), request)
+        let (manager, abandoned) = (Rc::clone(&manager), Rc::clone(&abandoned));
+        move |request| respond(Rc::clone(&manager), Rc::clone(&abandoned), request)
     });
     let mut connection = pin!(
         http2::Builder::new(tasks.clone())
@@ -42,30 +50,71 @@ pub(crate) async fn serve(io: PrefixedStream<Stream>, manager: ConnectionManager
             .serve_connection(TokioIo::new(io), service)
     );
     let mut released = pin!(manager.pod().drain.started());
+    let timer = Timer::default();
+    let mut timed_as_idle = None;
     let mut draining = false;
     let ended = poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        if ended.is_pending() && !draining && (manager.is_draining() || released.as_mut().poll(cx).is_ready())
-        {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended.map_err(End::Broken));
+        }
+        if abandoned.are_too_many() {
+            return Poll::Ready(Err(End::TooManyResets));
+        }
+        let idle = tasks.poll_idle(cx);
+        if timed_as_idle.replace(idle) != Some(idle) {
+            let timeout = config.idle_timeout.filter(|_| idle);
+            timer.set(timeout.map(|timeout| Instant::now() + timeout));
+        }
+        let expired = timer.poll_expired(cx).is_ready();
+        if !draining && (expired || manager.is_draining() || released.as_mut().poll(cx).is_ready()) {
             draining = true;
             connection.as_mut().graceful_shutdown();
-            return connection.as_mut().poll(cx);
+            return connection.as_mut().poll(cx).map_err(End::Broken);
         }
-        ended
+        Poll::Pending
     })
     .await;
-    if let Err(error) = ended {
-        tracing::debug!(pod = %manager.pod().name, %error, "downstream HTTP/2 connection broke off");
+    if let Err(end) = ended {
+        if end.is_the_clients_fault() {
+            manager.pod().counters.flag(ResponseFlag::DownstreamProtocolError);
+        }
+        tracing::debug!(pod = %manager.pod().name, error = %end, "downstream HTTP/2 connection ended");
+    }
+}
+
+/// Why a connection did not end in good order.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("it broke off: {0}")]
+    Broken(hyper::Error),
+    #[error("the client gives up most of its requests")]
+    TooManyResets,
+}
+
+impl End {
+    /// Whether the client has broken the protocol, or asks for too much of it: `h2` bounds what it does for headers that do not
+    /// end, for streams that are reset before they are taken, and for malformed ones.
+    fn is_the_clients_fault(&self) -> bool {
+        match self {
+            Self::TooManyResets => true,
+            Self::Broken(error) => {
+                let mut causes = successors(error.source(), |error| (*error).source());
+                causes.any(|cause| cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_library))
+            }
+        }
     }
 }
 
 async fn respond(
     manager: Rc<ConnectionManager>,
+    abandoned: Rc<Abandoned>,
     request: Request<Incoming>,
 ) -> Result<http::Response<ResponseBody>, Infallible> {
+    let waiting = abandoned.begin();
     let (mut head, body) = convert(request);
     let timer = Rc::new(Timer::default());
     let response = manager.handle(&mut head, body, &timer).await;
+    waiting.answered();
     let mut message = http::Response::new(response.body);
     *message.status_mut() = response.status;
     *message.headers_mut() = response.headers;
