@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use orlop_abi::{
-    ANY, Address, Connection, FourTuple, FrontendKey, LimitedKey, Port, SocketKey, Traffic, Way, connection,
+    ANY, Address, Connection, FourTuple, FrontendKey, LimitedKey, Port, SocketKey, Traffic, Way, attested,
+    connection,
 };
 use orlop_plan::kernel::Frontend;
 
@@ -121,6 +122,25 @@ impl Connections {
         let limited = self.limited.keys().filter_map(Result::ok);
         let limited: Vec<_> = limited.filter(|Raw(key)| key.workload == workload).collect();
         limited.iter().try_for_each(|key| gone(self.limited.remove(key), MapName::Limited))
+    }
+
+    /// Whether the kernel has seen a workload make this connection.
+    pub(crate) fn is_attested(&self, ends: FourTuple) -> Result<bool, Error> {
+        match self.attested.get(&Raw(ends), 0) {
+            Ok(value) => Ok(value == ends.attested(attested::WORKLOAD)),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(in_map(MapName::Attested)(error)),
+        }
+    }
+
+    /// Forgets the connections of a workload with this address: nobody tells any more when they end.
+    pub(crate) fn forget_attested(&mut self, client: Address) -> Result<(), Error> {
+        let entries = self.attested.iter().filter_map(Result::ok);
+        let of = |(Raw(ends), value): &(Raw<FourTuple>, u32)| {
+            ends.client == client && *value == ends.attested(attested::WORKLOAD)
+        };
+        let keys: Vec<_> = entries.filter(of).map(|(ends, _)| ends).collect();
+        keys.iter().try_for_each(|ends| gone(self.attested.remove(ends), MapName::Attested))
     }
 
     /// How many entries one of the maps has; zero for any other.

@@ -50,6 +50,9 @@ pub struct WorkloadCounters {
     pub inbound_excluded: u64,
     /// Probes that were left to the application, past policies and mutual TLS.
     pub inbound_probes: u64,
+    /// Arrivals left to the application because the kernel has seen a workload of the node make them, in the place of mutual
+    /// TLS.
+    pub inbound_attested: u64,
 }
 
 impl WorkloadCounters {
@@ -73,5 +76,6 @@ impl WorkloadCounters {
         self.excluded += cpu.excluded;
         self.inbound_excluded += cpu.inbound_excluded;
         self.inbound_probes += cpu.inbound_probes;
+        self.inbound_attested += cpu.inbound_attested;
     }
 }

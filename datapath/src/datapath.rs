@@ -165,7 +165,12 @@ impl Datapath {
         }
         match self.set_up(index, &spec, addresses, targets, &pins).await {
             Ok((watch, waiting)) => {
-                let WorkloadSpec { name, netns, fail_open, exclusions, cgroup, .. } = spec;
+                let WorkloadSpec { name, netns, fail_open, exclusions, cgroup, attested, .. } = spec;
+                if attested {
+                    for address in addresses.iter() {
+                        self.tables.maps.add_peer(address, index)?;
+                    }
+                }
                 let enrolled = Enrolled {
                     index,
                     netns,
@@ -242,7 +247,8 @@ impl Datapath {
             workload.waiting = None;
             workload.draining.adopt(workload.index, &workload.netns, &self.tables.maps, plan, until)?;
         }
-        workload.judged.follow(plan, &workload.netns, &workload.exclusions)?;
+        let connections = &self.tables.maps.connections;
+        workload.judged.follow(plan, &workload.netns, &workload.exclusions, connections)?;
         Ok(applied)
     }
 
@@ -299,6 +305,9 @@ impl Datapath {
             self.workloads.remove(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
         drop(workload.watch.take());
         self.programs.detach(&workload.pins)?;
+        for address in workload.addresses.iter() {
+            self.tables.maps.remove_peer(address, workload.index)?;
+        }
         self.tables.clear(workload.index, &mut workload.written)?;
         self.tables.include(workload.index, &workload.exclusions)?;
         self.free_indices.push_back(workload.index);

@@ -1,13 +1,18 @@
 //! Connections that a changed policy denies are closed, at once.
 //!
 //! Whatever is connected to a port of the workload from a source that may not connect any more: the application's own socket,
-//! and where the proxy is between, both.
+//! and where the proxy is between, both. What went straight in because the kernel has seen a workload of the node make it is
+//! closed as well where that does no longer do.
 
+use std::io;
+
+use orlop_abi::{FourTuple, Port};
 use orlop_plan::exclusion::Exclusions;
-use orlop_plan::kernel::{InboundAction, KernelPlan};
+use orlop_plan::kernel::{InboundAction, KernelPlan, SourceAction};
 use orlop_podnet::NetNs;
 use orlop_shared_map::SharedMap;
 
+use crate::connections::Connections;
 use crate::drain::in_namespace;
 use crate::error::Error;
 use crate::sock_diag::Connected;
@@ -39,9 +44,10 @@ impl Judged {
         plan: &KernelPlan,
         netns: &NetNs,
         exclusions: &Exclusions,
+        connections: &Connections,
     ) -> Result<(), Error> {
         if self.is_stricter(plan) {
-            self.close(plan, netns, exclusions)?;
+            self.close(plan, netns, exclusions, connections)?;
         }
         self.ports = plan.inbound.clone();
         self.elsewhere = plan.default_inbound.clone();
@@ -60,11 +66,26 @@ impl Judged {
                 .any(|change| judges(change.after().unwrap_or(&plan.default_inbound)))
     }
 
-    fn close(&mut self, plan: &KernelPlan, netns: &NetNs, exclusions: &Exclusions) -> Result<(), Error> {
-        let denies =
-            |ports: &SharedMap<u16, InboundAction>, elsewhere: &InboundAction, socket: &Connected| {
-                ports.get(&socket.local.port()).unwrap_or(elsewhere).denies(socket.peer.ip())
-            };
+    fn close(
+        &mut self,
+        plan: &KernelPlan,
+        netns: &NetNs,
+        exclusions: &Exclusions,
+        connections: &Connections,
+    ) -> Result<(), Error> {
+        let denied = |socket: &Connected| {
+            let port = socket.local.port();
+            let before = self.ports.get(&port).unwrap_or(&self.elsewhere);
+            let now = plan.inbound.get(&port).unwrap_or(&plan.default_inbound);
+            let source = socket.peer.ip();
+            if !connections.is_attested(ends(socket))? {
+                return Ok(now.denies(source) && !before.denies(source));
+            }
+            let (before, now) = (before.attested(source), now.attested(source));
+            Ok::<_, Error>(
+                before == SourceAction::Direct && now != before || now.denies() && !before.denies(),
+            )
+        };
         let own = |address| self.addresses.iter().any(|own| own == address);
         let closed = in_namespace(netns, |diag| {
             let listening = diag.listening()?;
@@ -75,9 +96,7 @@ impl Judged {
             };
             let mut closed = 0;
             for socket in diag.connected()?.iter().filter(|socket| arrived(socket)) {
-                if denies(&plan.inbound, &plan.default_inbound, socket)
-                    && !denies(&self.ports, &self.elsewhere, socket)
-                {
+                if denied(socket).map_err(io::Error::other)? {
                     closed += u64::from(diag.destroy(socket)?);
                 }
             }
@@ -85,5 +104,15 @@ impl Judged {
         })?;
         self.closed += closed;
         Ok(())
+    }
+}
+
+/// Of a socket that was connected to.
+fn ends(socket: &Connected) -> FourTuple {
+    FourTuple {
+        client: socket.peer.ip().into(),
+        server: socket.local.ip().into(),
+        client_port: Port::new(socket.peer.port()),
+        server_port: Port::new(socket.local.port()),
     }
 }

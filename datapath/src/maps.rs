@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SockMap};
 use orlop_abi::{
-    Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LISTENERS_PER_WORKLOAD,
+    Address, Backend, Counters, FrontendKey, FrontendValue, InboundKey, InboundValue, LISTENERS_PER_WORKLOAD,
     MAX_WORKLOADS, PortKey, RangeKey, SourceKey, Workload, listener_slot,
 };
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub struct Capacities {
     pub ways: u32,
     /// Connections that the kernel balanced and that are open, of all workloads together.
     pub connections: u32,
-    /// Connections that what probes the node's pods has open.
+    /// Connections that are open to workloads of the node, made by what probes them or by one another.
     pub attested: u32,
     /// Ports, and as many address ranges, that the annotations of all workloads together speak of; probed ones as well.
     pub exclusions: u32,
@@ -51,7 +51,7 @@ pub struct Capacities {
 }
 
 impl Default for Capacities {
-    /// 512 workloads, 131,072 ways and as many connections; what grows begins with 65,536 frontends, as many backends,
+    /// 512 workloads, 131,072 ways, as many connections and as many within the node; what grows begins with 65,536 frontends, as many backends,
     /// 4,096 inbound ports and 16,384 sources: 9 MiB when empty. At most 4,194,304 of each.
     fn default() -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Default for Capacities {
             inbound: 4_096,
             ways: 131_072,
             connections: 131_072,
-            attested: 16_384,
+            attested: 131_072,
             exclusions: 16_384,
             sources: 16_384,
             largest: 4_194_304,
@@ -89,6 +89,8 @@ pub enum MapName {
     Connections,
     /// Open connections whose maker the kernel has seen.
     Attested,
+    /// Addresses of workloads whose connections to each other are attested.
+    Peers,
     /// The agent's sockets in pods.
     Listeners,
     /// (workload, port) to what annotations say of it.
@@ -111,7 +113,7 @@ pub enum MapName {
 
 impl MapName {
     /// The maps of a generation, and those that outlive it.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Frontends,
         Self::Backends,
         Self::Inbound,
@@ -120,6 +122,7 @@ impl MapName {
         Self::Limited,
         Self::Connections,
         Self::Attested,
+        Self::Peers,
         Self::Listeners,
         Self::Ports,
         Self::Ranges,
@@ -140,6 +143,7 @@ impl MapName {
             Self::Limited => "LIMITED",
             Self::Connections => "CONNECTIONS",
             Self::Attested => "ATTESTED",
+            Self::Peers => "PEERS",
             Self::Listeners => "LISTENERS",
             Self::Ports => "PORTS",
             Self::Ranges => "RANGES",
@@ -202,6 +206,8 @@ impl Capacities {
             MapName::Traffic | MapName::Limited => self.ways.max(1),
             MapName::Connections => self.connections.max(1),
             MapName::Attested => self.attested.max(1),
+            // One of either family each.
+            MapName::Peers => workloads * 2,
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,
             MapName::Flows => FLOW_BYTES,
             // One value each, whatever the node's size.
@@ -233,6 +239,7 @@ pub(crate) struct Maps {
     ranges: LpmTrie<MapData, Raw<RangeKey>, u32>,
     sources: LpmTrie<MapData, Raw<SourceKey>, u32>,
     counters: PerCpuArray<MapData, Raw<Counters>>,
+    peers: HashMap<MapData, Raw<Address>, u32>,
     /// Until somebody has asked for it.
     flows: Option<RingBuf<MapData>>,
     watched: Array<MapData, u32>,
@@ -252,6 +259,7 @@ impl Maps {
             ranges: take(ebpf, MapName::Ranges)?,
             sources: take(ebpf, MapName::Sources)?,
             counters: take(ebpf, MapName::Counters)?,
+            peers: take(ebpf, MapName::Peers)?,
             flows: Some(take(ebpf, MapName::Flows)?),
             watched: take(ebpf, MapName::Watched)?,
         })
@@ -350,6 +358,29 @@ impl Maps {
             Ok(()) => Ok(true),
             Err(MapError::KeyNotFound) => Ok(false),
             Err(error) => Err(in_map(MapName::Sources)(error)),
+        }
+    }
+
+    /// From now on connections between this address and others of which this was said are attested.
+    pub(crate) fn add_peer(&mut self, address: IpAddr, workload: u32) -> Result<(), Error> {
+        self.peers.insert(Raw(address.into()), workload, 0).map_err(in_map(MapName::Peers))
+    }
+
+    /// Of how many addresses it was said.
+    pub(crate) fn peers(&self) -> u32 {
+        u32::try_from(self.peers.keys().flatten().count()).unwrap_or(u32::MAX)
+    }
+
+    /// New ones no more, unless the address is another workload's by now.
+    pub(crate) fn remove_peer(&mut self, address: IpAddr, workload: u32) -> Result<(), Error> {
+        let key = Raw(address.into());
+        match self.peers.get(&key, 0) {
+            Ok(found) if found == workload => {
+                self.peers.remove(&key).map_err(in_map(MapName::Peers))?;
+                self.connections.forget_attested(key.0)
+            }
+            Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(in_map(MapName::Peers)(error)),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use orlop_abi::{Address, NO_POLICY, SourceKey, inbound, source};
-use orlop_plan::kernel::{InboundAction, SourceAction, SourcePolicy};
+use orlop_plan::kernel::{InboundAction, SourceAction, SourceActions, SourcePolicy};
 
 use crate::error::Error;
 use crate::maps::{MapName, Maps};
@@ -78,9 +78,9 @@ impl Policies {
             self.fresh += 1;
         }
         let mut written = Ok(());
-        for (range, action) in policy.sources() {
+        for (range, actions) in policy.sources() {
             let (bits, key) = key(number, range);
-            written = maps.set_source(bits, key, value(*action));
+            written = maps.set_source(bits, key, value(*actions));
             if written.is_err() {
                 break;
             }
@@ -127,7 +127,13 @@ fn key(policy: u16, range: &IpNet) -> (u32, SourceKey) {
     (before + u32::from(range.prefix_len()), key)
 }
 
-fn value(action: SourceAction) -> u32 {
+fn value(SourceActions { anybody, attested }: SourceActions) -> u32 {
+    let of_workload =
+        attested.map_or(0, |action| source::OF_WORKLOAD | said(action) << source::OF_WORKLOAD_SHIFT);
+    said(anybody) | of_workload
+}
+
+fn said(action: SourceAction) -> u32 {
     match action {
         SourceAction::Direct => u32::from(inbound::DIRECT),
         SourceAction::Proxy => u32::from(inbound::PROXY),

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; the one place where it is implemented")]
 
 use orlop_abi::{
-    Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
+    Address, Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
     LimitedKey, Pod, PortKey, RangeKey, SourceKey, Traffic, Way, Workload,
 };
 
@@ -13,6 +13,8 @@ pub(crate) struct Raw<T>(pub(crate) T);
 
 // SAFETY: the structs are `repr(C)` of integers with their padding named, so every byte is initialised and every bit
 // pattern is a value; their sizes are asserted where they are defined.
+unsafe impl aya::Pod for Raw<Address> {}
+// SAFETY: as above.
 unsafe impl aya::Pod for Raw<FrontendKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Raw<FrontendValue> {}

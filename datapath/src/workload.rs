@@ -43,6 +43,8 @@ pub struct WorkloadSpec {
     pub fail_open: bool,
     /// What is not to be taken at all, the same for as long as the workload is enrolled.
     pub exclusions: Exclusions,
+    /// The kernel vouches for its connections to other workloads of which this is true.
+    pub attested: bool,
 }
 
 /// An IP version.

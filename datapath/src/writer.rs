@@ -210,6 +210,7 @@ impl Tables {
             MapName::Traffic | MapName::Limited | MapName::Connections | MapName::Attested => {
                 self.maps.connections.entries(map)
             }
+            MapName::Peers => self.maps.peers(),
             // Records come and go.
             MapName::Flows | MapName::Watched => 0,
             MapName::Listeners => workloads * LISTENERS_PER_WORKLOAD,

@@ -7,7 +7,6 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
 
 use orlop_datapath::probe::cgroup2_mount;
 use orlop_datapath::{Datapath, MapName};
@@ -15,7 +14,7 @@ use orlop_plan::exclusion::Exclusions;
 use orlop_plan::kernel::{InboundAction, KernelPlan, SourceAction};
 use support::Node;
 use support::plan::{by_source, nothing};
-use support::pod::{POD6, Pod, WORLD4, pod_and_world};
+use support::pod::{POD6, Pod, WORLD4, beside, pod_and_world};
 use support::process::{Ask, Process, Reply};
 use support::proxy::attach_proxy;
 
@@ -29,14 +28,6 @@ struct Host {
     other: Process,
     kubelet_cgroup: Pod,
     _other_cgroup: Pod,
-}
-
-/// Whoever runs in it shares the network of the world.
-fn beside(world: &Pod) -> Pod {
-    let name = support::unique("odk");
-    let cgroup = cgroup2_mount().unwrap().join(&name);
-    fs::create_dir(&cgroup).unwrap();
-    Pod { name, netns: Arc::clone(&world.netns), cgroup }
 }
 
 impl Host {

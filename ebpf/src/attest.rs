@@ -2,7 +2,8 @@
 //!
 //! A program on the cgroup of what probes the node's pods notes both ends of each of its connections before the SYN is sent,
 //! and forgets them when the socket is closed. While a socket of the node's namespace has these four numbers no other one has,
-//! so an arrival with them is that connection.
+//! so an arrival with them is that connection. The program on the cgroup of a workload does the same for connections from the
+//! workload's own address to that of another workload of the node, behind every translation of the destination.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -13,7 +14,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::programs::SockOpsContext;
 use orlop_abi::{Address, FourTuple, Port, attested};
 
-use crate::maps::ATTESTED;
+use crate::maps::{ATTESTED, PEERS, count, pod_of_cgroup};
 use crate::track::{DONE, TCP_CLOSE};
 
 const AF_INET: u32 = 2;
@@ -22,7 +23,8 @@ const AF_INET: u32 = 2;
 #[inline(always)]
 pub fn prober(ctx: &SockOpsContext) -> u32 {
     match ctx.op() {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(ctx),
+        // Where there is no room, the probe is treated as anybody's.
+        BPF_SOCK_OPS_TCP_CONNECT_CB => drop(note(ctx, &ends(ctx), attested::PROBER)),
         BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => {
             let _ = ATTESTED.remove(&ends(ctx));
         }
@@ -31,20 +33,47 @@ pub fn prober(ctx: &SockOpsContext) -> u32 {
     DONE
 }
 
-/// The SYN is about to be sent.
+/// A socket of a workload is about to send its SYN.
 #[inline(always)]
-fn connecting(ctx: &SockOpsContext) {
-    // What could not be forgotten is not noted. Where there is no room either, the probe is treated as anybody's.
-    if ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_ok() {
-        let _ = ATTESTED.insert(&ends(ctx), &attested::PROBER, u64::from(BPF_ANY));
+pub fn connecting(ctx: &SockOpsContext) {
+    let Some(pod) = pod_of_cgroup() else { return };
+    let ends = ends(ctx);
+    // A process of the pod that has gone to another namespace may have any address.
+    if !pod.has(ends.client) || !is_peer(ends.server) || !is_peer(ends.client) {
+        return;
+    }
+    if !note(ctx, &ends, attested::WORKLOAD) {
+        count(pod, |c| &mut c.untracked);
     }
 }
 
-/// Whether the kernel has seen the prober make this connection.
+/// A socket of a workload is closed.
 #[inline(always)]
-pub fn is_of_prober(ends: &FourTuple) -> bool {
-    // SAFETY: a value is one aligned word, and all values are the same.
-    ATTESTED.get_ptr(ends).is_some_and(|who| unsafe { who.read_volatile() } == attested::PROBER)
+pub fn closed(ctx: &SockOpsContext) {
+    let ends = ends(ctx);
+    // A look takes no lock, and mostly there is nothing.
+    if is_by(&ends, attested::WORKLOAD) {
+        let _ = ATTESTED.remove(&ends);
+    }
+}
+
+#[inline(always)]
+fn is_peer(address: Address) -> bool {
+    PEERS.get_ptr(&address).is_some()
+}
+
+/// What could not be forgotten is not noted.
+#[inline(always)]
+fn note(ctx: &SockOpsContext, ends: &FourTuple, who: u32) -> bool {
+    ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_ok()
+        && ATTESTED.insert(ends, &ends.attested(who), u64::from(BPF_ANY)).is_ok()
+}
+
+/// Whether the kernel has seen one of these make this connection.
+#[inline(always)]
+pub fn is_by(ends: &FourTuple, who: u32) -> bool {
+    // SAFETY: a value is one aligned word.
+    ATTESTED.get_ptr(ends).is_some_and(|found| unsafe { found.read_volatile() } == ends.attested(who))
 }
 
 /// The ends of the connection that the context's socket makes.

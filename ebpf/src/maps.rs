@@ -11,7 +11,7 @@ use aya_ebpf::helpers::bpf_get_local_storage;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockMap};
 use orlop_abi::{
-    Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
+    Address, Backend, Connection, Counters, FourTuple, FrontendKey, FrontendValue, InboundKey, InboundValue,
     LimitedKey, Pod, PortKey, RangeKey, SocketKey, SourceKey, Traffic, Way, Workload,
 };
 
@@ -60,6 +60,10 @@ pub static LIMITED: HashMap<LimitedKey, u64> = HashMap::with_max_entries(1, BPF_
 /// Open connections whose maker the kernel has seen.
 #[map]
 pub static ATTESTED: HashMap<FourTuple, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Addresses of workloads whose connections to each other are attested.
+#[map]
+pub static PEERS: HashMap<Address, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// What somebody is told.
 #[map]

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SkLookupContext;
 use orlop_abi::{
-    Address, FourTuple, InboundKey, Pod, Port, SourceKey, flow, inbound, listener, listener_slot, source,
+    Address, FourTuple, InboundKey, Pod, Port, SourceKey, attested, flow, inbound, listener, listener_slot, source,
 };
 
 use crate::flow::decided;
@@ -107,24 +107,33 @@ fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) ->
         return PASS;
     }
     let own = if V6 { pod.ip6 } else { pod.ip4 };
-    if exclusion::is_probed(pod, local_port) {
+    let is_by = |who| {
+        let (client, server) = (remote.address(), own);
         let (client_port, server_port) = (Port(remote_port), Port::new(local_port));
-        if attest::is_of_prober(&FourTuple {
-            client: remote.address(),
-            server: own,
-            client_port,
-            server_port,
-        }) {
-            count(pod, |c| &mut c.inbound_probes);
-            return PASS;
-        }
+        attest::is_by(&FourTuple { client, server, client_port, server_port }, who)
+    };
+    if exclusion::is_probed(pod, local_port) && is_by(attested::PROBER) {
+        count(pod, |c| &mut c.inbound_probes);
+        return PASS;
     }
     let (action, policy) = arrival_action(ctx, pod.workload);
-    let (action, denied) =
-        if action == inbound::BY_SOURCE { by_source(policy, remote) } else { (action, false) };
+    let mut said = u32::from(action);
+    let mut of_workload = false;
+    if action == inbound::BY_SOURCE {
+        said = by_source(policy, remote);
+        if said & source::OF_WORKLOAD != 0 && is_by(attested::WORKLOAD) {
+            said >>= source::OF_WORKLOAD_SHIFT;
+            of_workload = true;
+        }
+    }
+    let (action, denied) = ((said & source::ACTION) as u8, said & source::DENIED != 0);
     let (verdict, event) = match action {
         inbound::DIRECT => {
-            count(pod, |c| &mut c.inbound_direct);
+            if of_workload {
+                count(pod, |c| &mut c.inbound_attested);
+            } else {
+                count(pod, |c| &mut c.inbound_direct);
+            }
             (PASS, flow::INBOUND_DIRECT)
         }
         inbound::PROXY => {
@@ -153,13 +162,12 @@ fn arrival<const V6: bool>(ctx: &SkLookupContext, pod: &Pod, remote: End<V6>) ->
     verdict
 }
 
-/// What a policy says of a source, and whether it denies it. A policy speaks of every source.
+/// What a policy says of a source. A policy speaks of every source.
 #[inline(always)]
-fn by_source<const V6: bool>(policy: u16, remote: End<V6>) -> (u8, bool) {
+fn by_source<const V6: bool>(policy: u16, remote: End<V6>) -> u32 {
     let source = SourceKey { policy: u32::from(policy), address: remote.address() };
     let key = Key::new(SourceKey::BITS, source);
-    let said = SOURCES.get(key).map_or(u32::from(inbound::DROP), |said| *said);
-    ((said & source::ACTION) as u8, said & source::DENIED != 0)
+    SOURCES.get(key).map_or(u32::from(inbound::DROP), |said| *said)
 }
 
 /// The port's action and policy, else the workload's default. A value that was replaced while it was read is refused.

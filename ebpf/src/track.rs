@@ -15,8 +15,8 @@ use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
 use orlop_abi::{Connection, LimitedKey, NO_CLUSTER, Pod, SocketKey, Traffic, connection};
 
 use crate::connect::IPPROTO_MPTCP;
-use crate::flow;
 use crate::maps::{CONNECTIONS, LIMITED, TRAFFIC, count, pod_of_cgroup};
+use crate::{attest, flow};
 
 // The states of a socket, of `tcp_states.h`.
 pub const TCP_ESTABLISHED: u32 = 1;
@@ -67,8 +67,14 @@ fn key(ctx: &SockAddrContext) -> Option<SocketKey> {
 #[inline(always)]
 pub fn track(ctx: &SockOpsContext) -> u32 {
     match ctx.op() {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => opened(ctx),
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => closed(ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            opened(ctx);
+            attest::connecting(ctx);
+        }
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => {
+            closed(ctx);
+            attest::closed(ctx);
+        }
         _ => {}
     }
     DONE

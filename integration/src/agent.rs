@@ -85,6 +85,8 @@ pub struct SourceRule {
     pub sources: String,
     /// `direct`, `proxy`, `proxy-refuses` or `drop`.
     pub action: String,
+    /// The same of those that the kernel has seen a workload of the node make, if it is another.
+    pub attested: Option<String>,
     /// The policy, in words.
     pub because: String,
 }
@@ -269,6 +271,8 @@ pub struct KernelCounters {
     pub inbound_excluded: u64,
     /// Probes that were left to the application.
     pub inbound_probes: u64,
+    /// Left to the application because a workload of the node was seen to make them.
+    pub inbound_attested: u64,
 }
 
 /// What the proxy has counted for a workload.

@@ -29,6 +29,15 @@ pub struct SecureMesh {
 impl SecureMesh {
     /// With a `PeerAuthentication` of this mode for the whole namespace.
     pub fn new(mode: &str) -> Result<Self> {
+        Self::with(mode, "tls")
+    }
+
+    /// The same, where the kernel attests who connects in the place of mutual TLS.
+    pub fn attested(mode: &str) -> Result<Self> {
+        Self::with(mode, "attested")
+    }
+
+    fn with(mode: &str, same_node: &str) -> Result<Self> {
         let (bed, authority) = (Bed::new()?, Authority::new()?);
         let client = bed.pod("client").label("app", "client").account("client").start()?;
         let outsider = bed.pod("outsider").start()?;
@@ -49,6 +58,7 @@ impl SecureMesh {
             "certificateAuthority": istiod.secure_address().to_string(),
             "rootCertificate": file("root.pem", authority.certificate())?,
             "token": file("node.token", NODE_TOKEN)?,
+            "sameNode": same_node,
         }));
         agent.set_workloads(&[&client, &server])?;
         agent.restart()?;

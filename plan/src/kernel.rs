@@ -121,17 +121,45 @@ impl InboundAction {
     /// Whether a policy keeps connections from this source out, be it that the proxy tells them.
     pub fn denies(&self, source: IpAddr) -> bool {
         match self {
-            Self::BySource(policy) => {
-                matches!(policy.action(source), SourceAction::ProxyRefuses | SourceAction::Drop)
-            }
+            Self::BySource(policy) => policy.actions(source).anybody.denies(),
             Self::Direct | Self::Proxy | Self::Drop => false,
+        }
+    }
+
+    /// What becomes of connections that the kernel has seen the workload of the node make which has this address.
+    pub fn attested(&self, source: IpAddr) -> SourceAction {
+        match self {
+            Self::BySource(policy) => {
+                let SourceActions { anybody, attested } = policy.actions(source);
+                attested.unwrap_or(anybody)
+            }
+            Self::Direct => SourceAction::Direct,
+            Self::Proxy => SourceAction::Proxy,
+            Self::Drop => SourceAction::Drop,
         }
     }
 }
 
 /// What becomes of connections by their source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SourcePolicy(Vec<(IpNet, SourceAction)>);
+pub struct SourcePolicy(Vec<(IpNet, SourceActions)>);
+
+/// What becomes of connections from some sources, by what is known of who makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct SourceActions {
+    /// Whoever it is.
+    pub anybody: SourceAction,
+    /// Where the kernel has seen the workload of the node make them which has the source's address, and that changes anything:
+    /// it counts as the other end of mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attested: Option<SourceAction>,
+}
+
+impl From<SourceAction> for SourceActions {
+    fn from(anybody: SourceAction) -> Self {
+        Self { anybody, attested: None }
+    }
+}
 
 /// What becomes of connections from some sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -149,22 +177,29 @@ pub enum SourceAction {
 
 impl SourcePolicy {
     /// From ranges of sources, of which the narrowest counts. What no range contains is refused.
-    pub fn new(mut sources: Vec<(IpNet, SourceAction)>) -> Self {
+    pub fn new(mut sources: Vec<(IpNet, SourceActions)>) -> Self {
         sources.sort_unstable_by_key(|(range, _)| *range);
         Self(sources)
     }
 
     /// The ranges, each once.
-    pub fn sources(&self) -> &[(IpNet, SourceAction)] {
+    pub fn sources(&self) -> &[(IpNet, SourceActions)] {
         &self.0
     }
 
     /// What becomes of connections from an address.
-    pub fn action(&self, source: IpAddr) -> SourceAction {
+    pub fn actions(&self, source: IpAddr) -> SourceActions {
         let source = source.to_canonical();
         let containing = self.0.iter().filter(|(range, _)| range.contains(&source));
         let narrowest = containing.max_by_key(|(range, _)| range.prefix_len());
-        narrowest.map_or(SourceAction::Drop, |(_, action)| *action)
+        narrowest.map_or(SourceAction::Drop.into(), |(_, actions)| *actions)
+    }
+}
+
+impl SourceAction {
+    /// Whether a policy is the reason that they do not reach the application.
+    pub fn denies(self) -> bool {
+        matches!(self, Self::ProxyRefuses | Self::Drop)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod exclusion;
 pub mod inspect;
 pub mod jwt;
 pub mod kernel;
+pub mod neighbours;
 pub mod proxy;
 pub mod rbac;
 pub mod resource;

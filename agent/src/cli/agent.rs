@@ -82,7 +82,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
             config.workloads = newest.workloads.clone();
             pods = Some(NodePods { source, newest });
         }
-        let mut node = Node::start(config, pods, inheritance).await?;
+        let mut node = Box::pin(Node::start(config, pods, inheritance)).await?;
         let admin = tokio::task::spawn_local(socket.serve(asked));
         node.hold_pods();
         tokio::select! {

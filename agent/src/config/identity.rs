@@ -20,6 +20,19 @@ pub struct Identity {
     pub token: Option<PathBuf>,
     /// How long certificates should be valid; the authority may decide otherwise.
     pub certificate_lifetime: Duration,
+    /// How workloads of this node know one another.
+    pub same_node: SameNode,
+}
+
+/// How workloads of one node, which have certificates, know one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameNode {
+    /// By mutual TLS, as everywhere.
+    #[default]
+    Tls,
+    /// Where nothing but connections is asked for, the kernel attests who connects, and TLS is saved.
+    Attested,
 }
 
 /// As it is written.
@@ -30,6 +43,8 @@ pub(super) struct RawIdentity {
     root_certificate: Option<PathBuf>,
     token: Option<PathBuf>,
     certificate_lifetime_seconds: Option<NonZeroU32>,
+    #[serde(default)]
+    same_node: SameNode,
 }
 
 /// As Istio's proxies ask for (`SECRET_TTL`).
@@ -60,6 +75,7 @@ impl RawIdentity {
             root_certificate,
             token: self.token,
             certificate_lifetime: lifetime.unwrap_or(LIFETIME),
+            same_node: self.same_node,
         })
     }
 }
@@ -89,15 +105,17 @@ mod tests {
             root_certificate: "/root.pem".into(),
             token: Some("/token".into()),
             certificate_lifetime: LIFETIME,
+            same_node: SameNode::Tls,
         };
         assert_eq!(identity(&format!("{}identity: {{ token: /token }}\n", secure())), expected);
 
-        let all = "identity: { certificateAuthority: \"ca:1\", rootCertificate: /ca.pem, certificateLifetimeSeconds: 60 }\n";
+        let all = "identity: { certificateAuthority: \"ca:1\", rootCertificate: /ca.pem, certificateLifetimeSeconds: 60, sameNode: attested }\n";
         let expected = Identity {
             certificate_authority: "ca:1".to_owned(),
             root_certificate: "/ca.pem".into(),
             token: None,
             certificate_lifetime: Duration::from_mins(1),
+            same_node: SameNode::Attested,
         };
         assert_eq!(identity(&format!("{GOOD}{all}")), expected);
     }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 pub use crate::annotations::Annotations;
 pub use control_plane::{ControlPlane, Credentials, Protocol};
-pub use identity::Identity;
 use identity::RawIdentity;
+pub use identity::{Identity, SameNode};
 pub use kubernetes::{Cni, Kubernetes, WhenAway};
 
 /// The whole file.

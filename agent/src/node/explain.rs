@@ -103,8 +103,11 @@ impl fmt::Display for PathTaken {
         if let Some(mode) = &self.mode {
             write!(f, "\n    l7: {mode}")?;
         }
-        for SourceRule { sources, action, because } in &self.sources {
+        for SourceRule { sources, action, attested, because } in &self.sources {
             write!(f, "\n    from {sources}: {action} ({because})")?;
+            if let Some(attested) = attested {
+                write!(f, "; {attested} for the workload of this node that has the address")?;
+            }
         }
         if self.probed {
             write!(f, "\n    from the kubelet, to probe: direct")?;

@@ -119,7 +119,7 @@ pub(super) async fn ask_ahead(config: &NodeConfig, node: &mut NodeIdentities) ->
     subscriptions
 }
 
-fn spiffe_id(spec: &config::Workload, trust_domain: &str) -> SpiffeId {
+pub(super) fn spiffe_id(spec: &config::Workload, trust_domain: &str) -> SpiffeId {
     SpiffeId::new(trust_domain, &spec.namespace, &spec.service_account)
 }
 

@@ -12,6 +12,7 @@ mod flows;
 mod hand_over;
 mod identity;
 mod istio_labels;
+mod neighbours;
 mod not_carried;
 mod pod_view;
 mod pods;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -33,6 +35,7 @@ use orlop_datapath::{Datapath, DatapathConfig, Drained, Repair};
 use orlop_identity::{AuthorityOptions, Identities};
 use orlop_l7_proxy::{Proxy, ProxyConfig};
 use orlop_plan::classify::L7Modes;
+use orlop_plan::neighbours::Neighbours;
 use orlop_plan::snapshot::Interner;
 use orlop_xds_client::{Client, ControlPlane, GrpcOptions, Protocol};
 use tokio::sync::mpsc;
@@ -90,6 +93,8 @@ pub(crate) struct Parts {
     pub(crate) control: Client,
     pub(crate) identities: Option<NodeIdentities>,
     pub(crate) interner: Interner,
+    /// Among whom the kernel attests who connects; `None` where they speak TLS all the same.
+    pub(crate) neighbours: Option<Arc<Neighbours>>,
     pub(crate) last_good: LastGood,
     /// When HTTP goes through the proxy.
     pub(crate) l7: L7Modes,
@@ -158,6 +163,7 @@ impl Node {
         let (renewed, certificates) = mpsc::channel(DELIVERIES);
         let identities =
             config.identity.clone().map(|identity| identities(identity, &config, renewed)).transpose()?;
+        let same_node = config.identity.as_ref().is_some_and(|i| i.same_node == config::SameNode::Attested);
         let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
             config: node,
@@ -167,6 +173,7 @@ impl Node {
             control,
             identities,
             interner: Interner::new(),
+            neighbours: same_node.then(Arc::default),
             last_good,
             l7: config.l7.0.clone(),
             fail_open: config.proxy.fail_open,
@@ -292,6 +299,8 @@ impl Node {
             .filter(|(id, w)| wanted.get(id) != Some(&w.spec))
             .map(|(id, _)| id.clone())
             .collect();
+        // Before: they are not to be led to where nobody looks who connects.
+        self.introduce_neighbours(&gone);
         for id in gone {
             if let Some(mut workload) = self.workloads.remove(&id) {
                 workload.release(&mut self.parts, "it is not to be carried any more, or as another").await;
@@ -303,6 +312,7 @@ impl Node {
                 self.workloads.insert(id.clone(), workload);
             }
         }
+        self.introduce_neighbours(&BTreeSet::new());
         self.config = config;
         self.config_error = None;
         info!(workloads = self.workloads.len(), "the node is as it is to be");
@@ -329,6 +339,7 @@ impl Node {
         if workload.is_ready() != was_ready {
             self.tell_whom_it_carries();
         }
+        self.introduce_neighbours(&BTreeSet::new());
     }
 
     fn renewed(&mut self, renewed: &Renewed) {
@@ -344,6 +355,7 @@ impl Node {
         for workload in self.workloads.values_mut() {
             workload.look_after(&mut self.parts).await;
         }
+        self.introduce_neighbours(&BTreeSet::new());
     }
 
     /// Ends connections to endpoints that are long gone.
@@ -406,7 +418,13 @@ fn identities(
     node: &NodeConfig,
     renewed: mpsc::Sender<Renewed>,
 ) -> Result<NodeIdentities, orlop_identity::Error> {
-    let config::Identity { certificate_authority, root_certificate, token, certificate_lifetime } = identity;
+    let config::Identity {
+        certificate_authority,
+        root_certificate,
+        token,
+        certificate_lifetime,
+        same_node: _,
+    } = identity;
     let identities = Identities::start(AuthorityOptions {
         address: certificate_authority,
         root_certificate,

@@ -238,6 +238,7 @@ impl WorkloadStatus {
             kernel.inbound_direct
                 + kernel.inbound_excluded
                 + kernel.inbound_probes
+                + kernel.inbound_attested
                 + kernel.inbound_proxied
                 + kernel.inbound_dropped
                 + kernel.inbound_denied,

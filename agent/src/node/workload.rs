@@ -11,7 +11,7 @@ use orlop_dns::DnsCounters;
 use orlop_l7_proxy::stats::PodStats;
 use orlop_l7_proxy::telemetry::PeerMetadata;
 use orlop_l7_proxy::{PodFacts, PodListeners};
-use orlop_plan::compile::{Plans, WorkloadFacts};
+use orlop_plan::compile::Plans;
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::snapshot::{Changes, Outcome, Snapshot};
 use orlop_podnet::NetNs;
@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use super::accepted::Accepted;
 use super::dns::WorkloadDns;
-use super::identity::{self, Renewed, WorkloadIdentity};
+use super::identity::{Renewed, WorkloadIdentity};
 use super::istio_labels::description;
 use super::not_carried::NotCarried;
 use super::proxy_metrics::{self, Metrics};
@@ -86,6 +86,11 @@ impl Enrolled {
 
     pub(crate) fn netns(&self) -> &NetNs {
         &self.netns
+    }
+
+    /// Whether the kernel does what the newest plans say.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.in_force
     }
 
     pub(crate) fn enrolment(&self) -> u64 {
@@ -242,8 +247,16 @@ impl Workload {
             }
             None => parts.proxy.enrol(&key, facts, Arc::new(ProxyPlan::default()))?,
         };
-        let fail_open = self.spec.fail_open.unwrap_or(parts.fail_open);
-        if let Err(error) = self.attach(&key, &netns, &listeners, fail_open, &mut parts.datapath).await {
+        let spec = WorkloadSpec {
+            name: key.clone(),
+            netns: Arc::clone(&netns),
+            cgroup: self.spec.cgroup.clone(),
+            addresses: self.spec.addresses.clone(),
+            fail_open: self.spec.fail_open.unwrap_or(parts.fail_open),
+            exclusions: self.spec.annotations.exclusions.clone(),
+            attested: self.is_attested(parts),
+        };
+        if let Err(error) = attach(spec, &listeners, &mut parts.datapath).await {
             drop(parts.proxy.release(&key, DRAIN)?);
             return Err(error.into());
         }
@@ -301,12 +314,6 @@ impl Workload {
         self.spec.annotations.dns.over(parts.dns_default)
     }
 
-    fn facts(&self, parts: &Parts) -> WorkloadFacts {
-        let identity =
-            parts.identities.as_ref().is_some_and(|i| identity::credential(&self.spec, i).is_some());
-        WorkloadFacts { addresses: self.spec.addresses.clone(), l7: parts.l7.clone(), identity }
-    }
-
     /// Has its certificate kept from now on.
     async fn subscribe(&self, parts: &mut Parts) -> Option<WorkloadIdentity> {
         let identities = parts.identities.as_mut()?;
@@ -335,39 +342,6 @@ impl Workload {
         let reclassified = enrolled.plans.set_facts(&mut parts.interner, facts);
         let work = Work { reclassified, ..Work::default() };
         enrolled.put_in_force(&key, &id, &Changes::default(), work, parts);
-    }
-
-    /// Programs into the cgroup and the namespace, listeners into the kernel's hands.
-    async fn attach(
-        &self,
-        key: &str,
-        netns: &Arc<NetNs>,
-        listeners: &PodListeners,
-        fail_open: bool,
-        datapath: &mut Datapath,
-    ) -> Result<(), orlop_datapath::Error> {
-        let spec = WorkloadSpec {
-            name: key.to_owned(),
-            netns: Arc::clone(netns),
-            cgroup: self.spec.cgroup.clone(),
-            addresses: self.spec.addresses.clone(),
-            fail_open,
-            exclusions: self.spec.annotations.exclusions.clone(),
-        };
-        datapath.enrol(spec).await?;
-        let given = [
-            (ListenerRole::Outbound, Some(&listeners.outbound)),
-            (ListenerRole::Inbound, Some(&listeners.inbound)),
-            (ListenerRole::Outbound, listeners.outbound_v6.as_ref()),
-            (ListenerRole::Inbound, listeners.inbound_v6.as_ref()),
-        ]
-        .into_iter()
-        .filter_map(|(role, listener)| Some((role, listener?)))
-        .try_for_each(|(role, listener)| datapath.set_listener(key, role, listener));
-        if given.is_err() {
-            datapath.release(key).await?;
-        }
-        given
     }
 
     fn node(&self, parts: &Parts, identity: Option<&WorkloadIdentity>) -> Node {
@@ -463,6 +437,29 @@ impl Workload {
     }
 }
 
+/// Programs into the cgroup and the namespace, listeners into the kernel's hands.
+async fn attach(
+    spec: WorkloadSpec,
+    listeners: &PodListeners,
+    datapath: &mut Datapath,
+) -> Result<(), orlop_datapath::Error> {
+    let key = spec.name.clone();
+    datapath.enrol(spec).await?;
+    let given = [
+        (ListenerRole::Outbound, Some(&listeners.outbound)),
+        (ListenerRole::Inbound, Some(&listeners.inbound)),
+        (ListenerRole::Outbound, listeners.outbound_v6.as_ref()),
+        (ListenerRole::Inbound, listeners.inbound_v6.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(role, listener)| Some((role, listener?)))
+    .try_for_each(|(role, listener)| datapath.set_listener(&key, role, listener));
+    if given.is_err() {
+        datapath.release(&key).await?;
+    }
+    given
+}
+
 /// Gives the snapshot what an earlier agent saved for this workload. Returns what the control plane is to know of it.
 fn restore(snapshot: &mut Snapshot, node_id: &str, parts: &mut Parts) -> (Restored, Changes) {
     let (mut restored, mut changes) = (Restored::default(), Changes::default());
@@ -492,7 +489,7 @@ fn subscriptions(outcome: &Outcome) -> Subscriptions {
 
 impl Enrolled {
     /// Follows what changed, and tells the proxy and the kernel where they are to do something else.
-    fn put_in_force(
+    pub(super) fn put_in_force(
         &mut self,
         key: &str,
         id: &WorkloadId,

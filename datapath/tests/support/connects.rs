@@ -71,7 +71,8 @@ pub(crate) fn connect_nonblocking(to: SocketAddr) -> Reply {
 
 pub(crate) fn connect_fast_open(to: SocketAddr) -> Reply {
     let socket = socket_for(to, None);
-    let sent = rustix::net::sendto(&socket, b"early", MSG_FASTOPEN, &to);
+    // As much as the other end reads: it would reset the connection for what it leaves.
+    let sent = rustix::net::sendto(&socket, b"!", MSG_FASTOPEN, &to);
     outcome(sent.map_err(Into::into).and_then(|_| read_greeting(socket.into())))
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use orlop_plan::kernel::{
-    Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction, SourceAction, SourcePolicy,
+    Backend, BackendSet, Frontend, InboundAction, KernelPlan, OutboundAction, SourceActions, SourcePolicy,
 };
 use orlop_shared_map::Pool;
 
@@ -38,8 +38,8 @@ impl PlanExt for KernelPlan {
 }
 
 /// By where from, in ranges.
-pub(crate) fn by_source(ranges: &[(&str, SourceAction)]) -> InboundAction {
-    let ranges = ranges.iter().map(|(range, action)| (range.parse().unwrap(), *action)).collect();
+pub(crate) fn by_source<A: Copy + Into<SourceActions>>(ranges: &[(&str, A)]) -> InboundAction {
+    let ranges = ranges.iter().map(|(range, action)| (range.parse().unwrap(), (*action).into())).collect();
     InboundAction::BySource(Arc::new(SourcePolicy::new(ranges)))
 }
 

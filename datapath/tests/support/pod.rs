@@ -48,6 +48,7 @@ impl Pod {
             addresses: [POD4, POD6].map(|a| a.parse::<IpAddr>().unwrap()).to_vec(),
             fail_open: false,
             exclusions: Exclusions::default(),
+            attested: false,
         }
     }
 
@@ -110,6 +111,14 @@ pub(crate) fn lonely_pod() -> Pod {
     pod.ip(&["addr", "add", POD4, "dev", "lo"]);
     pod.ip(&["addr", "add", POD6, "dev", "lo", "nodad"]);
     pod
+}
+
+/// Whoever runs in it shares the network of another one, and not its cgroup.
+pub(crate) fn beside(other: &Pod) -> Pod {
+    let name = unique("odk");
+    let cgroup = cgroup2_mount().unwrap().join(&name);
+    fs::create_dir(&cgroup).unwrap();
+    Pod { name, netns: Arc::clone(&other.netns), cgroup }
 }
 
 /// A pod and the world, joined.

@@ -31,6 +31,14 @@ impl Address {
         }
     }
 
+    /// A word that differs mostly where addresses do.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn folded(&self) -> u32 {
+        let [a, b, c, d] = self.0;
+        a ^ b ^ c ^ d
+    }
+
     /// Whether the address never leaves the pod whatever the routes say: 127.0.0.0/8, `::1`, and the unspecified
     /// addresses, which Linux connects to loopback.
     #[inline]

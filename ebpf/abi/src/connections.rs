@@ -93,10 +93,23 @@ pub struct FourTuple {
     pub server_port: Port,
 }
 
-/// Values of `ATTESTED`: whose socket the kernel saw connect.
+impl FourTuple {
+    /// The value of `ATTESTED` for a connection that one of [`attested`] makes: that and the key's fingerprint, because the
+    /// memory of an element may be another key's by the time that it is read (see [`FrontendKey::tag`]).
+    #[inline]
+    #[must_use]
+    pub const fn attested(&self, by: u32) -> u32 {
+        let ports = (self.client_port.0 as u32) << 16 | self.server_port.0 as u32;
+        (self.client.folded().rotate_left(7) ^ self.server.folded() ^ ports.rotate_left(13)) << 2 | by
+    }
+}
+
+/// Whose socket the kernel saw connect; below 4.
 pub mod attested {
     /// The one that probes the node's pods: the kubelet.
     pub const PROBER: u32 = 1;
+    /// A workload that has an identity: the one whose address it comes from.
+    pub const WORKLOAD: u32 = 2;
 }
 
 const _: () = {

@@ -27,7 +27,7 @@ pub use maps::{
 };
 
 /// Rises whenever a struct, a map or the meaning of a value changes.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// Rises whenever [`Pod`] changes. What is attached with a value of another layout is attached anew, instead of being given
 /// another program.

@@ -54,8 +54,7 @@ impl FrontendKey {
     #[inline]
     #[must_use]
     pub const fn tag(&self) -> u32 {
-        let [a, b, c, d] = self.address.0;
-        (a ^ b ^ c ^ d).rotate_left(7) ^ ((self.port.0 as u32) << 16) ^ self.workload
+        self.address.folded().rotate_left(7) ^ ((self.port.0 as u32) << 16) ^ self.workload
     }
 }
 
@@ -238,6 +237,10 @@ pub mod source {
     pub const ACTION: u32 = 0xff;
     /// A policy is the reason.
     pub const DENIED: u32 = 0x100;
+    /// Another action holds where the kernel has seen a workload of the node connect.
+    pub const OF_WORKLOAD: u32 = 0x200;
+    /// The other action and its reason, as the two above, are so many bits higher.
+    pub const OF_WORKLOAD_SHIFT: u32 = 16;
 }
 
 /// Value of `WORKLOADS`: what holds where no frontend and no inbound port matches. One machine word.
@@ -360,6 +363,8 @@ pub struct Counters {
     pub inbound_excluded: u64,
     /// Probes that were left to the application.
     pub inbound_probes: u64,
+    /// Arrivals left to the application because a workload of the node was seen to make them.
+    pub inbound_attested: u64,
 }
 
 /// What a socket in `LISTENERS` is for.
@@ -396,5 +401,5 @@ const _: () = {
     assert!(size_of::<InboundKey>() == 8 && align_of::<InboundKey>() == 4);
     assert!(size_of::<InboundValue>() == 8 && align_of::<InboundValue>() == 8);
     assert!(size_of::<Workload>() == 8 && align_of::<Workload>() == 8);
-    assert!(size_of::<Counters>() == 152 && align_of::<Counters>() == 8);
+    assert!(size_of::<Counters>() == 160 && align_of::<Counters>() == 8);
 };

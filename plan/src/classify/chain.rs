@@ -12,6 +12,7 @@ use crate::resource::http_connection_manager::{HttpConnectionManager, RouteSpeci
 use crate::resource::listener::{DownstreamTransportSocket, FilterChain, Listener, TerminalFilter};
 use crate::resource::route::RouteConfiguration;
 use crate::resource::tcp_proxy::{TcpClusterSpecifier, TcpProxy};
+use crate::resource::tls::DownstreamTlsContext;
 
 /// Envoy's idle timeout of a TCP proxy where none is asked for.
 const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_hours(1));
@@ -34,7 +35,15 @@ impl<'a> ChainAt<'a> {
     }
 
     pub(super) fn terminates_tls(self) -> bool {
-        matches!(self.chain.transport_socket, DownstreamTransportSocket::Tls(_))
+        self.tls().is_some()
+    }
+
+    /// What it terminates TLS with.
+    pub(super) fn tls(self) -> Option<&'a DownstreamTlsContext> {
+        match &self.chain.transport_socket {
+            DownstreamTransportSocket::Tls(context) => Some(context),
+            DownstreamTransportSocket::RawBuffer => None,
+        }
     }
 
     pub(super) fn resource(self) -> String {
@@ -79,6 +88,11 @@ pub(super) fn chain_finding<'a>(served: Served<'a>, at: ChainAt<'a>, scope: Scop
     if at.terminates_tls() {
         return at.asks("transport_socket", "terminates TLS");
     }
+    behind_tls(served, at, scope)
+}
+
+/// The same of what is inside of TLS, if it is terminated.
+pub(super) fn behind_tls<'a>(served: Served<'a>, at: ChainAt<'a>, scope: Scope<'a>) -> Finding<'a> {
     match &at.chain.terminal {
         TerminalFilter::TcpProxy(tcp_proxy) => tcp_finding(served, at, tcp_proxy),
         TerminalFilter::HttpConnectionManager(manager) => match routes(served, manager) {

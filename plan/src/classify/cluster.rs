@@ -12,7 +12,7 @@ use crate::kernel::{BackendSet, Choice};
 use crate::proxy::ClusterPlan;
 use crate::resource::FieldPath;
 use crate::resource::cluster::{CircuitBreakers, Cluster, ClusterDiscovery};
-use crate::resource::endpoint::ClusterLoadAssignment;
+use crate::resource::endpoint::{ClusterLoadAssignment, LbEndpoint};
 
 /// Envoy's idle timeout of upstream connections where none is asked for.
 const DEFAULT_IDLE_TIMEOUT: Option<Duration> = Some(Duration::from_hours(1));
@@ -51,6 +51,7 @@ impl From<Layer> for Need {
 pub(crate) struct Landings {
     with_identity: ByNeed,
     without_identity: ByNeed,
+    attested: ByNeed,
 }
 
 #[derive(Debug, Default)]
@@ -79,15 +80,52 @@ impl Judged {
 }
 
 impl ClusterPlan {
-    fn landing(&self, need: Need, identity: bool) -> &Landing {
-        let Landings { with_identity, without_identity } = &self.landings;
-        let by_need = if identity { with_identity } else { without_identity };
+    fn landing(&self, need: Need, proof: Proof) -> &Landing {
+        let Landings { with_identity, without_identity, attested } = &self.landings;
+        let by_need = match proof {
+            Proof::Certificate => with_identity,
+            Proof::Nothing => without_identity,
+            Proof::Kernel => attested,
+        };
         let landing = match need {
             Need::Tcp => &by_need.tcp,
             Need::Http => &by_need.http,
             Need::Weights => &by_need.weights,
         };
-        landing.get_or_init(|| judge(self, need, identity).landing)
+        landing.get_or_init(|| judge(self, need, proof).landing)
+    }
+}
+
+/// By what a workload can show its endpoints who it is, and know that they are who they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing.
+    Nothing,
+    /// Mutual TLS, which is the proxy's.
+    Certificate,
+    /// All of them are workloads of the node, and the kernel attests who connects.
+    Kernel,
+}
+
+/// The proof that makes least of it.
+fn proof(served: Served<'_>, plan: &ClusterPlan, need: Need) -> Proof {
+    let facts = served.facts;
+    if !facts.identity {
+        return Proof::Nothing;
+    }
+    let attested = facts.same_node.as_ref().zip(plan.load_assignment.as_ref()).is_some_and(|(node, all)| {
+        let mut endpoints = all.localities.iter().flat_map(|locality| &locality.endpoints).peekable();
+        let is_attested = |endpoint: &LbEndpoint| {
+            let context = plan.cluster.transport_socket.context(&endpoint.about);
+            let principal = node.taken_by(endpoint.address, &facts.addresses);
+            context.zip(principal).is_some_and(|(context, principal)| context.is_mesh_to(principal))
+        };
+        endpoints.peek().is_some() && endpoints.all(is_attested)
+    });
+    if attested && plan.landing(need, Proof::Kernel).path == Path::Kernel {
+        Proof::Kernel
+    } else {
+        Proof::Certificate
     }
 }
 
@@ -102,12 +140,12 @@ pub(super) fn hop<'a>(served: Served<'a>, name: &'a Arc<str>, need: Need) -> Fin
         };
         return Finding { cluster: Some(name), ..Finding::new(path, unknown) };
     };
-    let identity = served.facts.identity;
-    let landing = plan.landing(need, identity);
+    let proof = proof(served, plan, need);
+    let landing = plan.landing(need, proof);
     let mut finding = Finding {
         cluster: Some(name),
         backends: landing.backends.clone(),
-        ..Finding::new(landing.path, move || judge(plan, need, identity).reason)
+        ..Finding::new(landing.path, move || judge(plan, need, proof).reason)
     };
     if need == Need::Weights && matches!(landing.path, Path::Kernel | Path::Passthrough) {
         finding.forgone.push(Rc::new(move || {
@@ -124,8 +162,7 @@ fn asks(cluster: &Cluster, layer: Layer, field: &str, what: &'static str) -> Jud
     Judged::new(layer.proxy(), format!("cluster `{name}`"), FieldPath::root().field(field), cause)
 }
 
-/// `identity` is whether the proxy can speak mutual TLS for the workload.
-fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
+fn judge(plan: &ClusterPlan, need: Need, proof: Proof) -> Judged {
     let ClusterPlan { cluster, load_assignment, .. } = plan;
     let judged = |path, field: &str, cause| {
         let field = if field.is_empty() { FieldPath::root() } else { FieldPath::root().field(field) };
@@ -136,7 +173,7 @@ fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
         (ClusterDiscovery::OriginalDst { .. } | ClusterDiscovery::Dns(_), _)
             if cluster.transport_socket.is_always_tls() =>
         {
-            let (path, cause) = tls_to_all(cluster, need, identity);
+            let (path, cause) = tls_to_all(cluster, need, proof);
             judged(path, "transport_socket", cause)
         }
         (ClusterDiscovery::OriginalDst { .. }, _) => asked(cluster, need).unwrap_or_else(|| {
@@ -153,18 +190,17 @@ fn judge(plan: &ClusterPlan, need: Need, identity: bool) -> Judged {
             judged(Path::Blocked, "load_assignment", Cause::BlackHole { cluster: name() })
         }
         (ClusterDiscovery::Eds { .. } | ClusterDiscovery::Static(_), Some(assignment)) => {
-            balanced(cluster, assignment, need, identity)
+            balanced(cluster, assignment, need, proof)
         }
     }
 }
 
 /// Where every endpoint is owed TLS.
-fn tls_to_all(cluster: &Cluster, need: Need, identity: bool) -> (Path, Cause) {
+fn tls_to_all(cluster: &Cluster, need: Need, proof: Proof) -> (Path, Cause) {
     let cluster = Arc::clone(&cluster.name);
-    if identity {
-        (need.layer().proxy(), Cause::TlsToAll { cluster })
-    } else {
-        (Path::Blocked, Cause::TlsOwed { cluster })
+    match proof {
+        Proof::Certificate | Proof::Kernel => (need.layer().proxy(), Cause::TlsToAll { cluster }),
+        Proof::Nothing => (Path::Blocked, Cause::TlsOwed { cluster }),
     }
 }
 
@@ -178,7 +214,7 @@ fn asked(cluster: &Cluster, need: Need) -> Option<Judged> {
     Some(asks(cluster, layer, field, what))
 }
 
-fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need, identity: bool) -> Judged {
+fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need, proof: Proof) -> Judged {
     let layer = need.layer();
     let name = || Arc::clone(&cluster.name);
     let judged = |path, field, cause| {
@@ -193,9 +229,10 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need, i
         return judged(Path::Blocked, FieldPath::root(), Cause::NoEndpoint { cluster: name() });
     }
     match tls_owed(cluster, assignment) {
+        _ if proof == Proof::Kernel => {}
         TlsOwed::Nobody => {}
         TlsOwed::Everybody(of_endpoints) => {
-            let (path, cause) = tls_to_all(cluster, need, identity);
+            let (path, cause) = tls_to_all(cluster, need, proof);
             if let Some(field) = of_endpoints {
                 return judged(path, field, cause);
             }
@@ -213,7 +250,11 @@ fn balanced(cluster: &Cluster, assignment: &ClusterLoadAssignment, need: Need, i
         Ok(backends) => {
             let proofs = vec![
                 choice(&backends),
-                "plaintext on the hop".to_owned(),
+                match proof {
+                    Proof::Kernel => "workloads of this node, to whom the kernel attests who connects",
+                    Proof::Nothing | Proof::Certificate => "plaintext on the hop",
+                }
+                .to_owned(),
                 match need {
                     Need::Tcp if backends.limit.is_some() => "no outlier detection or connection setting",
                     Need::Tcp | Need::Http => "no outlier detection, finite limit or connection setting",

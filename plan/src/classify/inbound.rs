@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::chain::{ChainAt, chain_finding};
+use super::chain::{ChainAt, behind_tls, chain_finding};
 use super::finding::{Finding, Layer, combine, no_chain};
 use super::policy::{Guarded, SourceRule};
 use super::{Cause, Path, Reason, Scope, Served};
 use crate::kernel::{InboundAction, SourceAction};
+use crate::neighbours::{Neighbours, SameNode};
 use crate::resource::FieldPath;
 use crate::resource::cluster::ClusterDiscovery;
 use crate::resource::listener::{FilterChain, FilterChainMatch, Listener, TransportProtocol};
@@ -38,7 +39,10 @@ fn port_finding<'a>(served: Served<'a>, listener: &'a Listener, port: Option<u16
             cause: Cause::InboundTlsRequired,
         });
     }
-    let mut findings: Vec<_> = chains.iter().map(|at| (at.layer(), unchanged(served, *at, port))).collect();
+    let mut findings: Vec<_> = chains
+        .iter()
+        .map(|at| (at.layer(), unchanged(served, *at, port, chain_finding(served, *at, Scope::All))))
+        .collect();
     if !chains.iter().any(|at| plaintext(at.chain) && takes_all_plaintext(at.chain)) {
         findings.push((Layer::Tcp, no_chain(resource)));
     }
@@ -55,9 +59,13 @@ fn chains<'a>(served: Served<'_>, listener: &'a Listener, port: Option<u16>) -> 
         .collect()
 }
 
-/// Whether a chain passes what comes to the application's own port.
-fn unchanged<'a>(served: Served<'a>, at: ChainAt<'a>, port: Option<u16>) -> Finding<'a> {
-    let finding = chain_finding(served, at, Scope::All);
+/// Whether a chain that leads there passes what comes to the application's own port.
+fn unchanged<'a>(
+    served: Served<'a>,
+    at: ChainAt<'a>,
+    port: Option<u16>,
+    finding: Finding<'a>,
+) -> Finding<'a> {
     let local = match finding.path {
         Path::Passthrough => true,
         Path::Kernel => {
@@ -121,5 +129,19 @@ fn guarded<'a>(served: Served<'a>, finding: &Finding<'_>, port: Option<u16>) -> 
         Path::Blocked => return None,
     };
     let chains = chains(served, served.proxy.inbound.as_deref()?, port);
-    Some(Guarded { chains, port, addresses: &served.facts.addresses, allowed })
+    let neighbours = attested(served, &chains, port);
+    Some(Guarded { chains, port, addresses: &served.facts.addresses, allowed, neighbours })
+}
+
+/// The workloads of the node that need no TLS to show who they are, where all that is behind TLS goes to the application's own
+/// port unchanged.
+fn attested<'a>(served: Served<'a>, chains: &[ChainAt<'a>], port: Option<u16>) -> Option<&'a Neighbours> {
+    let served = Served { modes: false, ..served };
+    let SameNode { principal, neighbours } = served.facts.same_node.as_ref()?;
+    let goes_on = |at: &ChainAt<'a>| {
+        let finding = unchanged(served, *at, port, behind_tls(served, *at, Scope::All));
+        at.tls().is_some_and(|context| context.is_mesh_of(principal)) && finding.path == Path::Kernel
+    };
+    let mut behind = chains.iter().filter(|at| at.terminates_tls()).peekable();
+    (behind.peek().is_some() && behind.all(goes_on)).then_some(neighbours)
 }

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::chain::ChainAt;
 use super::finding::Layer;
 use super::verdict::as_text;
-use crate::kernel::{SourceAction, SourcePolicy};
+use crate::kernel::{SourceAction, SourceActions, SourcePolicy};
+use crate::neighbours::Neighbours;
 use crate::rbac::{Answer, Decision, Facts, decide};
 use crate::resource::matcher::StringMatcher;
 use crate::resource::rbac::Principal;
@@ -27,6 +28,9 @@ pub struct SourceRule {
     pub sources: IpNet,
     /// What becomes of them.
     pub action: SourceAction,
+    /// What becomes of those that the kernel has seen a workload of the node make, if that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attested: Option<SourceAction>,
     /// The policy that decided, in words.
     pub because: String,
 }
@@ -40,12 +44,14 @@ pub(super) struct Guarded<'a> {
     pub(super) addresses: &'a [IpAddr],
     /// What becomes of whom the filters let in.
     pub(super) allowed: SourceAction,
+    /// Who may go to the application as it goes through mutual TLS.
+    pub(super) neighbours: Option<&'a Neighbours>,
 }
 
-impl Guarded<'_> {
+impl<'a> Guarded<'a> {
     /// What becomes of each range of sources; nothing where there are no filters.
     pub(super) fn rules(&self) -> Vec<SourceRule> {
-        if self.chains.iter().all(|at| at.chain.rbac().next().is_none()) {
+        if self.neighbours.is_none() && self.chains.iter().all(|at| at.chain.rbac().next().is_none()) {
             return Vec::new();
         }
         let mut rules: Vec<SourceRule> = Vec::new();
@@ -53,7 +59,7 @@ impl Guarded<'_> {
             let rule = self.rule(range);
             // The ranges come from the widest to the narrowest.
             let around = rules.iter().rev().find(|wider| wider.sources.contains(&range));
-            if around.is_none_or(|around| (around.action, &around.because) != (rule.action, &rule.because)) {
+            if around.is_none_or(|around| SourceRule { sources: range, ..around.clone() } != rule) {
                 rules.push(rule);
             }
         }
@@ -62,24 +68,30 @@ impl Guarded<'_> {
 
     /// The same for the kernel; `None` where it makes no difference who connects.
     pub(super) fn policy(&self) -> Option<SourcePolicy> {
-        let mut sources: Vec<(IpNet, SourceAction)> = Vec::new();
-        for SourceRule { sources: range, action, .. } in self.rules() {
+        let mut sources: Vec<(IpNet, SourceActions)> = Vec::new();
+        for SourceRule { sources: range, action, attested, .. } in self.rules() {
+            let actions = SourceActions { anybody: action, attested };
             let around = sources.iter().rev().find(|(wider, _)| wider.contains(&range));
-            if around.is_none_or(|(_, around)| *around != action) {
-                sources.push((range, action));
+            if around.is_none_or(|(_, around)| *around != actions) {
+                sources.push((range, actions));
             }
         }
-        sources.iter().any(|(_, action)| *action != self.allowed).then(|| SourcePolicy::new(sources))
+        sources.iter().any(|(_, actions)| *actions != self.allowed.into()).then(|| SourcePolicy::new(sources))
     }
 
-    /// Every range that the filters name, and all addresses of either family; the widest first.
+    /// Every range that the filters name, and all addresses of either family, and where identities are asked for, whose are
+    /// known; the widest first.
     fn ranges(&self) -> Vec<IpNet> {
         let mut ranges = BTreeSet::from([ALL_V4, ALL_V6]);
-        for rbac in self.chains.iter().flat_map(|at| at.chain.rbac()) {
-            for policy in &rbac.policies {
-                policy.principals.iter().for_each(|principal| collect(principal, &mut ranges));
-            }
+        let policies = || self.chains.iter().flat_map(|at| at.chain.rbac()).flat_map(|rbac| &rbac.policies);
+        let mut principals = policies().flat_map(|policy| &policy.principals);
+        if principals.any(asks_for_identity) {
+            let known = self.neighbours.into_iter().flat_map(Neighbours::iter);
+            ranges.extend(known.map(|(address, _)| IpNet::from(address)));
         }
+        policies().for_each(|policy| {
+            policy.principals.iter().for_each(|principal| collect(principal, &mut ranges));
+        });
         let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !MAPPED.contains(range)).collect();
         ranges.sort_by_key(IpNet::prefix_len);
         ranges
@@ -89,11 +101,14 @@ impl Guarded<'_> {
         let own = self.addresses.iter().filter(|address| address.is_ipv4() == sources.addr().is_ipv4());
         let own: Vec<_> = own.copied().collect();
         let destination = if let [one] = *own { Some(one) } else { None };
+        let of_chain = |at: &ChainAt<'a>, identity| -> (Layer, Decision<'a>) {
+            let facts = Sources { range: sources, port: self.port, destination, identity };
+            (at.layer(), decide(at.chain.rbac(), &facts))
+        };
         let decisions = |of_plaintext| -> Vec<_> {
             let decisions = self.chains.iter().map(|at| {
                 let identity = if at.terminates_tls() { Answer::Unknown } else { of_plaintext };
-                let facts = Sources { range: sources, port: self.port, destination, identity };
-                (at.layer(), decide(at.chain.rbac(), &facts))
+                of_chain(at, Identity::Is(identity))
             });
             decisions.collect()
         };
@@ -109,10 +124,28 @@ impl Guarded<'_> {
         } else {
             SourceAction::Proxy
         };
+        let attested = self.neighbours.and_then(|neighbours| {
+            let neighbour = (sources.prefix_len() == sources.max_prefix_len())
+                .then(|| neighbours.get(sources.addr()))
+                .flatten();
+            let identity = neighbour
+                .map_or(Identity::Is(Answer::Unknown), |neighbour| Identity::Named(neighbour.principal()));
+            let behind_tls = self.chains.iter().filter(|at| at.terminates_tls());
+            let decisions: Vec<_> = behind_tls.map(|at| of_chain(at, identity)).collect();
+            let every = |answer| decisions.iter().all(|(_, decision)| decision.allowed == answer);
+            if every(Answer::Yes) {
+                Some(SourceAction::Direct)
+            } else if every(Answer::No) && decisions.iter().all(|(layer, _)| *layer == Layer::Tcp) {
+                Some(SourceAction::Drop)
+            } else {
+                None
+            }
+        });
         let decided = known.iter().find(|(_, decision)| decision.allowed != Answer::Yes).or(known.first());
         SourceRule {
             sources,
             action,
+            attested: attested.filter(|attested| *attested != action),
             because: decided.map_or_else(String::new, |(_, decision)| words(decision)),
         }
     }
@@ -148,16 +181,39 @@ fn words(decision: &Decision<'_>) -> String {
     }
 }
 
+/// Whether somebody's identity is asked for.
+fn asks_for_identity(principal: &Principal) -> bool {
+    match principal {
+        Principal::All(ids) | Principal::OneOf(ids) => ids.iter().any(asks_for_identity),
+        Principal::Not(id) => asks_for_identity(id),
+        Principal::Authenticated(_) => true,
+        Principal::Any
+        | Principal::SourceIp(_)
+        | Principal::RemoteIp(_)
+        | Principal::Header(_)
+        | Principal::Path(_)
+        | Principal::Metadata(_) => false,
+    }
+}
+
 /// All connections from those addresses of a range that no narrower one contains.
-struct Sources {
+struct Sources<'a> {
     range: IpNet,
     port: Option<u16>,
     destination: Option<IpAddr>,
-    /// What is known of identities.
-    identity: Answer,
+    identity: Identity<'a>,
 }
 
-impl Facts for Sources {
+/// What is known of who connects.
+#[derive(Clone, Copy)]
+enum Identity<'a> {
+    /// Whether it is one that is asked for, whichever that is.
+    Is(Answer),
+    /// It is this one: the only name in its certificate.
+    Named(&'a str),
+}
+
+impl Facts for Sources<'_> {
     fn goes_to_port(&self, ports: &Range<u32>) -> Answer {
         self.port.map_or(Answer::Unknown, |port| ports.contains(&u32::from(port)).into())
     }
@@ -170,8 +226,11 @@ impl Facts for Sources {
         range.contains(&self.range).into()
     }
 
-    fn is_authenticated(&self, _name: Option<&StringMatcher>) -> Answer {
-        self.identity
+    fn is_authenticated(&self, name: Option<&StringMatcher>) -> Answer {
+        match self.identity {
+            Identity::Is(answer) => answer,
+            Identity::Named(principal) => name.is_none_or(|name| name.matches(principal.as_bytes())).into(),
+        }
     }
 
     fn asks_for_server(&self, _name: &StringMatcher) -> Answer {

@@ -13,6 +13,8 @@ use super::warming::{Replaced, Touched, User};
 use crate::classify::{Destination, addresses_of, asks, own_ports, route_configurations};
 use crate::index::{self, Naming, members};
 use crate::kernel::Frontend;
+use crate::neighbours::Neighbours;
+use crate::proxy::ClusterPlan;
 use crate::resource::listener::{Listener, TrafficDirection};
 use crate::resource::route::{Domain, RouteConfiguration};
 use crate::snapshot::{Changes, Snapshot, rds_names};
@@ -74,12 +76,7 @@ impl Plans {
                 dirty.inbound |= listener.takes_original_dst;
             }
         }
-        for route in self.ask(pools, touched) {
-            for listener in self.listeners_of(&route) {
-                let ports = shared_ports(listener);
-                dirty.frontends.extend(ports.map(|port| Frontend { addr: None, port }));
-            }
-        }
+        self.asked(pools, touched, &mut dirty);
         for Replaced { old, new } in &touched.listeners {
             for listener in old.iter().chain(new) {
                 self.all_of(listener, touched, &mut dirty);
@@ -93,19 +90,63 @@ impl Plans {
                 }
             }
         }
+        self.of_clusters(touched, &mut dirty);
+        self.classify(pools, &dirty)
+    }
+
+    /// Looks at what it makes a difference to that other workloads are on the node, or that something else is in force for
+    /// them.
+    pub(super) fn reclassify_among(
+        &mut self,
+        pools: &mut Pools,
+        before: &Neighbours,
+        now: &Neighbours,
+    ) -> usize {
+        let changed = before.changed(now);
+        if changed.is_empty() {
+            return 0;
+        }
+        let is_touched = |plan: &ClusterPlan| {
+            let localities = || plan.load_assignment.iter().flat_map(|assignment| &assignment.localities);
+            let endpoints = || localities().flat_map(|locality| &locality.endpoints);
+            let are_all =
+                |of: &Neighbours| endpoints().all(|endpoint| of.get(endpoint.address.ip()).is_some());
+            (are_all(before) || are_all(now))
+                && endpoints().any(|endpoint| changed.contains(&endpoint.address.ip().to_canonical()))
+        };
+        let clusters = self.serving.proxy.clusters.iter().filter(|(_, plan)| is_touched(plan));
+        let clusters = clusters.map(|(name, _)| Arc::clone(name)).collect();
+        let touched = Touched { clusters, ..Touched::default() };
+        let mut dirty = Dirty { inbound: before.are_others(now), ..Dirty::default() };
+        self.asked(pools, &touched, &mut dirty);
+        self.of_clusters(&touched, &mut dirty);
+        self.classify(pools, &dirty)
+    }
+
+    /// What any address at a port leads to, where virtual hosts need the proxy now and did not, or the other way round.
+    fn asked(&mut self, pools: &mut Pools, touched: &Touched, dirty: &mut Dirty) {
+        for route in self.ask(pools, touched) {
+            for listener in self.listeners_of(&route) {
+                let ports = shared_ports(listener);
+                dirty.frontends.extend(ports.map(|port| Frontend { addr: None, port }));
+            }
+        }
+    }
+
+    /// Whatever leads to a touched cluster.
+    fn of_clusters(&self, touched: &Touched, dirty: &mut Dirty) {
         for cluster in &touched.clusters {
             for user in members(&self.serving.users, cluster) {
                 match user {
                     User::Listener(name) => {
                         if let Some(listener) = self.serving.listeners.get(name) {
-                            self.all_of(listener, touched, &mut dirty);
+                            self.all_of(listener, touched, dirty);
                         }
                     }
-                    User::Routes(name) => self.of_cluster(cluster, name, &mut dirty),
+                    User::Routes(name) => self.of_cluster(cluster, name, dirty),
                 }
             }
         }
-        self.classify(pools, &dirty)
     }
 
     /// Looks at everything.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::classify::{Destination, L7Modes, Served, Verdict};
 use crate::index::Index;
 use crate::kernel::KernelPlan;
+use crate::neighbours::{Neighbours, SameNode};
 use crate::proxy::ProxyPlan;
 use crate::snapshot::{Changes, Interner, ResourceType, Snapshot};
 use warming::{Serving, User};
@@ -45,6 +46,8 @@ pub struct WorkloadFacts {
     ///
     /// [`SecretSource::Node`]: crate::resource::tls::SecretSource::Node
     pub identity: bool,
+    /// The kernel attests connections among the workloads of the node, in the place of mutual TLS.
+    pub same_node: Option<SameNode>,
 }
 
 /// What is to be in force for one workload.
@@ -137,6 +140,13 @@ impl Plans {
         }
         self.facts = facts;
         self.reclassify_all(&mut interner.plans)
+    }
+
+    /// Goes on among other workloads of the node. Returns how many destinations were looked at.
+    pub fn set_neighbours(&mut self, interner: &mut Interner, neighbours: &Arc<Neighbours>) -> usize {
+        let Some(same_node) = &mut self.facts.same_node else { return 0 };
+        let before = std::mem::replace(&mut same_node.neighbours, Arc::clone(neighbours));
+        self.reclassify_among(&mut interner.plans, &before, neighbours)
     }
 
     fn served(&self) -> Served<'_> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::tls::SubjectAltNameMatcher;
+use super::tls::{SanType, SubjectAltNameMatcher};
 
 /// `Secret`. Session ticket keys and generic secrets are refused when validated.
 #[derive(Debug)]
@@ -66,6 +66,16 @@ pub struct CertificateValidationContext {
     pub crl: Option<Material<Vec<CertificateRevocationListDer<'static>>>>,
     /// `trust_chain_verification` is `ACCEPT_UNTRUSTED`.
     pub accepts_untrusted: bool,
+}
+
+impl CertificateValidationContext {
+    /// Whether a certificate of this SPIFFE identity has one of the names that are looked for.
+    pub(crate) fn expects(&self, principal: &str) -> bool {
+        let mut names = self.subject_alt_names.iter();
+        let is_uri = |name: &SubjectAltNameMatcher| matches!(name.san_type, None | Some(SanType::Uri));
+        self.subject_alt_names.is_empty()
+            || names.any(|name| is_uri(name) && name.matcher.matches(principal.as_bytes()))
+    }
 }
 
 /// Where certificates and keys are.

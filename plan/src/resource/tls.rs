@@ -116,7 +116,36 @@ pub enum SanType {
     IpAddress,
 }
 
+impl UpstreamTlsContext {
+    /// Whether it is the mesh's mutual TLS, shown the workload's own certificate, by which an endpoint of this identity is
+    /// who it should be.
+    pub(crate) fn is_mesh_to(&self, principal: &str) -> bool {
+        self.common.is_by_identity()
+            && self.common.alpn_protocols.iter().any(|protocol| protocol == "istio")
+            && self.common.validation.context.expects(principal)
+    }
+}
+
+impl DownstreamTlsContext {
+    /// Whether it is the mesh's mutual TLS, and lets in every identity of the trust domain of this one.
+    pub(crate) fn is_mesh_of(&self, principal: &str) -> bool {
+        let of_trust_domain =
+            principal.splitn(4, '/').take(3).collect::<Vec<_>>().join("/") + "/ns/any/sa/any";
+        self.require_client_certificate
+            && self.common.is_by_identity()
+            && self.common.validation.context.expects(&of_trust_domain)
+    }
+}
+
 impl CommonTlsContext {
+    /// Whether what is shown is the workload's identity, and what is asked for one of the mesh.
+    fn is_by_identity(&self) -> bool {
+        let is =
+            |source: &SecretSource, name: &str| matches!(source, SecretSource::Node(its) if **its == *name);
+        let shown = matches!(&*self.certificates, [CertificateSource::Sds(source)] if is(source, "default"));
+        shown && self.validation.secret.as_ref().is_some_and(|source| is(source, "ROOTCA"))
+    }
+
     /// The secrets that the control plane is asked for.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
         let certificates = self.certificates.iter().filter_map(|certificate| match certificate {

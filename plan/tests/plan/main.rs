@@ -19,6 +19,7 @@ mod incremental;
 mod kernel_equals_proxy;
 mod modes;
 mod mutual_tls;
+mod neighbours;
 mod policies;
 mod reference;
 mod refused_fields;

@@ -152,7 +152,7 @@ fn only_the_authenticated() -> Filter {
 fn who_may_show_an_identity_is_not_refused_for_having_none_yet() {
     let source = "192.0.2.1".parse().unwrap();
     let of = |plans: &Plans| match action(plans) {
-        InboundAction::BySource(policy) => policy.action(source),
+        InboundAction::BySource(policy) => policy.actions(source).anybody,
         InboundAction::Proxy => SourceAction::Proxy,
         other => panic!("{other:?}"),
     };

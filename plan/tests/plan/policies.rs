@@ -187,7 +187,7 @@ fn action(plans: &Plans, source: IpAddr) -> SourceAction {
         InboundAction::Direct => SourceAction::Direct,
         InboundAction::Proxy => SourceAction::Proxy,
         InboundAction::Drop => panic!("there is somebody to connect to"),
-        InboundAction::BySource(policy) => policy.action(source),
+        InboundAction::BySource(policy) => policy.actions(source).anybody,
     }
 }
 
