@@ -1,12 +1,13 @@
 //! The certificate authority over gRPC: `istio.v1.auth.IstioCertificateService`, always in TLS.
 //!
 //! A node that shows its own token asks for others (`ImpersonatedIdentity`, as Istio's ztunnel does): the authority checks
-//! that one of theirs runs on the token's node. Without, each workload's own token is shown. All calls share a
-//! connection; the files are read for every call, so new ones take effect without a restart.
+//! that one of theirs runs on the token's node. Without, or where the authority does not trust the node, each workload's own
+//! token is shown. All calls share a connection; the files are read for every call, so new ones take effect without a restart.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::answer::Answer;
@@ -25,6 +26,7 @@ use crate::error::Error;
 use crate::files::{read, read_secret};
 use crate::key::NewKey;
 use crate::spiffe::SpiffeId;
+use crate::token::{Shown, TokenSource, bearer};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 /// In the request's metadata: whose certificate a node asks for.
@@ -70,23 +72,18 @@ struct Connection {
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) identity: Identity,
+    /// By what; nothing, where it was a file's.
+    pub(crate) shown: Option<Shown>,
     pub(crate) roots: Vec<CertificateDer<'static>>,
 }
 
 /// By what the authority is asked.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(crate) enum Token {
-    /// The node's, for one of its workloads.
-    Node(PathBuf),
+    /// The node's, for one of its workloads; the workload's own where the authority does not take that.
+    Node(PathBuf, Option<Arc<dyn TokenSource>>),
     /// The workload's own.
     Workload(PathBuf),
-}
-
-impl Token {
-    fn file(&self) -> &Path {
-        let (Self::Node(file) | Self::Workload(file)) = self;
-        file
-    }
 }
 
 impl Authority {
@@ -107,18 +104,22 @@ impl Authority {
     pub(crate) fn call(&mut self, id: &SpiffeId, token: &Token) -> Result<Call, Error> {
         let channel = self.channel()?;
         let key = NewKey::generate()?;
-        let impersonates = matches!(token, Token::Node(_));
-        let mut request = Request::new(IstioCertificateRequest {
+        let (file, own, impersonates) = match token {
+            Token::Node(file, own) => (file, own.clone(), true),
+            Token::Workload(file) => (file, None, false),
+        };
+        Ok(Call {
+            channel,
             csr: key.request(id)?,
-            validity_duration: i64::try_from(self.options.lifetime.as_secs()).unwrap_or(i64::MAX),
-            metadata: impersonates.then(|| impersonated(id)),
-        });
-        request.metadata_mut().insert("authorization", authorization(token.file())?);
-        if let Ok(cluster) = self.options.cluster.parse() {
-            request.metadata_mut().insert("clusterid", cluster);
-        }
-        let (id, address) = (id.clone(), self.options.address.clone());
-        Ok(Call { channel, request, key, id, address, token: token.file().to_owned(), impersonates })
+            key,
+            id: id.clone(),
+            options: self.options.clone(),
+            token: file.clone(),
+            authorization: bearer(&read_secret(file)?)
+                .ok_or_else(|| Error::NoToken { file: file.clone() })?,
+            impersonates,
+            own,
+        })
     }
 
     /// The next call has a connection of its own: the one that is there may be dead, which TCP tells late.
@@ -146,31 +147,77 @@ impl Authority {
 #[derive(Debug)]
 pub(crate) struct Call {
     channel: Channel,
-    request: Request<IstioCertificateRequest>,
+    csr: String,
     key: NewKey,
     id: SpiffeId,
-    address: String,
+    options: AuthorityOptions,
     token: PathBuf,
+    authorization: MetadataValue<Ascii>,
     impersonates: bool,
+    own: Option<Arc<dyn TokenSource>>,
 }
 
 impl Call {
     /// Asks, and checks what is answered.
     pub(crate) async fn run(self) -> Result<Issued, Error> {
-        let Self { channel, request, key, id, address, token, impersonates } = self;
-        let answer = match timeout(CALL_TIMEOUT, create_certificate(channel, request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(status)) => {
-                return Err(Error::Status { address, status: Box::new(status), token, impersonates });
+        let refused = match self.ask(&self.authorization, self.impersonates).await {
+            Err(Error::Status { status, .. })
+                if status.code() == Code::Unauthenticated && self.own.is_some() =>
+            {
+                status
             }
-            Err(_) => return Err(Error::Silent { address, after: CALL_TIMEOUT }),
+            answer => {
+                let shown = if self.impersonates { Shown::NodeToken } else { Shown::WorkloadToken };
+                return self.check(&answer?, shown);
+            }
         };
+        let Some(own) = &self.own else { return Err(self.refused(refused, true)) };
+        // The authority does not take the node's: it may come to that later, so each certificate is asked for in both ways.
+        let because = refused.message().to_owned();
+        let token = own.token().await.map_err(|reason| Error::OwnToken {
+            address: self.options.address.clone(),
+            refused: because.clone(),
+            reason,
+        })?;
+        let authorization =
+            bearer(token.as_bytes()).ok_or_else(|| Error::NoToken { file: self.token.clone() })?;
+        let answer = self.ask(&authorization, false).await?;
+        self.check(&answer, Shown::OwnToken { because })
+    }
+
+    async fn ask(
+        &self,
+        authorization: &MetadataValue<Ascii>,
+        impersonates: bool,
+    ) -> Result<IstioCertificateResponse, Error> {
+        let mut request = Request::new(IstioCertificateRequest {
+            csr: self.csr.clone(),
+            validity_duration: i64::try_from(self.options.lifetime.as_secs()).unwrap_or(i64::MAX),
+            metadata: impersonates.then(|| impersonated(&self.id)),
+        });
+        request.metadata_mut().insert("authorization", authorization.clone());
+        if let Ok(cluster) = self.options.cluster.parse() {
+            request.metadata_mut().insert("clusterid", cluster);
+        }
+        match timeout(CALL_TIMEOUT, create_certificate(self.channel.clone(), request)).await {
+            Ok(answer) => answer.map_err(|status| self.refused(Box::new(status), impersonates)),
+            Err(_) => Err(Error::Silent { address: self.options.address.clone(), after: CALL_TIMEOUT }),
+        }
+    }
+
+    fn refused(&self, status: Box<Status>, impersonates: bool) -> Error {
+        let (address, token) = (self.options.address.clone(), self.token.clone());
+        Error::Status { address, status, token, impersonates }
+    }
+
+    fn check(self, answer: &IstioCertificateResponse, shown: Shown) -> Result<Issued, Error> {
+        let Self { key, id, options, .. } = self;
         let checked = || -> Result<Issued, Flaw> {
             let Answer { chain, roots } = Answer::parse(&answer.cert_chain)?;
             let identity = Identity::check(&id, chain, key.into_der(), &roots, SystemTime::now())?;
-            Ok(Issued { identity, roots })
+            Ok(Issued { identity, shown: Some(shown), roots })
         };
-        checked().map_err(|flaw| Error::Answer { address, flaw })
+        checked().map_err(|flaw| Error::Answer { address: options.address, flaw })
     }
 }
 
@@ -188,16 +235,4 @@ async fn create_certificate(
 fn impersonated(id: &SpiffeId) -> Struct {
     let value = Value { kind: Some(Kind::StringValue(id.to_string())) };
     Struct { fields: HashMap::from([(IMPERSONATED.to_owned(), value)]) }
-}
-
-fn authorization(file: &Path) -> Result<MetadataValue<Ascii>, Error> {
-    let text = read_secret(file)?;
-    let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
-        .parse()
-        .ok()
-        .filter(|_| !token.is_empty())
-        .ok_or_else(|| Error::NoToken { file: file.to_owned() })?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -83,6 +83,18 @@ pub enum Error {
         /// As a node, for one of its workloads.
         impersonates: bool,
     },
+    /// It does not trust the node, and there is no token of the workload's own.
+    #[error(
+        "the certificate authority {address} does not take the node's token ({refused}), and there is none of the workload's own: {reason}"
+    )]
+    OwnToken {
+        /// Which.
+        address: String,
+        /// What it said to the node's.
+        refused: String,
+        /// Why there is no other.
+        reason: String,
+    },
     /// It answers with something that is not taken.
     #[error("the answer of the certificate authority {address} is not taken: {flaw}")]
     Answer {
@@ -122,7 +134,7 @@ impl Error {
             Code::Unauthenticated if *impersonates => Some(format!(
                 "the token in {token} has expired or is not for it (audience istio-ca), its account is not among the \
                  authority's CA_TRUSTED_NODE_ACCOUNTS, or no pod of the workload's account runs on the node of the \
-                 token's pod"
+                 token's pod; in a cluster, the chart's serviceAccount.podTokens is another way"
             )),
             Code::Unauthenticated => {
                 Some(format!("the token in {token} has expired or is not for it (audience istio-ca)"))

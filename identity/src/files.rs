@@ -68,7 +68,7 @@ impl Files {
             .map_err(|_| Error::NoKey { file: key.clone() })?;
         let identity = Identity::check(id, chain, key, &roots, now)
             .map_err(|flaw| Error::Files { file: certificate.clone(), flaw })?;
-        Ok(Issued { identity, roots })
+        Ok(Issued { identity, shown: None, roots })
     }
 }
 

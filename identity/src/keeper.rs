@@ -231,7 +231,7 @@ impl Keeper {
             Origin::Files(_) => None,
         };
         match outcome {
-            Ok(Issued { identity, roots }) => {
+            Ok(Issued { identity, shown, roots }) => {
                 let id = key.id();
                 info!(%id, serial = identity.serial_number, remaining = ?identity.remaining(now.wall), "a certificate came");
                 if let Some(schedule) = schedule {
@@ -240,6 +240,7 @@ impl Keeper {
                 let not_after = identity.not_after;
                 account.state.identity = Some(Arc::new(identity));
                 account.state.since = Some(now.wall);
+                account.state.shown = shown;
                 account.state.last_error = None;
                 if self.bundle.add(&roots, not_after) {
                     self.roots_changed();

@@ -18,8 +18,10 @@ mod key;
 mod schedule;
 mod spiffe;
 mod state;
+mod token;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -30,16 +32,17 @@ pub use details::CertificateDetails;
 pub use error::Error;
 pub use spiffe::SpiffeId;
 pub use state::{State, Subscription};
+pub use token::{Shown, TokenSource};
 
 use authority::{Authority, Token};
 use files::Paths;
 use keeper::{Command, Keeper, Source};
 
 /// By what a workload gets its certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Credential {
-    /// The node asks for it with its own token.
-    NodeToken(PathBuf),
+    /// The node asks for it with its own token; where the authority does not take that, with one of the workload's own.
+    NodeToken(PathBuf, Option<Arc<dyn TokenSource>>),
     /// It is asked for with the workload's own.
     WorkloadToken(PathBuf),
     /// It is there, in PEM, and somebody else renews it.
@@ -73,7 +76,7 @@ impl Identities {
     /// Has a workload's certificate kept until the subscription is dropped.
     pub fn subscribe(&mut self, id: SpiffeId, credential: Credential) -> Subscription {
         let source = match credential {
-            Credential::NodeToken(file) => Source::Authority(Token::Node(file)),
+            Credential::NodeToken(file, own) => Source::Authority(Token::Node(file, own)),
             Credential::WorkloadToken(file) => Source::Authority(Token::Workload(file)),
             Credential::Files { certificate, key } => {
                 Source::Files(Paths { certificate, key, roots: self.root_certificate.clone() })

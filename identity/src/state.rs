@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::certificate::Identity;
 use crate::keeper::Command;
+use crate::token::Shown;
 
 /// What is known for a workload.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct State {
     pub attempts: u64,
     /// When the certificate came.
     pub since: Option<SystemTime>,
+    /// By what it was asked for; nothing, where it is a file's.
+    pub shown: Option<Shown>,
     /// Why there is none, or no newer one.
     pub last_error: Option<String>,
 }

@@ -18,6 +18,9 @@ pub struct Identity {
     /// File with the token of the node's own service account, by which certificates for workloads are asked for; each
     /// workload's own token without.
     pub token: Option<PathBuf>,
+    /// Where the authority does not trust the node's account: tokens of the pods' own accounts may be asked for, of the API
+    /// server, bound to the pod.
+    pub pod_tokens: bool,
     /// How long certificates should be valid; the authority may decide otherwise.
     pub certificate_lifetime: Duration,
     /// How workloads of this node know one another.
@@ -42,6 +45,8 @@ pub(super) struct RawIdentity {
     certificate_authority: Option<String>,
     root_certificate: Option<PathBuf>,
     token: Option<PathBuf>,
+    #[serde(default)]
+    pod_tokens: bool,
     certificate_lifetime_seconds: Option<NonZeroU32>,
     #[serde(default)]
     same_node: SameNode,
@@ -74,6 +79,7 @@ impl RawIdentity {
             certificate_authority,
             root_certificate,
             token: self.token,
+            pod_tokens: self.pod_tokens,
             certificate_lifetime: lifetime.unwrap_or(LIFETIME),
             same_node: self.same_node,
         })
@@ -104,6 +110,7 @@ mod tests {
             certificate_authority: "istiod:15012".to_owned(),
             root_certificate: "/root.pem".into(),
             token: Some("/token".into()),
+            pod_tokens: false,
             certificate_lifetime: LIFETIME,
             same_node: SameNode::Tls,
         };
@@ -114,6 +121,7 @@ mod tests {
             certificate_authority: "ca:1".to_owned(),
             root_certificate: "/ca.pem".into(),
             token: None,
+            pod_tokens: false,
             certificate_lifetime: Duration::from_mins(1),
             same_node: SameNode::Attested,
         };

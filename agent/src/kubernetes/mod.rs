@@ -14,10 +14,12 @@ mod labels;
 mod membership;
 mod owner;
 mod pod;
+mod pod_token;
 mod probes;
 mod runtime;
 mod source;
 
 pub(crate) use events::{Trouble, Troubles};
 pub(crate) use kubelet::Kubelet;
+pub(crate) use pod_token::PodTokens;
 pub(crate) use source::{PodSource, Pods};

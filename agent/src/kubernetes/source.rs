@@ -20,6 +20,7 @@ use super::events::{Events, Troubles};
 use super::held::Held;
 use super::labels::{self, Labels};
 use super::membership::{Membership, membership};
+use super::pod_token::PodTokens;
 use super::runtime::{Runtime, Sandbox};
 use super::{chaining, pod};
 use crate::admin::{Reply, SOCKET, Starting};
@@ -120,6 +121,11 @@ impl PodSource {
         let chaining = config.cni.clone().map(|cni| Chaining::new(cni, run_dir));
         let problems = vec![label_problem, event_problem];
         Ok(Self { client, published, carried, troubles, held, problems, tasks, label, chaining })
+    }
+
+    /// By what pods' own tokens are asked for.
+    pub(crate) fn tokens(&self) -> PodTokens {
+        PodTokens::new(self.client.clone())
     }
 
     /// Has pods that start held from now on, where that is asked for: the agent answers.

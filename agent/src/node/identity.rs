@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use orlop_identity::{Credential, Identity, SpiffeId, State, Subscription};
+use orlop_identity::{Credential, Identity, Shown, SpiffeId, State, Subscription};
 use orlop_plan::resource::secret::Secret;
 use orlop_plan::snapshot::{Changes, Snapshot};
 use orlop_xds_client::KeptCertificate;
@@ -61,6 +61,8 @@ pub(crate) struct Standing {
     since: Option<SystemTime>,
     /// How long it is still valid.
     remaining_seconds: Option<u64>,
+    /// By what the certificate came, where it is not a file's.
+    shown: Option<String>,
     /// How many roots are trusted.
     roots: usize,
     /// How often a certificate was asked for.
@@ -71,7 +73,7 @@ pub(crate) struct Standing {
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { spiffe_id, remaining_seconds, attempts, problem, .. } = self;
+        let Self { spiffe_id, remaining_seconds, shown, attempts, problem, .. } = self;
         match remaining_seconds {
             None => write!(f, "{spiffe_id}, no certificate")?,
             Some(0) => write!(f, "{spiffe_id}, its certificate has expired")?,
@@ -80,19 +82,35 @@ impl fmt::Display for Standing {
                 write!(f, "{spiffe_id}, valid for {hours}:{minutes:02}:{seconds:02}")?;
             }
         }
+        if let Some(shown) = shown {
+            write!(f, ", by {shown}")?;
+        }
         problem.as_ref().map_or(Ok(()), |problem| write!(f, "; asked for {attempts} times: {problem}"))
     }
 }
 
-/// By what a workload gets its certificate: its own files, else the node's token, else its own.
+/// By what a workload gets its certificate: its own files, else the node's token, where need be with one of its own, else its own.
 pub(super) fn credential(spec: &config::Workload, node: &NodeIdentities) -> Option<Credential> {
     match (&spec.credentials, &node.token) {
         (Some(Credentials::Certificate { certificate, key }), _) => {
             Some(Credential::Files { certificate: certificate.clone(), key: key.clone() })
         }
-        (_, Some(token)) => Some(Credential::NodeToken(token.clone())),
+        (_, Some(token)) => {
+            let own = node.pod_tokens.as_ref().map(|tokens| tokens.of(spec));
+            Some(Credential::NodeToken(token.clone(), own))
+        }
         (Some(Credentials::Token(token)), None) => Some(Credential::WorkloadToken(token.clone())),
         (None, None) => None,
+    }
+}
+
+fn describe(shown: &Shown) -> String {
+    match shown {
+        Shown::NodeToken => "the node's token".to_owned(),
+        Shown::WorkloadToken => "its own token".to_owned(),
+        Shown::OwnToken { because } => {
+            format!("a token bound to the pod, since the authority does not take the node's: {because}")
+        }
     }
 }
 
@@ -227,6 +245,7 @@ impl WorkloadIdentity {
             serial_number: identity.map(|identity| identity.serial_number.clone()),
             since: state.since,
             remaining_seconds: identity.map(|identity| identity.remaining(SystemTime::now()).as_secs()),
+            shown: state.shown.as_ref().map(describe),
             roots: roots.map_or(0, |roots| roots.certificates().len()),
             attempts: state.attempts,
             problem: self.problem(),

@@ -44,6 +44,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Answer, Asked, Reply, Request};
 use crate::code_pages;
 use crate::config::{self, ConfigError, NodeConfig, WorkloadId};
+use crate::kubernetes::PodTokens;
 use crate::last_good::LastGood;
 use crate::lock::NodeLock;
 use crate::pod_admin::{self, PodAdmins};
@@ -117,6 +118,8 @@ pub(crate) struct NodeIdentities {
     pub(crate) identities: Identities,
     /// By which all of them are asked for, instead of each workload's own.
     pub(crate) token: Option<PathBuf>,
+    /// Where the authority does not take that one: by what the pods' own are asked for.
+    pub(crate) pod_tokens: Option<PodTokens>,
     /// The control plane is spoken to in TLS, by certificates where a workload has nothing else to show.
     pub(crate) serve_control_plane: bool,
     pub(crate) renewed: mpsc::Sender<Renewed>,
@@ -161,8 +164,11 @@ impl Node {
         let last_good = LastGood::open(&state_dir, &config.control_plane.to_string());
         let (deliver, deliveries) = mpsc::channel(DELIVERIES);
         let (renewed, certificates) = mpsc::channel(DELIVERIES);
-        let identities =
-            config.identity.clone().map(|identity| identities(identity, &config, renewed)).transpose()?;
+        let identities = config
+            .identity
+            .clone()
+            .map(|identity| identities(identity, &config, pods.as_ref(), renewed))
+            .transpose()?;
         let same_node = config.identity.as_ref().is_some_and(|i| i.same_node == config::SameNode::Attested);
         let (pod_admins, pod_questions) = PodAdmins::new();
         let parts = Parts {
@@ -416,12 +422,14 @@ impl Node {
 fn identities(
     identity: config::Identity,
     node: &NodeConfig,
+    pods: Option<&NodePods>,
     renewed: mpsc::Sender<Renewed>,
 ) -> Result<NodeIdentities, orlop_identity::Error> {
     let config::Identity {
         certificate_authority,
         root_certificate,
         token,
+        pod_tokens,
         certificate_lifetime,
         same_node: _,
     } = identity;
@@ -433,7 +441,8 @@ fn identities(
     })?;
     let serve_control_plane =
         matches!(node.control_plane, config::ControlPlane::Server { root_certificate: Some(_), .. });
-    Ok(NodeIdentities { identities, token, serve_control_plane, renewed })
+    let pod_tokens = pods.filter(|_| pod_tokens).map(|pods| pods.source.tokens());
+    Ok(NodeIdentities { identities, token, pod_tokens, serve_control_plane, renewed })
 }
 
 /// The first part of node.yaml that differs and is read only at start.

@@ -9,9 +9,11 @@ mod server;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use orlop_identity::{Credential, SpiffeId, State, Subscription};
+use orlop_identity::{Credential, Shown, SpiffeId, State, Subscription, TokenSource};
 use tokio::time::timeout;
 
 use mesh::{Mesh, Wanted};
@@ -77,12 +79,65 @@ async fn a_node_asks_for_its_workloads_with_a_token_of_its_own() {
     let mut identities = authority.identities();
 
     let token = authority.file("token", "the-nodes");
-    let subscription = identities.subscribe(id("cart"), Credential::NodeToken(token));
+    let subscription = identities.subscribe(id("cart"), Credential::NodeToken(token, None));
     issued(&subscription).await;
 
     let [asked] = &authority.asked()[..] else { panic!("one question") };
     assert_eq!(asked.authorization, "Bearer the-nodes");
     assert_eq!(asked.impersonated.as_deref(), Some("spiffe://cluster.local/ns/shop/sa/cart"));
+}
+
+/// As the API server gives tokens, or does not.
+#[derive(Debug)]
+struct ApiServer(Result<&'static str, &'static str>);
+
+impl TokenSource for ApiServer {
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
+        Box::pin(async { self.0.map(str::to_owned).map_err(str::to_owned) })
+    }
+}
+
+/// Trusts no node.
+fn of_workloads_alone(mesh: Mesh) -> impl Fn(&Asked) -> Answer {
+    let sign = good(mesh, DAY);
+    move |asked| match asked.impersonated {
+        Some(_) => Err((16, "the node is not trusted")),
+        None => sign(asked),
+    }
+}
+
+#[tokio::test]
+async fn where_the_authority_does_not_trust_the_node_the_workloads_own_token_is_shown() {
+    let mesh = Mesh::new("root");
+    let authority = Authority::start(&mesh, |_| Err((14, "not yet"))).await;
+    authority.answer(of_workloads_alone(mesh));
+    let mut identities = authority.identities();
+
+    let own: Arc<dyn TokenSource> = Arc::new(ApiServer(Ok("the-pods")));
+    let token = authority.file("token", "the-nodes");
+    let subscription = identities.subscribe(id("cart"), Credential::NodeToken(token, Some(own)));
+    let state = issued(&subscription).await;
+
+    let because = "the node is not trusted".to_owned();
+    assert_eq!((state.shown, state.attempts), (Some(Shown::OwnToken { because }), 1));
+    let asked: Vec<_> = authority.asked().into_iter().map(|asked| asked.authorization).collect();
+    assert_eq!(asked, ["Bearer the-nodes", "Bearer the-pods"]);
+}
+
+#[tokio::test]
+async fn where_there_is_no_token_of_the_workloads_own_both_reasons_are_said() {
+    let mesh = Mesh::new("root");
+    let authority = Authority::start(&mesh, |_| Err((14, "not yet"))).await;
+    authority.answer(of_workloads_alone(mesh));
+    let mut identities = authority.identities();
+
+    let own: Arc<dyn TokenSource> = Arc::new(ApiServer(Err("forbidden")));
+    let token = authority.file("token", "the-nodes");
+    let subscription = identities.subscribe(id("cart"), Credential::NodeToken(token, Some(own)));
+    let problem = state(&subscription, |state| state.last_error.is_some()).await.last_error.unwrap();
+
+    assert!(problem.contains("does not take the node's token (the node is not trusted)"), "{problem}");
+    assert!(problem.ends_with("there is none of the workload's own: forbidden"), "{problem}");
 }
 
 #[tokio::test]
