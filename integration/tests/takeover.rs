@@ -4,7 +4,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
-use orlop_integration::{Mesh, Service, istio};
+use orlop_integration::process::Process;
+use orlop_integration::{Mesh, Service, istio, until};
 use serde_json::json;
 
 /// HTTP goes through the L7 proxy, TCP through the TCP proxy.
@@ -78,8 +79,36 @@ fn without_an_agent_to_take_over_from_it_starts_as_usual() -> Result<()> {
     mesh.agent.stop()?;
     let mut command = mesh.agent.command()?;
     command.arg("--takeover");
-    let process = orlop_integration::process::Process::spawn("agent", &mesh.bed.dir(), &mut command)?;
+    let process = Process::spawn("agent", &mesh.bed.dir(), &mut command)?;
     let _process = process.ready_when(|_| Ok(mesh.agent.status()?.ready))?;
     assert_eq!(mesh.client.tcp(Mesh::TCP).connect()?.error, None);
+    Ok(())
+}
+
+/// As in a cluster where a second rollout begins before the first is through.
+#[test]
+fn an_agent_that_is_replaced_while_it_takes_over_lets_the_first_one_go_as_well() -> Result<()> {
+    let mut mesh = Mesh::start(proxied)?;
+    mesh.agent.wait_for_path(&mesh.client, Mesh::WEB, "l7")?;
+    // Of this one there is no configuration, so whoever takes over waits a while for it.
+    mesh.istiod.kill();
+    let late = mesh.bed.pod("late").start()?;
+    mesh.agent.set_workloads(&[&mesh.client, &late])?;
+
+    let successor = || -> Result<Process> {
+        let mut command = mesh.agent.command()?;
+        let process = Process::spawn("successor", &mesh.bed.dir(), command.arg("--takeover"))?;
+        process.ready_when(|it| Ok(it.log().contains("the node is as it is to be")))
+    };
+    let mut second = successor()?;
+    let _third = successor()?;
+
+    let over = "another agent has taken over";
+    until("the first to be let go", Duration::from_mins(1), || {
+        Ok(mesh.agent.log().contains(over).then_some(()))
+    })?;
+    assert!(second.wait_for_end(Duration::from_secs(20))?.success(), "{}", second.log_tail());
+    let reply = mesh.client.http(Mesh::WEB).host("web.default.svc.cluster.local").path("/tea").send()?;
+    assert_eq!(reply.status, 418, "{reply:?}");
     Ok(())
 }

@@ -25,7 +25,12 @@ impl Node {
             Err(error) => Err(error),
         };
         match given {
-            Ok(()) => true,
+            Ok(()) => {
+                // Where the one before this still waits for this one's word: what was its own is the newest's by now. Not told, it
+                // would go on as the only one, and give the pods back when it is stopped.
+                self.release_predecessor();
+                true
+            }
             Err(error) => {
                 error!(%error, "the agent that wanted to take over has not; if its programs are in the kernel already, restart this one");
                 false
@@ -62,6 +67,11 @@ impl Node {
         if !all {
             warn!("not every workload is ready; the agent of before is told to go all the same");
         }
+        self.release_predecessor();
+    }
+
+    /// Tells the agent of before to go, where there is one that has not been told.
+    fn release_predecessor(&mut self) {
         if let Some(inheritance) = self.parts.inheritance.take()
             && let Err(error) = inheritance.finish()
         {
