@@ -29,6 +29,8 @@ pub const PILOT_ENV: &str = "ORLOP_PILOT";
 pub const PILOT_AGENT_ENV: &str = "ORLOP_PILOT_AGENT";
 /// Names the template of the configuration that it starts its Envoy with.
 pub const SIDECAR_BOOTSTRAP_ENV: &str = "ORLOP_SIDECAR_BOOTSTRAP";
+/// Names the folder of the Gateway API's resource definitions.
+pub const GATEWAY_API_ENV: &str = "ORLOP_GATEWAY_API";
 /// Names the `helm` that installs Orlop there.
 pub const HELM_ENV: &str = "ORLOP_HELM";
 
@@ -45,7 +47,7 @@ pub fn workspace_binary(name: &str) -> Result<PathBuf> {
 /// A foreign program that `cargo xtask` has prepared and named by an environment variable.
 pub fn prepared(variable: &str) -> Result<PathBuf> {
     match env::var_os(variable) {
-        Some(path) if Path::new(&path).is_file() => Ok(path.into()),
+        Some(path) if Path::new(&path).exists() => Ok(path.into()),
         Some(path) => bail!("{variable} names {}, which does not exist", Path::new(&path).display()),
         None => bail!(
             "{variable} is not set: run the tests with `cargo xtask test`, which prepares what they need"

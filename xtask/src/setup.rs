@@ -13,8 +13,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use orlop_integration::tools::{
-    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, H2SPEC_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV, KUBERNETES_ENV,
-    PILOT_AGENT_ENV, PILOT_ENV, SDSD_ENV, SIDECAR_BOOTSTRAP_ENV,
+    ADSD_ENV, CLUSTER_DNS_ENV, ENVOY_ENV, GATEWAY_API_ENV, H2SPEC_ENV, HELM_ENV, ISTIOCTL_ENV, ISTIOD_ENV,
+    KUBERNETES_ENV, PILOT_AGENT_ENV, PILOT_ENV, SDSD_ENV, SIDECAR_BOOTSTRAP_ENV,
 };
 
 const ENVOY_VERSION: &str = "1.40.0";
@@ -94,6 +94,7 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
         programs.push((KUBERNETES_ENV, go_program("cluster", "kubernetes")?));
         programs.push((CLUSTER_DNS_ENV, go_program("cluster", "dns")?));
         programs.push((HELM_ENV, helm()?));
+        programs.push((GATEWAY_API_ENV, gateway_api()?));
     }
     if needs.contains(&Need::Sidecars) {
         programs.push((PILOT_AGENT_ENV, go_program("cluster", "pilot-agent")?));
@@ -301,6 +302,12 @@ fn sidecar_bootstrap() -> Result<PathBuf> {
     let folder = workspace()?.join("integration/cluster/pilot-agent");
     let istio = module_source(&go()?, "istio.io/istio", &folder)?;
     Ok(istio.join("tools/packaging/common/envoy_bootstrap.json"))
+}
+
+/// The Gateway API's resource definitions, of the release that istiod is built with.
+fn gateway_api() -> Result<PathBuf> {
+    let module = module_source(&go()?, "sigs.k8s.io/gateway-api", &workspace()?.join("integration/istiod"))?;
+    Ok(module.join("config/crd/standard"))
 }
 
 fn make_executable(path: &Path) -> Result<()> {

@@ -1,4 +1,5 @@
-//! `orlop status`, `orlop explain` and `orlop flows`: questions to the running agent over its admin socket.
+//! `orlop status`, `orlop explain` and `orlop flows`: questions to the running agent over its admin socket, or to one of a
+//! cluster.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,6 +14,7 @@ use crate::admin::{Answer, RUN_DIR, Request, SOCKET};
 const CUT_SHORT: &str = "the agent's answer was cut short";
 
 pub(super) fn status(question: &Question) -> anyhow::Result<ExitCode> {
+    question.elsewhere(&["status"])?;
     ask(question, &Request::Status { json: question.json })
 }
 
@@ -21,11 +23,13 @@ pub(super) fn explain(
     destination: String,
     question: &Question,
 ) -> anyhow::Result<ExitCode> {
+    question.elsewhere(&["explain", &workload, &destination])?;
     ask(question, &Request::Explain { workload, destination, json: question.json })
 }
 
 /// Prints as long as the agent has something to say.
 pub(super) fn flows(workload: Option<String>, question: &Question) -> anyhow::Result<ExitCode> {
+    question.elsewhere(&["flows"].into_iter().chain(workload.as_deref()).collect::<Vec<_>>())?;
     let stream =
         request(&socket(question.socket.clone())?, &Request::Flows { workload, json: question.json })?;
     for line in BufReader::new(stream).lines() {

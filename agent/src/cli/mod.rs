@@ -3,7 +3,9 @@
 mod agent;
 pub(crate) mod ask;
 mod check;
+mod check_cluster;
 mod enrol;
+mod kubectl;
 mod ready;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use self::kubectl::Remote;
 use crate::cni;
 
 /// A service mesh below decks: one agent per node takes the place of every sidecar.
@@ -75,8 +78,15 @@ enum Command {
         #[command(flatten)]
         question: Question,
     },
-    /// What this machine's kernel can do of what the agent needs.
+    /// What this machine's kernel can do of what the agent needs, or what a cluster has of it.
     Check {
+        /// Look at the cluster that kubectl reaches, before agents are installed: its nodes, what else runs there, istiod's
+        /// settings, and your rights.
+        #[arg(long)]
+        cluster: bool,
+        /// The namespace of istiod, where the agents are to be.
+        #[arg(long, default_value = "istio-system", requires = "cluster")]
+        namespace: String,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -92,6 +102,16 @@ struct Question {
     /// The agent's socket; found by itself where one agent runs.
     #[arg(long)]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Question {
+    /// Has it asked on another machine, where that is meant; then this process ends with that.
+    fn elsewhere(&self, words: &[&str]) -> anyhow::Result<()> {
+        let json = self.json.then_some("--json");
+        self.remote.ask(&words.iter().copied().chain(json).collect::<Vec<_>>())
+    }
 }
 
 impl Cli {
@@ -118,7 +138,8 @@ impl Cli {
                 ask::explain(workload, destination, &question)
             }
             Command::Flows { workload, question } => ask::flows(workload, &question),
-            Command::Check { json } => check::run(json),
+            Command::Check { cluster: true, namespace, json } => check_cluster::run(&namespace, json),
+            Command::Check { cluster: false, json, .. } => check::run(json),
         };
         outcome.unwrap_or_else(|error| {
             eprintln!("orlop: {error:#}");

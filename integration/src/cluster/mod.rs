@@ -9,6 +9,7 @@ mod images;
 mod pki;
 mod programs;
 mod traffic;
+mod workstation;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -76,6 +77,7 @@ impl Cluster {
         flock(&lock, FlockOperation::LockExclusive)?;
         let mut this = Self { dir, programs, nodes: Vec::new(), _lock: lock };
         std::os::unix::fs::symlink(&this.programs.kubernetes, this.dir.join("kubernetes"))?;
+        workstation::write(&this.dir)?;
         images::write(&this.dir.join("images"), &this.programs)?;
         pki::write(&this.dir.join("pki"), NODES)?;
         ip(&["netns", "add", &switch(&this.dir)])?;
@@ -127,8 +129,18 @@ impl Cluster {
 
     /// Applies a manifest.
     pub fn apply(&self, yaml: &str) -> Result<()> {
+        self.apply_with(&[], yaml)
+    }
+
+    /// Applies a manifest that names no namespace to this one.
+    pub fn apply_in(&self, namespace: &str, yaml: &str) -> Result<()> {
+        self.apply_with(&["-n", namespace], yaml)
+    }
+
+    fn apply_with(&self, options: &[&str], yaml: &str) -> Result<()> {
         let mut command = self.in_node(1, &["-n"])?;
-        command.args(self.kubectl_program()).args(["apply", "--server-side", "-f", "-"]);
+        let apply = ["apply", "--server-side", "-f", "-"];
+        command.args(self.kubectl_program()).args(options).args(apply);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         child.stdin.take().context("stdin is piped")?.write_all(yaml.as_bytes())?;
@@ -160,6 +172,16 @@ impl Cluster {
     pub fn istioctl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.in_node(1, &["-n"])?;
         finished(command.arg(&self.programs.istioctl).args(arguments))
+    }
+
+    /// Installs the Gateway API's resources, which istiod looks for when it starts.
+    pub fn install_gateway_api(&self) -> Result<()> {
+        let folder = self.programs.gateway_api.as_ref().context("programs without the Gateway API")?;
+        let mut command = self.in_node(1, &["-n"])?;
+        command.args(self.kubectl_program()).args(["apply", "--server-side", "-f"]).arg(folder);
+        finished(&mut command)?;
+        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        self.kubectl(&established).map(drop)
     }
 
     /// Installs Istio's control plane with its stock charts and stock settings.

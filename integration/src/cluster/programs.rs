@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::tools::{
-    CLUSTER_DNS_ENV, ENVOY_ENV, HELM_ENV, ISTIOCTL_ENV, KUBERNETES_ENV, PILOT_AGENT_ENV, PILOT_ENV,
-    SIDECAR_BOOTSTRAP_ENV, prepared, workspace_binary,
+    CLUSTER_DNS_ENV, ENVOY_ENV, GATEWAY_API_ENV, HELM_ENV, ISTIOCTL_ENV, KUBERNETES_ENV, PILOT_AGENT_ENV,
+    PILOT_ENV, SIDECAR_BOOTSTRAP_ENV, prepared, workspace_binary,
 };
 
 /// Where the programs are that a cluster is made of.
@@ -20,6 +20,7 @@ pub struct Programs {
     pub(super) agent: PathBuf,
     pub(super) pod: PathBuf,
     pub(super) sidecar: Option<Sidecar>,
+    pub(super) gateway_api: Option<PathBuf>,
 }
 
 /// What an injected sidecar is made of.
@@ -47,6 +48,7 @@ impl Programs {
             agent: workspace_binary("orlop")?,
             pod: workspace_binary("bed-pod")?,
             sidecar: None,
+            gateway_api: None,
         })
     }
 
@@ -58,5 +60,10 @@ impl Programs {
             bootstrap: prepared(SIDECAR_BOOTSTRAP_ENV)?,
         };
         Ok(Self { sidecar: Some(sidecar), ..self })
+    }
+
+    /// With the Gateway API's resource definitions, for [`super::Cluster::install_gateway_api`].
+    pub fn with_gateway_api(self) -> Result<Self> {
+        Ok(Self { gateway_api: Some(prepared(GATEWAY_API_ENV)?), ..self })
     }
 }

@@ -1,6 +1,7 @@
 //! An HTTP server that answers with what it was asked. Request headers change how:
 //! `x-echo-status` the status, `x-echo-delay` milliseconds before the answer, `x-echo-bytes` a body of that length
-//! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key.
+//! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key. Whoever asks for its health
+//! by gRPC (`grpc.health.v1`) is told that it serves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName};
+use hyper::http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -23,6 +26,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
 use crate::Server;
+
+/// What the kubelet calls of gRPC's health service.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// One message, not compressed, whose field 1 is `SERVING`.
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
 
 /// Shared by the connections of the one thread.
 struct State {
@@ -94,8 +103,11 @@ async fn answer(
     peer: SocketAddr,
     local: SocketAddr,
     state: Rc<State>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == HEALTH {
+        return Ok(health());
+    }
     let wish = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     // A body that breaks off is answered for what came.
     let body_bytes = body.collect().await.map_or(0, |whole| whole.to_bytes().len());
@@ -125,12 +137,20 @@ async fn answer(
         Some(length) => Bytes::from(vec![b'x'; length]),
         None => Bytes::from(serde_json::to_vec(&echo).unwrap_or_default()),
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
     if let Ok(name) = state.name.parse() {
         response.headers_mut().insert(HeaderName::from_static("x-echo-server"), name);
     }
     Ok(response)
+}
+
+fn health() -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let ok = async { Some(Ok(HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]))) };
+    let body = Full::new(Bytes::from_static(SERVING)).with_trailers(ok).boxed_unsync();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 impl State {
