@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::kubectl;
+use super::kubectl::{self, items, text};
 
 /// The first kernel that has all that is needed.
 const FIRST_KERNEL: (u32, u32) = (5, 18);
@@ -101,14 +101,6 @@ pub(super) fn run(namespace: &str, json: bool) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn items(list: &Value) -> &[Value] {
-    list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn text<'a>(object: &'a Value, path: &str) -> &'a str {
-    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Kernel, runtime and system of a node.

@@ -56,10 +56,9 @@ impl Remote {
         let pods: Value =
             get(&[&["pods", "--selector", "app=orlop", "--field-selector", &on_node][..], &namespace]
                 .concat())?;
-        let pods = pods.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         // While it is replaced there are two, and the one that goes does not answer any more.
         let stays = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
-        let name = pods.iter().find(stays).and_then(|pod| pod.pointer("/metadata/name")?.as_str());
+        let name = items(&pods).iter().find(stays).and_then(|pod| pod.pointer("/metadata/name")?.as_str());
         name.map(str::to_owned).with_context(|| {
             format!(
                 "no agent runs on node {node:?} (pods of namespace {:?} with the label app=orlop)",
@@ -87,4 +86,14 @@ pub(super) fn get<T: DeserializeOwned>(what: &[&str]) -> anyhow::Result<T> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "kubectl get {}: {}", what.join(" "), said.trim());
     serde_json::from_slice(&output.stdout).with_context(|| format!("kubectl get {}", what.join(" ")))
+}
+
+/// What a list lists.
+pub(super) fn items(list: &Value) -> &[Value] {
+    list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A field that is text; empty where there is none.
+pub(super) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ mod check;
 mod check_cluster;
 mod enrol;
 mod kubectl;
+mod migrate;
 mod ready;
 
 use std::path::{Path, PathBuf};
@@ -78,6 +79,9 @@ enum Command {
         #[command(flatten)]
         question: Question,
     },
+    /// Take a namespace from sidecars to the agents, by kubectl: one workload after another is restarted, and no request fails
+    /// that its rollout strategy alone would not fail.
+    Migrate(migrate::Args),
     /// What this machine's kernel can do of what the agent needs, or what a cluster has of it.
     Check {
         /// Look at the cluster that kubectl reaches, before agents are installed: its nodes, what else runs there, istiod's
@@ -138,6 +142,7 @@ impl Cli {
                 ask::explain(workload, destination, &question)
             }
             Command::Flows { workload, question } => ask::flows(workload, &question),
+            Command::Migrate(arguments) => migrate::run(&arguments).map(|()| ExitCode::SUCCESS),
             Command::Check { cluster: true, namespace, json } => check_cluster::run(&namespace, json),
             Command::Check { cluster: false, json, .. } => check::run(json),
         };
