@@ -101,6 +101,8 @@ fn an_agent_that_is_replaced_while_it_takes_over_lets_the_first_one_go_as_well()
         process.ready_when(|it| Ok(it.log().contains("the node is as it is to be")))
     };
     let mut second = successor()?;
+    // As Kubernetes does when it has another one in mind.
+    second.terminate()?;
     let _third = successor()?;
 
     let over = "another agent has taken over";

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing::info;
@@ -82,6 +82,7 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
             config.workloads = newest.workloads.clone();
             pods = Some(NodePods { source, newest });
         }
+        let takeover = inheritance.as_ref().map(Inheritance::end);
         let mut node = Box::pin(Node::start(config, pods, inheritance)).await?;
         let admin = tokio::task::spawn_local(socket.serve(asked));
         node.hold_pods();
@@ -103,11 +104,21 @@ fn serve(path: &Path, config: NodeConfig, takeover: bool) -> anyhow::Result<()> 
                 }
                 return anyhow::Ok(());
             }
-            _ = terminate.recv() => info!("asked to stop (SIGTERM)"),
+            () = asked_to_stop(&mut terminate, takeover) => {}
             _ = interrupt.recv() => info!("asked to stop (SIGINT)"),
         }
         admin.abort();
         Box::pin(node.stop()).await;
         anyhow::Ok(())
     }))
+}
+
+/// In the middle of a takeover an agent does not stop: the one before it still takes itself for the one that serves, while the
+/// programs in the kernel are this one's. Where Kubernetes replaces this one meanwhile, its successor takes over from it.
+async fn asked_to_stop(terminate: &mut Signal, takeover: Option<impl Future<Output = ()>>) {
+    terminate.recv().await;
+    info!("asked to stop (SIGTERM)");
+    if let Some(end) = takeover {
+        end.await;
+    }
 }

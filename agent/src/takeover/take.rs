@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use orlop_l7_proxy::PodListeners;
 use orlop_podnet::NetNsId;
+use tokio::sync::watch;
 
 use super::channel::Channel;
 use super::{Answer, Listener, Offer, SOCKET};
@@ -27,6 +28,8 @@ pub(crate) struct Inheritance {
     /// Those that are served here by now, or not here at all.
     channel: Channel,
     deadline: Instant,
+    /// Gone with this.
+    end: watch::Sender<()>,
 }
 
 impl Inheritance {
@@ -54,7 +57,10 @@ impl Inheritance {
                 Offer::Lock => {
                     let lock = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
                     let deadline = Instant::now() + IN_FORCE;
-                    return Ok(Some((Self { pods, channel, deadline }, lock.into())));
+                    return Ok(Some((
+                        Self { pods, channel, deadline, end: watch::Sender::new(()) },
+                        lock.into(),
+                    )));
                 }
             }
         }
@@ -63,6 +69,12 @@ impl Inheritance {
     /// The listeners of the pod, if they are in this namespace.
     pub(crate) fn listeners(&mut self, key: &str, netns: NetNsId) -> Option<PodListeners> {
         self.pods.remove(key).filter(|(id, _)| *id == netns).map(|(_, listeners)| listeners)
+    }
+
+    /// Comes back when the takeover is over, as it was to be or otherwise.
+    pub(crate) fn end(&self) -> impl Future<Output = ()> + use<> {
+        let mut end = self.end.subscribe();
+        async move { while end.changed().await.is_ok() {} }
     }
 
     /// Whether pods whose configuration is not in force yet have had their time.
