@@ -282,6 +282,10 @@ pub struct ProxyCounters {
     pub accepted_outbound: u64,
     /// Connections accepted towards the pod.
     pub accepted_inbound: u64,
+    /// Connections of clients that are open.
+    pub active: u64,
+    /// What it has refused, by reason.
+    pub refused: BTreeMap<String, u64>,
     /// Answered requests by class, `2xx`.
     pub requests: BTreeMap<String, u64>,
     /// Envoy's response flags that occurred.

@@ -59,21 +59,23 @@ fn when_mutual_tls_is_disabled_the_kernel_carries_plaintext_again() -> Result<()
     Ok(())
 }
 
+/// Lets in this account alone.
+fn allow(account: &str) -> String {
+    let principal = format!("cluster.local/ns/default/sa/{account}");
+    document(&json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "who", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "rules": [{"from": [{"source": {"principals": [principal]}}]}],
+        },
+    }))
+}
+
 #[test]
 fn a_policy_lets_in_the_account_that_it_names_at_http_and_tcp_ports() -> Result<()> {
     let scene = SecureMesh::new("STRICT")?;
-    let allow = |account: &str| {
-        let principal = format!("cluster.local/ns/default/sa/{account}");
-        document(&json!({
-            "apiVersion": "security.istio.io/v1",
-            "kind": "AuthorizationPolicy",
-            "metadata": {"name": "who", "namespace": "default"},
-            "spec": {
-                "selector": {"matchLabels": {"app": "web"}},
-                "rules": [{"from": [{"source": {"principals": [principal]}}]}],
-            },
-        }))
-    };
     let request = || scene.client.http(Mesh::WEB).host(&scene.web.host()).send();
     let greeting = || Ok::<_, anyhow::Error>(scene.client.tcp(Mesh::TCP).connect()?.greeting().is_ok());
 
@@ -84,5 +86,29 @@ fn a_policy_lets_in_the_account_that_it_names_at_http_and_tcp_ports() -> Result<
     scene.istiod.apply("policy.yaml", &allow("client"))?;
     scene.agent.wait_for_status("the client to be let in", |_| Ok(request()?.status == 200))?;
     assert!(greeting()?);
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_changes_closes_the_connection_of_an_account_that_it_does_not_name() -> Result<()> {
+    let scene = SecureMesh::new("STRICT")?;
+    let SecureMesh { agent, client, server, istiod, .. } = &scene;
+    istiod.apply("policy.yaml", &allow("client"))?;
+    agent.wait_for_status("the policy to be in force", |_| {
+        let rules = agent.explain(server, &server.at(9000).to_string())?.sources;
+        Ok(rules.iter().any(|rule| rule.because.contains("policy[who]")))
+    })?;
+    let load = client.load_tcp(client.tcp(Mesh::TCP).one_connection())?;
+    agent.wait_for_status("the connection through the proxies", |status| {
+        Ok(status.workload(server.name())?.proxy.as_ref().is_some_and(|proxy| proxy.active > 0))
+    })?;
+
+    istiod.apply("policy.yaml", &allow("another"))?;
+    agent.wait_for_status("the connection to be closed", |status| {
+        let proxy = status.workload(server.name())?.proxy.clone().unwrap_or_default();
+        Ok(proxy.active == 0 && proxy.refused.get("policy").is_some_and(|refused| *refused > 0))
+    })?;
+    let report = load.stop()?;
+    assert!(report.ok > 0 && report.failures() > 0, "{report:?}");
     Ok(())
 }

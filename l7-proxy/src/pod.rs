@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::rbac;
-use orlop_plan::resource::listener::{FilterChain, Listener, TransportProtocol};
-use tokio::sync::watch;
+use orlop_plan::resource::listener::{FilterChain, Listener, TerminalFilter, TransportProtocol};
+use tokio::sync::{Notify, watch};
 
 use crate::access_log::PodLog;
 use crate::dialer::Dialer;
@@ -47,6 +47,8 @@ pub(crate) struct PodContext {
     pub(crate) peers: PeerExchange,
     /// When the pod is released or the proxy goes.
     pub(crate) drain: Drain,
+    /// Notified when connections to the pod may meet other policies than before.
+    pub(crate) inbound_changed: Notify,
 }
 
 impl PodContext {
@@ -116,6 +118,26 @@ impl ConnectionContext {
             server_name: server_name.as_deref(),
         };
         select_chain(listener, &facts)
+    }
+
+    /// Returns when the policies of the newest plan would not let this connection of a client to the pod be carried byte for
+    /// byte any more.
+    pub(crate) async fn denied(&self) {
+        loop {
+            // Before the look: what changes meanwhile is not missed.
+            let changed = self.pod.inbound_changed.notified();
+            let plan = self.pod.plan();
+            let chain = plan.inbound.as_ref().and_then(|listener| self.select_chain(listener));
+            let is_let_in = chain.is_some_and(|chain| {
+                matches!(chain.terminal, TerminalFilter::TcpProxy(_))
+                    && rbac::decide(chain.network_rbac(), &self.facts()).allowed == rbac::Answer::Yes
+            });
+            drop(plan);
+            if !is_let_in {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Who the client has shown itself to be, and whether it was shown the workload's certificate.

@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::resource::http_connection_manager::{ClientCertDetails, ForwardClientCert};
@@ -280,6 +280,36 @@ fn a_policy_lets_in_the_identity_that_it_names_and_nobody_else() {
     let _written = plain.write_all(b"hello\n");
     assert!(is_reset(&mut plain), "plaintext is nobody");
     world.proxied.expect_refused("policy", 2);
+}
+
+#[test]
+fn a_policy_that_changes_closes_connections_that_it_denies_and_leaves_the_others() {
+    let allow = |identity| {
+        let mut chains = permissive();
+        for chain in &mut chains {
+            chain.filters = vec![NetworkFilter::Rbac(allows(identity))];
+        }
+        chains
+    };
+    let another = "spiffe://cluster.local/ns/default/sa/another";
+    let world = World::new(allow(CLIENT));
+    serve_echo(world.pod.listen_inside(&at()));
+    let own = world.mesh.issue(SERVER);
+    let update = |chains| {
+        let plan = with_identity(plan(chains), &own, &world.mesh);
+        world.proxied.proxy.update(NAME, Arc::new(plan), &Arc::default()).unwrap();
+    };
+    let mut client = world.connect(&["istio"]).unwrap();
+    assert!(echoes(&mut client));
+
+    update(allow(CLIENT));
+    assert!(echoes(&mut client), "the policy is a new one and lets it in");
+    let changed = Instant::now();
+    update(allow(another));
+    let mut end = [0; 1];
+    assert_eq!(client.read(&mut end).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(changed.elapsed() < Duration::from_millis(300), "at once: {:?}", changed.elapsed());
+    world.proxied.expect_refused("policy", 1);
 }
 
 #[test]

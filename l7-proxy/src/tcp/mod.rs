@@ -21,7 +21,7 @@ pub(crate) use log::turned_away;
 
 use crate::listener::{PrefixedStream, will_reset};
 use crate::pod::ConnectionContext;
-use crate::stats::ResponseFlag;
+use crate::stats::{Direction, Refusal, ResponseFlag};
 use crate::tls::Stream;
 
 use self::log::ConnectionLog;
@@ -52,13 +52,26 @@ pub(crate) async fn proxy(
     let ended = {
         let log = log.as_deref();
         let mut relay = Relay::new(downstream, stream, config.idle_timeout, &cx.pod, counted, log);
-        match config.max_downstream_connection_duration {
-            None => relay.run().await,
-            Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),
+        let relayed = async {
+            match config.max_downstream_connection_duration {
+                None => relay.run().await,
+                Some(most) => timeout(most, relay.run()).await.unwrap_or(Ended::MaxDuration),
+            }
+        };
+        match cx.direction {
+            Direction::Outbound => relayed.await,
+            Direction::Inbound => tokio::select! {
+                ended = relayed => ended,
+                () = cx.denied() => Ended::Denied,
+            },
         }
     };
     let flag = match ended {
         Ended::Finished => return,
+        Ended::Denied => {
+            tracing::debug!(pod = %cx.pod.name, peer = %cx.peer, destination = %cx.local, "denied meanwhile");
+            return counters.refuse(Refusal::Policy);
+        }
         Ended::ResetByDownstream => ResponseFlag::DownstreamConnectionTermination,
         Ended::ResetByUpstream => ResponseFlag::UpstreamConnectionTermination,
         Ended::Idle => ResponseFlag::StreamIdleTimeout,

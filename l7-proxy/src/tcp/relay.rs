@@ -34,6 +34,8 @@ pub(super) enum Ended {
     Idle,
     /// `max_downstream_connection_duration`.
     MaxDuration,
+    /// A policy that has changed does not let it in any more.
+    Denied,
 }
 
 /// Two connections. Dropped before the end, both are reset: a clean end would pass for the end of the data.

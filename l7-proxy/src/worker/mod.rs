@@ -222,14 +222,16 @@ impl PodShared {
 impl PodHandle {
     /// Replaces the plan, and lets the workers bring up to date what they have of the `changed` clusters.
     pub(crate) fn update(&mut self, plan: Arc<ProxyPlan>, changed: &Arc<[Arc<str>]>) {
-        self.pod.plan.store(plan);
+        let inbound = plan.inbound.as_ref().map(Arc::as_ptr);
+        let before = self.pod.plan.swap(plan);
+        let inbound_changed = before.inbound.as_ref().map(Arc::as_ptr) != inbound;
         if !std::mem::replace(&mut self.accepting, true)
             && let Some(mailbox) = self.pod.mailboxes.get(self.acceptor)
         {
             // A closed mailbox is of a task that has finished.
             let _sent = mailbox.send(Mail::Accept(self.listeners.clone()));
         }
-        if changed.is_empty() {
+        if changed.is_empty() && !inbound_changed {
             return;
         }
         // A worker that is not seen in use takes the plan up later, and so takes this one up. Pairs with `start_using`.
@@ -237,7 +239,8 @@ impl PodHandle {
         for (mailbox, in_use) in self.pod.mailboxes.iter().zip(&self.pod.in_use) {
             if in_use.load(Relaxed) {
                 // A closed mailbox is of a task that has finished.
-                let _sent = mailbox.send(Mail::PlanChanged(Arc::clone(changed)));
+                let _sent =
+                    mailbox.send(Mail::PlanChanged { clusters: Arc::clone(changed), inbound_changed });
             }
         }
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 
@@ -34,8 +34,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Mail {
     /// A connection to carry, accepted elsewhere.
     Connection(Accepted<std::net::TcpStream>),
-    /// There is a new plan, in which these clusters are not what they were.
-    PlanChanged(Arc<[Arc<str>]>),
+    /// There is a new plan.
+    PlanChanged {
+        /// What is not what it was.
+        clusters: Arc<[Arc<str>]>,
+        /// The listener of connections to the pod is another one.
+        inbound_changed: bool,
+    },
     /// Accept from these.
     Accept(PodListeners),
     /// Finish.
@@ -93,6 +98,7 @@ impl PodTask {
             peers: PeerExchange::new(shared.own.clone()),
             counters,
             drain,
+            inbound_changed: Notify::new(),
         });
         let mut sweep = interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,8 +132,11 @@ impl PodTask {
                 self.pod.upstreams.sweep(now.into_std());
                 self.pod.server_contexts.sweep();
             }
-            Event::Mail(Some(Mail::PlanChanged(clusters))) => {
+            Event::Mail(Some(Mail::PlanChanged { clusters, inbound_changed })) => {
                 self.pod.upstreams.update(&self.pod.plan(), &clusters);
+                if inbound_changed {
+                    self.pod.inbound_changed.notify_waiters();
+                }
             }
             Event::Mail(Some(Mail::Accept(listeners))) => {
                 self.acceptors = accept_from(&self.shared.name, &listeners).collect();
