@@ -36,6 +36,8 @@ pub struct WorkloadCounters {
     pub inbound_dropped: u64,
     /// Connections that were open when a changed policy denied them, and were closed.
     pub denied_closed: u64,
+    /// Destinations and ports that the kernel leaves to the proxy now, for want of room in the maps.
+    pub without_room: u64,
     /// Arrivals refused because a policy denies their source.
     pub inbound_denied: u64,
     /// Arrivals refused because the proxy is not there, or has no listener of the family.

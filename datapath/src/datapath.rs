@@ -31,6 +31,7 @@ use crate::netns;
 use crate::pins::{MapPins, NodePins, Record, WorkloadPins};
 use crate::probe;
 use crate::programs::{Programs, Targets};
+use crate::shortage::with_less;
 use crate::workload::{Enrolled, PodAddresses, WorkloadSpec, links_match, netns_inode};
 use crate::writer::{Applied, Tables, Written};
 
@@ -184,6 +185,7 @@ impl Datapath {
                     written: Written::default(),
                     draining: Draining::default(),
                     judged: Judged::new(addresses),
+                    without_room: 0,
                     waiting,
                     watch,
                     astray: false,
@@ -226,9 +228,30 @@ impl Datapath {
 
     /// Makes the kernel follow `plan`: writes what differs from the last one, nothing if nothing does.
     ///
-    /// Maps that are too small grow. [`Error::MapFull`] and faults of the plan leave the last plan in force.
+    /// Maps that are too small grow. What finds no room even so is left to the proxy, where it knows it. [`Error::MapFull`] and
+    /// faults of the plan leave the last plan in force.
     pub fn apply(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
-        self.with_room(|this| this.apply_once(name, plan))
+        let (mut smaller, mut without_room) = (None, 0);
+        loop {
+            let applied = self.with_room(|this| this.apply_once(name, smaller.as_ref().unwrap_or(plan)));
+            let workload =
+                self.workloads.get_mut(name).ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
+            let less = match &applied {
+                Ok(_) => {
+                    workload.without_room = without_room;
+                    return applied.map(|applied| Applied { without_room, ..applied });
+                }
+                Err(Error::MapFull { map, .. }) => {
+                    with_less(smaller.as_ref().unwrap_or(plan), &workload.written, *map)
+                        .map(|less| (*map, less))
+                }
+                Err(_) => None,
+            };
+            let Some((map, (less, left))) = less else { return applied };
+            tracing::warn!(workload = name, %map, left, "no room: destinations or ports are left to the proxy");
+            smaller = Some(less);
+            without_room += left;
+        }
     }
 
     fn apply_once(&mut self, name: &str, plan: &KernelPlan) -> Result<Applied, Error> {
@@ -335,6 +358,7 @@ impl Datapath {
         Ok(WorkloadCounters {
             drained,
             denied_closed: workload.judged.closed(),
+            without_room: workload.without_room as u64,
             repaired: workload.repaired,
             ..self.tables.maps.counters(workload.index)?
         })

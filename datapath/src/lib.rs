@@ -35,6 +35,7 @@ mod prober;
 mod program_info;
 mod programs;
 mod raw;
+mod shortage;
 mod slices;
 mod slots;
 mod sock_diag;

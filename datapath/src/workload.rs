@@ -126,6 +126,8 @@ pub(crate) struct Enrolled {
     /// How often something was put back.
     pub(crate) repaired: u64,
     pub(crate) judged: Judged,
+    /// Destinations and ports that are left to the proxy for want of room in the maps.
+    pub(crate) without_room: usize,
     /// A loaded `steer` that waits for the first plan, because a dead agent's programs are still at work in the links.
     pub(crate) waiting: Option<Ebpf>,
 }

@@ -31,6 +31,8 @@ pub struct Applied {
     pub updated: usize,
     /// Entries that are gone.
     pub removed: usize,
+    /// Destinations and ports that are left to the proxy for want of room in the maps.
+    pub without_room: usize,
 }
 
 /// What the maps hold for one workload.
@@ -367,6 +369,16 @@ struct Done {
 }
 
 impl Written {
+    /// What the maps hold for a destination.
+    pub(crate) fn frontend(&self, frontend: Frontend) -> Option<&OutboundAction> {
+        self.frontends.get(&frontend)
+    }
+
+    /// What they hold for a port.
+    pub(crate) fn inbound_at(&self, port: u16) -> Option<&InboundAction> {
+        self.inbound.get(&port)
+    }
+
     /// After a failure in the middle.
     fn note(&mut self, done: Done) {
         let Done { applied: _, frontends, inbound, defaults } = done;

@@ -84,11 +84,11 @@ async fn an_equal_plan_changes_nothing_and_a_difference_is_counted() {
     let plan = nothing().frontend(VIP, balance(&[(A, 1)])).inbound(80, InboundAction::Drop);
 
     let applied = datapath.apply(&pod.name, &plan).unwrap();
-    assert_eq!(applied, Applied { inserted: 2, updated: 0, removed: 0 });
+    assert_eq!(applied, Applied { inserted: 2, updated: 0, removed: 0, without_room: 0 });
     assert_eq!(datapath.apply(&pod.name, &plan).unwrap(), Applied::default());
     let other = nothing().frontend(VIP, OutboundAction::Block);
     let applied = datapath.apply(&pod.name, &other).unwrap();
-    assert_eq!(applied, Applied { inserted: 0, updated: 1, removed: 1 });
+    assert_eq!(applied, Applied { inserted: 0, updated: 1, removed: 1, without_room: 0 });
 }
 
 #[tokio::test]

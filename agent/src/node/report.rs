@@ -263,6 +263,10 @@ impl WorkloadStatus {
             let (refused, closed) = (kernel.inbound_denied, kernel.denied_closed);
             say("policy: ", &format!("{refused} arrivals refused, {closed} connections closed"));
         }
+        if kernel.without_room > 0 {
+            let what = "destinations and ports go through the proxy, because maps of the kernel are full";
+            say("", &format!("{} {what}", kernel.without_room));
+        }
         if let Some(DnsCounters { answered, forwarded, failed, malformed }) = self.dns {
             let direct = kernel.dns_direct;
             say(

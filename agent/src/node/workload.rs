@@ -514,7 +514,7 @@ impl Enrolled {
                 .and_then(|()| Ok(parts.datapath.apply(key, self.plans.kernel())?));
             self.in_force = applied.is_ok();
             match applied {
-                Ok(Applied { inserted, updated, removed }) => {
+                Ok(Applied { inserted, updated, removed, without_room: _ }) => {
                     work.kernel_entries = inserted + updated + removed;
                     self.apply_error = None;
                 }
