@@ -166,12 +166,7 @@ impl Datapath {
         }
         match self.set_up(index, &spec, addresses, targets, &pins).await {
             Ok((watch, waiting)) => {
-                let WorkloadSpec { name, netns, fail_open, exclusions, cgroup, attested, .. } = spec;
-                if attested {
-                    for address in addresses.iter() {
-                        self.tables.maps.add_peer(address, index)?;
-                    }
-                }
+                let WorkloadSpec { name, netns, fail_open, exclusions, cgroup, .. } = spec;
                 let enrolled = Enrolled {
                     index,
                     netns,
@@ -195,7 +190,9 @@ impl Datapath {
                 Ok(())
             }
             Err(error) => {
-                if let Err(left) = self.tables.include(index, &spec.exclusions) {
+                let forgotten =
+                    addresses.iter().try_for_each(|address| self.tables.maps.remove_peer(address, index));
+                if let Err(left) = forgotten.and_then(|()| self.tables.include(index, &spec.exclusions)) {
                     tracing::warn!(workload = spec.name, error = %left, "left behind after a failed enrolment");
                 }
                 if adopted.is_none() {
@@ -415,7 +412,7 @@ impl Datapath {
     async fn set_up(
         &mut self,
         index: u32,
-        WorkloadSpec { name, netns, .. }: &WorkloadSpec,
+        WorkloadSpec { name, netns, attested, .. }: &WorkloadSpec,
         addresses: PodAddresses,
         targets: Targets<'_>,
         pins: &WorkloadPins,
@@ -435,6 +432,9 @@ impl Datapath {
         let watch = watch.transpose()?;
         netns::add_routes(netns, addresses).await?;
         self.tables.maps.reset_counters(index)?;
+        if *attested {
+            addresses.iter().try_for_each(|address| self.tables.maps.add_peer(address, index))?;
+        }
 
         let pod = addresses.pod(index);
         let mut steer = self.programs.steer(pod)?;

@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::task::Poll;
 use std::time::Duration;
 
-use orlop_datapath::{Applied, Datapath, Error};
+use orlop_datapath::{Applied, Datapath, Error, WorkloadSpec};
 use orlop_plan::kernel::{InboundAction, OutboundAction};
 use support::Node;
 use support::plan::{PlanExt, balance, nothing};
@@ -118,6 +119,31 @@ async fn a_release_puts_everything_back() {
     assert_eq!(std::fs::read_dir(node.pins().join("links")).unwrap().count(), 0);
     assert!(datapath.usage().iter().all(|map| map.used == 0));
     assert!(matches!(datapath.release(&pod.name).await, Err(Error::UnknownWorkload(_))));
+}
+
+#[tokio::test]
+async fn a_pod_that_vanishes_half_way_through_its_enrolment_leaves_nothing() {
+    let node = Node::new();
+    let (pod, _world) = pod_and_world();
+    let state = || {
+        ["rule", "-6 rule", "route show table all"].map(|args| pod.ip(&args.split(' ').collect::<Vec<_>>()))
+    };
+    let (before, sysctl) = (state(), pod.fwmark_accept());
+    let mut datapath = node.open().await;
+    let spec = || WorkloadSpec { attested: true, ..pod.spec() };
+
+    let mut enrolling = Box::pin(datapath.enrol(spec()));
+    let begun = std::future::poll_fn(|cx| Poll::Ready(enrolling.as_mut().poll(cx))).await;
+    assert!(begun.is_pending(), "it waits for the kernel's word on the routes");
+    assert_ne!(pod.fwmark_accept(), sysctl, "something was done");
+    std::fs::remove_dir(&pod.cgroup).unwrap();
+    enrolling.await.unwrap_err();
+
+    assert_eq!((state(), pod.fwmark_accept()), (before, sysctl));
+    assert_eq!(std::fs::read_dir(node.pins().join("links")).unwrap().count(), 0);
+    assert!(datapath.usage().iter().all(|map| map.used == 0), "{:?}", datapath.usage());
+    std::fs::create_dir(&pod.cgroup).unwrap();
+    datapath.enrol(spec()).await.unwrap();
 }
 
 #[tokio::test]

@@ -67,19 +67,21 @@ async fn fast_open_is_carried_and_counted() {
     assert_eq!((counters.kernel_balanced, counters.proxied, counters.untracked), (1, 1, 0));
 }
 
+/// QUIC and the rest of UDP: also at the ports of HTTP, which are the proxy's or blocked for TCP.
 #[tokio::test]
 async fn datagrams_pass_untouched_whatever_is_said_of_the_address() {
+    const PORTS: [&str; 4] = [A, "[fd77::2]:8080", "10.77.0.2:443", "[fd77::2]:8443"];
     let node = Node::new();
     let (pod, mut client, mut servers, _world, mut datapath) = scene(&node).await;
-    for at in [A, "[fd77::2]:8080"] {
+    for at in PORTS {
         let listen = Ask::ListenUdp { at: at.parse().unwrap(), greeting: "datagram".to_owned() };
         assert!(matches!(servers[0].ask(&listen), Reply::Listening));
     }
-    let mut blocked = plan().frontend(A, OutboundAction::Block);
+    let mut blocked = plan().frontend(A, OutboundAction::Block).any_address(443, OutboundAction::Proxy);
     blocked.default_outbound = OutboundAction::Block;
     datapath.apply(&pod.name, &blocked).unwrap();
 
-    for at in [A, "[fd77::2]:8080"] {
+    for at in PORTS {
         for connected in [false, true] {
             match client.ask(&Ask::Udp { to: at.parse().unwrap(), connected }) {
                 Reply::Answered { by, from } => {
