@@ -90,10 +90,12 @@ impl ClusterPlan {
 
     /// How the cluster balances.
     pub fn balancer_config(&self) -> BalancerConfig {
-        let Cluster { lb_policy, healthy_panic_threshold, locality_weighted, .. } = &*self.cluster;
+        let Cluster { lb_policy, slow_start, healthy_panic_threshold, locality_weighted, .. } =
+            &*self.cluster;
         let factor = self.endpoints().map(|assignment| assignment.overprovisioning_factor);
         BalancerConfig {
             policy: *lb_policy,
+            slow_start: *slow_start,
             panic_threshold: *healthy_panic_threshold,
             locality_weighted: *locality_weighted,
             overprovisioning_factor: factor.unwrap_or(DEFAULT_OVERPROVISIONING_FACTOR),

@@ -137,6 +137,7 @@ pub(super) fn of_message(name: &str) -> Vec<Value> {
 
 fn one_of_message(name: &str) -> Value {
     match name {
+        "config.cluster.v3.Cluster.SlowStartConfig" => json!({ "slow_start_window": "30s" }),
         "config.core.v3.Address" => address(),
         "config.core.v3.SocketAddress" => json!({ "address": "10.0.0.9" }),
         "config.core.v3.CidrRange" => json!({ "address_prefix": "10.0.0.0", "prefix_len": 8 }),

@@ -9,6 +9,7 @@ mod host_list;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use orlop_plan::balance::{
     Availability, BalancerConfig, HashTables, Health, PriorityLoad, PriorityShare, effective_weight,
@@ -23,6 +24,8 @@ pub(crate) trait Candidate {
     fn weight(&self) -> u32;
     /// Requests (or TCP connections) that are on it now.
     fn active(&self) -> u32;
+    /// When it became one.
+    fn since(&self) -> Instant;
     /// As EDS says, but that an ejected host is unhealthy.
     fn health(&self) -> HealthStatus;
 }
@@ -126,7 +129,7 @@ impl<H: Candidate + Clone> Tier<H> {
             locality.hosts.iter().filter(|host| usable(host)).cloned().collect()
         };
         if !config.locality_weighted {
-            return Self::Flat(HostList::new(config.policy, localities.iter().flat_map(pick).collect()));
+            return Self::Flat(HostList::new(config, localities.iter().flat_map(pick).collect()));
         }
         let mut total = 0;
         let mut weighted = Vec::new();
@@ -136,7 +139,7 @@ impl<H: Candidate + Clone> Tier<H> {
             let weight = effective_weight(locality.weight, usable, all, config.overprovisioning_factor);
             if weight > 0 {
                 total += weight;
-                weighted.push((weight, HostList::new(config.policy, hosts)));
+                weighted.push((weight, HostList::new(config, hosts)));
             }
         }
         Self::ByLocality { localities: weighted, total }

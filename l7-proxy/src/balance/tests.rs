@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
-use orlop_plan::resource::cluster::LbPolicy;
+use orlop_plan::resource::cluster::{LbPolicy, SlowStart};
 
 use super::*;
 
@@ -14,6 +15,7 @@ struct Backend {
     weight: u32,
     health: HealthStatus,
     active: Cell<u32>,
+    since: Instant,
 }
 
 impl Candidate for Rc<Backend> {
@@ -23,13 +25,16 @@ impl Candidate for Rc<Backend> {
     fn active(&self) -> u32 {
         self.active.get()
     }
+    fn since(&self) -> Instant {
+        self.since
+    }
     fn health(&self) -> HealthStatus {
         self.health
     }
 }
 
 fn backend(name: &'static str) -> Backend {
-    Backend { name, weight: 1, health: HealthStatus::Healthy, active: Cell::new(0) }
+    Backend { name, weight: 1, health: HealthStatus::Healthy, active: Cell::new(0), since: Instant::now() }
 }
 
 fn unhealthy(name: &'static str) -> Backend {
@@ -41,7 +46,13 @@ fn locality(priority: u32, hosts: Vec<Backend>) -> Locality<Rc<Backend>> {
 }
 
 fn config(policy: LbPolicy) -> BalancerConfig {
-    BalancerConfig { policy, panic_threshold: 50, locality_weighted: false, overprovisioning_factor: 140 }
+    BalancerConfig {
+        policy,
+        slow_start: None,
+        panic_threshold: 50,
+        locality_weighted: false,
+        overprovisioning_factor: 140,
+    }
 }
 
 const LEAST_REQUEST: LbPolicy = LbPolicy::LeastRequest { choice_count: 2 };
@@ -102,6 +113,44 @@ fn least_request_with_weights_loads_in_proportion() {
     let tally = tally(&balancer, 400);
     // Least request weighs by the load too, so that the heavier host gets less than its weight says.
     assert!(share(&tally, "a") > 200 && share(&tally, "a") < 320, "{tally:?}");
+}
+
+/// A host that became one so many seconds ago.
+fn aged(name: &'static str, seconds: u64) -> Backend {
+    let now = Instant::now();
+    Backend { since: now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now), ..backend(name) }
+}
+
+/// Slow for a minute.
+fn warming(policy: LbPolicy) -> BalancerConfig {
+    let slow_start = SlowStart { window: Duration::from_mins(1), aggression: 1.0, min_weight: 0.1 };
+    BalancerConfig { slow_start: Some(slow_start), ..config(policy) }
+}
+
+#[test]
+fn a_new_host_gets_the_part_that_it_has_grown_to() {
+    for (seconds, part) in [(0, 0.1), (15, 0.25), (45, 0.75)] {
+        let hosts = vec![aged("old", 300), aged("new", seconds)];
+        let balancer = build(warming(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
+        let tally = tally(&balancer, 1100);
+        let asked = f64::from(share(&tally, "new")) / f64::from(share(&tally, "old"));
+        assert!((asked - part).abs() < 0.02, "{seconds} s: {tally:?}");
+    }
+}
+
+#[test]
+fn a_new_host_is_not_flooded_for_having_no_requests() {
+    let old = Backend { active: Cell::new(3), ..aged("old", 300) };
+    let balancer = build(warming(LEAST_REQUEST), vec![locality(0, vec![old, aged("new", 0)])]);
+    let tally = tally(&balancer, 10);
+    assert!(share(&tally, "new") <= 5, "{tally:?}");
+}
+
+#[test]
+fn hosts_that_are_not_new_any_more_share_alike() {
+    let hosts = vec![aged("a", 61), aged("b", 3600)];
+    let balancer = build(warming(LbPolicy::RoundRobin), vec![locality(0, hosts)]);
+    assert_eq!(tally(&balancer, 100), HashMap::from([("a", 50), ("b", 50)]));
 }
 
 #[test]

@@ -26,12 +26,25 @@ pub(crate) struct Host {
 }
 
 /// What outlives versions of the cluster: load and connections of one address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HostState {
+    /// When this worker first knew it as a host of the cluster.
+    since: Instant,
     active: Cell<u32>,
     /// Every connection of the pools, idle or not.
     connections: Cell<u32>,
     pools: RefCell<Vec<PoolsBy>>,
+}
+
+impl Default for HostState {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            active: Cell::default(),
+            connections: Cell::default(),
+            pools: RefCell::default(),
+        }
+    }
 }
 
 /// Pools, and by whom their connections are made.
@@ -207,6 +220,10 @@ impl Candidate for Rc<Host> {
 
     fn active(&self) -> u32 {
         self.state.active.get()
+    }
+
+    fn since(&self) -> Instant {
+        self.state.since
     }
 
     fn health(&self) -> HealthStatus {

@@ -102,6 +102,7 @@ pub fn eds(name: &str) -> Cluster {
         idle_timeout: None,
         max_requests_per_connection: None,
         tcp_keepalive: None,
+        slow_start: None,
         healthy_panic_threshold: 50,
         locality_weighted: false,
         service: None,

@@ -8,7 +8,7 @@
 
 mod consistent_hash;
 
-use crate::resource::cluster::LbPolicy;
+use crate::resource::cluster::{LbPolicy, SlowStart};
 
 pub use consistent_hash::{HashTables, HashedHost, xx_hash};
 
@@ -17,6 +17,8 @@ pub use consistent_hash::{HashTables, HashedHost, xx_hash};
 pub struct BalancerConfig {
     /// How a host is chosen within a locality or priority.
     pub policy: LbPolicy,
+    /// How hosts that are new are treated.
+    pub slow_start: Option<SlowStart>,
     /// Below this percentage of available hosts all of them are used; 0 is never.
     pub panic_threshold: u8,
     /// Localities are chosen by their weights first.

@@ -312,6 +312,7 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
         // The application's own connect is subject to the kernel's timeout.
         connect_timeout: _,
         lb_policy,
+        slow_start,
         // HTTP/2 has a mode of its own.
         protocol: _,
         // Judged by endpoint.
@@ -339,6 +340,9 @@ fn asks_for_proxy(cluster: &Cluster, layer: Layer) -> Option<(&'static str, &'st
     }
     if lb_policy.is_by_hash() {
         return Some(("lb_policy", "chooses endpoints by a hash"));
+    }
+    if slow_start.is_some() {
+        return Some(("lb_config.slow_start_config", "warms up endpoints that are new"));
     }
     if let ClusterDiscovery::OriginalDst { use_http_header, port_override } = discovery {
         if port_override.is_some() {

@@ -39,6 +39,8 @@ pub struct Cluster {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `common_lb_config.healthy_panic_threshold` in percent; Envoy's default is 50; 0 is off.
     pub healthy_panic_threshold: u8,
+    /// `slow_start_config` of the policy: endpoints that are new get less at first.
+    pub slow_start: Option<SlowStart>,
     /// `lb_policy` takes locality weights into account (`locality_weighted_lb_config`).
     pub locality_weighted: bool,
     /// `metadata.filter_metadata["istio"]["services"][0]`: the service this cluster is for.
@@ -117,6 +119,28 @@ pub enum LbPolicy {
         /// `table_size`, a prime; Envoy's default is 65537.
         table_size: u64,
     },
+}
+
+/// `SlowStartConfig`: how the weight of an endpoint grows while it is new.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowStart {
+    /// `slow_start_window`, above 0: for how long it grows.
+    pub window: Duration,
+    /// `aggression`, above 0: 1 is linearly, more is faster at first.
+    pub aggression: f64,
+    /// `min_weight_percent` as a fraction: the least part of its weight that it gets.
+    pub min_weight: f64,
+}
+
+impl SlowStart {
+    /// The part of its weight that an endpoint has at this age.
+    pub fn factor(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        let grown = age.max(Duration::from_millis(1)).div_duration_f64(self.window);
+        grown.powf(self.aggression.recip()).clamp(self.min_weight, 1.0)
+    }
 }
 
 impl LbPolicy {

@@ -128,7 +128,7 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
         at,
     );
     let lb_policy = lb_policy_of(lb_policy, lb_config, at);
-    if let (Some(discovery), Some(lb_policy)) = (&discovery, lb_policy)
+    if let (Some(discovery), Some((lb_policy, _))) = (&discovery, lb_policy)
         && matches!(discovery, ClusterDiscovery::OriginalDst { .. })
             != (lb_policy == LbPolicy::ClusterProvided)
     {
@@ -163,11 +163,13 @@ pub(super) fn cluster(value: Proto, at: &At<'_>) -> Option<Cluster> {
     bound?;
     let protocol_options = protocol_options?;
     let (healthy_panic_threshold, locality_weighted) = lb?;
+    let (lb_policy, slow_start) = lb_policy?;
     Some(Cluster {
         name: name.into(),
         discovery: discovery?,
         connect_timeout: connect_timeout?,
-        lb_policy: lb_policy?,
+        lb_policy,
+        slow_start,
         protocol: if downstream_protocol { UpstreamProtocol::Downstream } else { protocol_options.protocol },
         transport_socket: transport_socket?,
         circuit_breakers,

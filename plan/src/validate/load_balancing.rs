@@ -6,16 +6,21 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
 use envoy_types::pb::envoy::config::cluster::v3::cluster::ring_hash_lb_config::HashFunction;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     CommonLbConfig, LbConfig, LbPolicy as ProtoLbPolicy, LeastRequestLbConfig, MaglevLbConfig,
-    RingHashLbConfig, RoundRobinLbConfig,
+    RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
 };
+use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
+use envoy_types::pb::envoy::r#type::v3::Percent;
 
 use super::at::{At, no_effect, refuse_set};
-use crate::resource::cluster::LbPolicy;
+use super::scalar::optional_duration;
+use crate::resource::cluster::{LbPolicy, SlowStart};
 
 /// Envoy's panic threshold in percent.
 const DEFAULT_PANIC_THRESHOLD: u8 = 50;
 /// Envoy's number of samples of least request.
 const DEFAULT_CHOICE_COUNT: u32 = 2;
+/// Envoy's `min_weight_percent`.
+const DEFAULT_MIN_WEIGHT: f64 = 10.0;
 /// Envoy's smallest ring.
 const DEFAULT_MINIMUM_RING_SIZE: u64 = 1024;
 /// Envoy's largest ring, and the most that may be asked for.
@@ -25,7 +30,13 @@ const DEFAULT_TABLE_SIZE: u64 = 65537;
 /// The most that may be asked for.
 const MAXIMUM_TABLE_SIZE: u64 = 5_000_011;
 
-pub(super) fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -> Option<LbPolicy> {
+/// The policy, and how it treats endpoints that are new.
+pub(super) fn lb_policy_of(
+    policy: i32,
+    config: Option<LbConfig>,
+    at: &At<'_>,
+) -> Option<(LbPolicy, Option<SlowStart>)> {
+    let mut warm_up = Some(None);
     let mut choice_count = DEFAULT_CHOICE_COUNT;
     let mut ring = LbPolicy::RingHash { minimum: DEFAULT_MINIMUM_RING_SIZE, maximum: MAXIMUM_RING_SIZE };
     let mut maglev = LbPolicy::Maglev { table_size: DEFAULT_TABLE_SIZE };
@@ -33,12 +44,13 @@ pub(super) fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -
         Some(LbConfig::LeastRequestLbConfig(config)) => {
             let LeastRequestLbConfig { choice_count: count, active_request_bias, slow_start_config } = config;
             let at = at.field("least_request_lb_config");
-            refuse_set!(at; active_request_bias, slow_start_config);
+            refuse_set!(at; active_request_bias);
+            warm_up = slow_start(slow_start_config, &at.field("slow_start_config"));
             choice_count = count.map_or(DEFAULT_CHOICE_COUNT, |count| count.value);
         }
         Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })) => {
-            let at = at.field("round_robin_lb_config");
-            refuse_set!(at; slow_start_config);
+            let at = at.field("round_robin_lb_config").field("slow_start_config");
+            warm_up = slow_start(slow_start_config, &at);
         }
         Some(LbConfig::RingHashLbConfig(config)) => {
             ring = ring_hash(config, &at.field("ring_hash_lb_config"))?;
@@ -49,7 +61,7 @@ pub(super) fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -
         // The original destination's is read with the type.
         Some(LbConfig::OriginalDstLbConfig(_)) | None => {}
     }
-    match ProtoLbPolicy::try_from(policy) {
+    let policy = match ProtoLbPolicy::try_from(policy) {
         Ok(ProtoLbPolicy::RoundRobin) => Some(LbPolicy::RoundRobin),
         Ok(ProtoLbPolicy::LeastRequest) => Some(LbPolicy::LeastRequest { choice_count }),
         Ok(ProtoLbPolicy::Random) => Some(LbPolicy::Random),
@@ -59,7 +71,28 @@ pub(super) fn lb_policy_of(policy: i32, config: Option<LbConfig>, at: &At<'_>) -
         Ok(ProtoLbPolicy::LoadBalancingPolicyConfig) | Err(_) => {
             at.field("lb_policy").refuse("is not supported")
         }
+    };
+    Some((policy?, warm_up?))
+}
+
+/// `None` inside where no time is given: nothing is slow then.
+fn slow_start(value: Option<SlowStartConfig>, at: &At<'_>) -> Option<Option<SlowStart>> {
+    let Some(SlowStartConfig { slow_start_window, aggression, min_weight_percent }) = value else {
+        return Some(None);
+    };
+    let window = optional_duration(slow_start_window, &at.field("slow_start_window"))?;
+    let RuntimeDouble { default_value: aggression, runtime_key } =
+        aggression.unwrap_or(RuntimeDouble { default_value: 1.0, runtime_key: String::new() });
+    let at_aggression = at.field("aggression");
+    no_effect!(at_aggression; "names a key of Envoy's runtime, and there is none"; runtime_key);
+    let Percent { value: min_weight } = min_weight_percent.unwrap_or(Percent { value: DEFAULT_MIN_WEIGHT });
+    if !(0.0..=100.0).contains(&min_weight) {
+        return at.field("min_weight_percent").refuse("is not a percentage");
     }
+    // What is no power counts as 1, as in Envoy.
+    let aggression = if aggression > 0.0 && aggression.is_finite() { aggression } else { 1.0 };
+    let min_weight = min_weight / 100.0;
+    Some(window.filter(|window| !window.is_zero()).map(|window| SlowStart { window, aggression, min_weight }))
 }
 
 fn ring_hash(value: RingHashLbConfig, at: &At<'_>) -> Option<LbPolicy> {

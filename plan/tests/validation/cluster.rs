@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orlop_plan::resource::cluster::{
-    CircuitBreakers, ClusterDiscovery, IstioService, LbPolicy, UpstreamProtocol, UpstreamTransportSocket,
+    CircuitBreakers, ClusterDiscovery, IstioService, LbPolicy, SlowStart, UpstreamProtocol,
+    UpstreamTransportSocket,
 };
 use orlop_plan::resource::tls::UpstreamTlsContext;
 use orlop_plan::snapshot::ResourceType;
@@ -118,13 +119,35 @@ fn least_request_takes_two_samples_unless_told() {
 }
 
 #[test]
-fn slow_start_is_refused_where_it_is_written() {
-    let refusals = cluster_refusals(&json!({
+fn slow_start_is_of_envoys_shape_unless_told() {
+    let plain = cluster(&json!({
         "lb_policy": "LEAST_REQUEST",
         "least_request_lb_config": { "slow_start_config": { "slow_start_window": "30s" } },
     }));
+    let told = cluster(&json!({
+        "lb_policy": "ROUND_ROBIN",
+        "round_robin_lb_config": { "slow_start_config": {
+            "slow_start_window": "60s", "aggression": { "default_value": 2 }, "min_weight_percent": { "value": 25 },
+        } },
+    }));
 
-    assert_eq!(refusals, ["least_request_lb_config.slow_start_config: is not supported"]);
+    let seconds = Duration::from_secs;
+    assert_eq!(plain.slow_start, Some(SlowStart { window: seconds(30), aggression: 1.0, min_weight: 0.1 }));
+    let told = told.slow_start.unwrap();
+    assert_eq!(told, SlowStart { window: seconds(60), aggression: 2.0, min_weight: 0.25 });
+    let percent = |age| (told.factor(seconds(age)) * 100.0).round().to_string();
+    assert_eq!([0, 15, 60].map(percent), ["25", "50", "100"]);
+}
+
+#[test]
+fn slow_start_without_a_time_or_with_a_share_above_all_of_it_is_none() {
+    let window = |config| json!({ "round_robin_lb_config": { "slow_start_config": config } });
+
+    assert_eq!(cluster(&window(json!({ "slow_start_window": "0s" }))).slow_start, None);
+    let refusals = cluster_refusals(&window(json!({
+        "slow_start_window": "1s", "min_weight_percent": { "value": 101 },
+    })));
+    assert_eq!(refusals, ["round_robin_lb_config.slow_start_config.min_weight_percent: is not a percentage"]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn cluster(outlier_detection: OutlierDetection) -> Arc<Cluster> {
         idle_timeout: None,
         max_requests_per_connection: None,
         tcp_keepalive: None,
+        slow_start: None,
         healthy_panic_threshold: 50,
         locality_weighted: false,
         service: None,

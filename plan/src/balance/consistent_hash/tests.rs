@@ -23,6 +23,7 @@ fn unhealthy(port: u16) -> HashedHost {
 
 fn tables(policy: LbPolicy, hosts: &[HashedHost]) -> HashTables {
     let config = BalancerConfig {
+        slow_start: None,
         policy,
         panic_threshold: 50,
         locality_weighted: false,
@@ -97,6 +98,7 @@ fn localities_get_hashes_by_theirs_whatever_their_size() {
     let near = HashedHost { locality: (0, Some(80)), ..host(90) };
     let far = |port| HashedHost { locality: (1, Some(20)), ..host(port) };
     let config = BalancerConfig {
+        slow_start: None,
         policy: MAGLEV,
         panic_threshold: 50,
         locality_weighted: true,
