@@ -27,6 +27,12 @@ impl Service {
         self.port(port, target, "HTTP")
     }
 
+    /// Adds a port that is known to carry gRPC-Web.
+    #[must_use]
+    pub fn grpc_web(self, port: u16, target: u16) -> Self {
+        self.port(port, target, "GRPC-Web")
+    }
+
     /// Adds a port that carries anything.
     #[must_use]
     pub fn tcp(self, port: u16, target: u16) -> Self {

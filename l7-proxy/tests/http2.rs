@@ -153,6 +153,18 @@ fn requests_of_http_1_reach_an_http_2_backend() {
 }
 
 #[test]
+fn an_upgrade_does_not_reach_an_http_2_backend_as_something_else() {
+    let pod = Pod::new();
+    let connections = h2_backend(&pod, Duration::ZERO);
+    let _proxied = served(&pod, UpstreamProtocol::Http2);
+    let mut client = Client::new(pod.connect(VIP));
+
+    client.send("GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    assert_eq!(client.receive().status(), 503);
+    assert_eq!(connections.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn grpc_passes_with_its_trailers() {
     let pod = Pod::new();
     let _connections = h2_backend(&pod, Duration::ZERO);

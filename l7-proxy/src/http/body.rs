@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::deadlines::Expired;
+use super::filter::{Base64Body, GrpcWebEncoder};
 use super::h1::{Http1RequestBody, Http1ResponseBody};
 use super::replay::ReplayBody;
 use super::stream::{GONE, StreamGuard};
@@ -84,6 +85,8 @@ pub(crate) enum RequestBody {
     Replay(ReplayBody),
     /// Counted as it passes.
     Metered(Box<RequestBody>, Rc<UploadMeter>),
+    /// In base64, as gRPC-Web may have it.
+    Base64(Base64Body),
     /// Copied for others as it passes.
     Tee(Tee),
     /// Such a copy.
@@ -98,6 +101,7 @@ impl RequestBody {
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end(),
+            Self::Base64(body) => body.is_end(),
             Self::Tee(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
             Self::Metered(body, _) => body.is_empty(),
@@ -128,6 +132,7 @@ impl RequestBody {
                 }
                 next
             }
+            Self::Base64(body) => body.poll_next(cx),
             Self::Tee(body) => body.poll_next(cx),
             Self::Copy(body) => body.poll_next(cx),
         }
@@ -139,6 +144,8 @@ impl RequestBody {
 pub(crate) struct ResponseBody {
     source: ResponseSource,
     guard: Option<StreamGuard>,
+    /// Where it goes to a browser as gRPC-Web.
+    web: Option<Box<GrpcWebEncoder>>,
 }
 
 /// Where a response's body comes from.
@@ -160,7 +167,7 @@ impl ResponseBody {
     /// A body that the proxy made itself.
     pub(crate) fn local(body: Bytes) -> Self {
         let source = if body.is_empty() { ResponseSource::Empty } else { ResponseSource::Local(body) };
-        Self { source, guard: None }
+        Self { source, guard: None, web: None }
     }
 
     /// What the proxy made itself.
@@ -173,11 +180,16 @@ impl ResponseBody {
 
     /// A body that comes from upstream. `guard` ends with it.
     pub(crate) fn upstream(source: ResponseSource, guard: StreamGuard) -> Self {
-        let mut body = Self { source, guard: Some(guard) };
+        let mut body = Self { source, guard: Some(guard), web: None };
         if body.is_end() {
             body.finish(None);
         }
         body
+    }
+
+    /// Makes gRPC-Web of it.
+    pub(crate) fn encode_for_web(&mut self, encoder: GrpcWebEncoder) {
+        self.web = Some(Box::new(encoder));
     }
 
     /// The connection to tunnel through, where the upstream switched protocols, and what ends with the tunnel.
@@ -243,7 +255,10 @@ impl ResponseBody {
             Poll::Ready(Some(Ok(_))) => self.guard.iter().for_each(StreamGuard::active),
             Poll::Pending => {}
         }
-        next
+        match &mut self.web {
+            Some(web) => next.map_ok(|frame| web.encode(frame)),
+            None => next,
+        }
     }
 
     fn finish(&mut self, error: Option<BodyError>) {
@@ -273,6 +288,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            _ if self.web.is_some() => SizeHint::default(),
             ResponseSource::Empty => SizeHint::with_exact(0),
             ResponseSource::Local(body) => SizeHint::with_exact(body.len() as u64),
             _ => SizeHint::default(),

@@ -159,10 +159,10 @@ impl ConnectionManager {
             guard.note(ResponseFlag::DelayInjected);
         }
         let mut response = match filtered {
-            Ok(()) => self.route(head, body, &plan, selection, arrived, guard).await,
+            Ok(()) => self.route(head, passage.body(body), &plan, selection, arrived, guard).await,
             Err(stopped) => self.stopped(head, *stopped, selection, guard),
         };
-        passage.encode(&mut response.headers);
+        passage.encode(&mut response);
         response
     }
 
@@ -237,8 +237,8 @@ impl ConnectionManager {
         self.local(head, reply, flag, guard)
     }
 
-    /// The answer where the route or its virtual host asks for what is not done.
-    fn unsupported(&self, head: &RequestHead, guard: StreamGuard) -> Response {
+    /// The answer where the route, its virtual host or its cluster asks for what is not done.
+    pub(crate) fn unsupported(&self, head: &RequestHead, guard: StreamGuard) -> Response {
         self.pod().counters.refuse(Refusal::UnsupportedRoute);
         let (reply, flag) = failure::unsupported_route();
         self.local(head, reply, Some(flag), guard)

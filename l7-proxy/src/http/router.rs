@@ -11,7 +11,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::header::{HeaderName, SET_COOKIE};
 use orlop_plan::proxy::ProxyPlan;
-use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ToldOfPeers};
+use orlop_plan::resource::cluster::{Cluster, ClusterDiscovery, ToldOfPeers, UpstreamProtocol};
 use orlop_plan::resource::retry::RetryPolicy;
 use orlop_plan::resource::route::{
     ClusterSpecifier, HostRewrite, RouteAction, RouteConfiguration, WeightedCluster,
@@ -118,6 +118,10 @@ impl<'a> Routed<'a> {
             return self.no_cluster(head, guard);
         };
         guard.info().into_iter().for_each(|info| info.sent_to(cluster.cluster(), head));
+        // HTTP/2 has another way to switch protocols (RFC 8441); as a plain request it would mean something else.
+        if head.upgrade.is_some() && cluster.cluster().protocol == UpstreamProtocol::Http2 {
+            return self.manager.unsupported(head, guard);
+        }
         self.describe(head, cluster.cluster());
         cluster.resolved().await;
         let policy = self.action.retry_policy.as_ref().or(self.selection.virtual_host.retry_policy.as_ref());

@@ -35,6 +35,11 @@ impl GrpcFrames {
         }
     }
 
+    /// Whether what has passed ends with a message.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.left == 0 && self.prefix == 0
+    }
+
     /// How many there were.
     pub(crate) fn messages(&self) -> u64 {
         self.messages

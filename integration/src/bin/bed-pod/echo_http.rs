@@ -1,11 +1,13 @@
 //! An HTTP server that answers with what it was asked. Request headers change how:
 //! `x-echo-status` the status, `x-echo-delay` milliseconds before the answer, `x-echo-bytes` a body of that length
-//! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key. Whoever asks for its health
-//! by gRPC (`grpc.health.v1`) is told that it serves.
+//! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key, `x-echo-grpc: N` a gRPC
+//! message of the body, with the status N and what was asked in the trailers. Whoever asks for its health by gRPC
+//! (`grpc.health.v1`) is told that it serves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -137,7 +139,13 @@ async fn answer(
         Some(length) => Bytes::from(vec![b'x'; length]),
         None => Bytes::from(serde_json::to_vec(&echo).unwrap_or_default()),
     };
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let mut response = match wish("x-echo-grpc") {
+        None => Response::new(Full::new(body).boxed_unsync()),
+        Some(status) => {
+            let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
+            grpc([&[0][..], &length, &body].concat(), grpc_trailers(status, &echo))
+        }
+    };
     *response.status_mut() = status;
     if let Ok(name) = state.name.parse() {
         response.headers_mut().insert(HeaderName::from_static("x-echo-server"), name);
@@ -146,11 +154,23 @@ async fn answer(
 }
 
 fn health() -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-    let ok = async { Some(Ok(HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]))) };
-    let body = Full::new(Bytes::from_static(SERVING)).with_trailers(ok).boxed_unsync();
+    grpc(SERVING, HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]))
+}
+
+fn grpc(message: impl Into<Bytes>, trailers: HeaderMap) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let body = Full::new(message.into()).with_trailers(ready(Some(Ok(trailers)))).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+fn grpc_trailers(status: &str, echo: &Echo) -> HeaderMap {
+    let asked = ["content-type", "te", "grpc-accept-encoding", "content-length"]
+        .map(|name| echo.headers.get(name).cloned().unwrap_or_default());
+    let asked = format!("{} {}", echo.body_bytes, asked.join(" "));
+    let of = |name, value: &str| Some((name, HeaderValue::from_str(value).ok()?));
+    let asked = of(HeaderName::from_static("x-asked"), &asked);
+    [of(GRPC_STATUS, status), asked].into_iter().flatten().collect()
 }
 
 impl State {

@@ -7,12 +7,14 @@
 
 mod cors;
 mod fault;
+mod grpc_web;
 mod jwt_authn;
 mod rbac;
 
+pub(crate) use grpc_web::{Base64Body, GrpcWebEncoder};
 pub(crate) use rbac::denied_by;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use orlop_plan::resource::listener::FilterChain;
@@ -20,6 +22,8 @@ use orlop_plan::route_match::RouteSelection;
 
 use serde_json::Value;
 
+use super::body::RequestBody;
+use super::connection_manager::Response;
 use super::head::RequestHead;
 use super::local_reply::LocalReply;
 use crate::pod::ConnectionContext;
@@ -60,6 +64,8 @@ impl From<LocalReply> for Stopped {
 pub(super) struct Passage {
     /// What the CORS filter says in the answer.
     cors: Option<Box<cors::Allowed>>,
+    /// What the gRPC-Web filter has made gRPC of.
+    web: Option<grpc_web::GrpcWeb>,
     /// What `jwt_authn` has left for policies.
     metadata: Option<Box<Value>>,
     /// The fault filter has held the request up.
@@ -95,13 +101,13 @@ impl Passage {
                     rbac::decode(filter, head, context, metadata)?;
                 }
                 HttpFilter::Fault(fault) => fault::decode(fault, head, context, &mut self.delayed).await?,
+                HttpFilter::GrpcWeb => self.web = self.web.or(grpc_web::decode(head)),
                 HttpFilter::Cors => cors::decode(head, context, &mut self.cors)?,
                 // These say nothing of requests: of metrics, of what is offered to endpoints, or nothing at all.
                 HttpFilter::PeerMetadata(_)
                 | HttpFilter::GrpcStats
                 | HttpFilter::Alpn(_)
                 | HttpFilter::Stats(_)
-                | HttpFilter::GrpcWeb
                 | HttpFilter::Discovered(_)
                 | HttpFilter::Router => {}
             }
@@ -109,8 +115,20 @@ impl Passage {
         Ok(())
     }
 
-    /// Takes an answer's headers back, whoever gives the answer.
-    pub(super) fn encode(self, headers: &mut HeaderMap) {
+    /// A request's body as it goes on.
+    pub(super) fn body(&self, body: RequestBody) -> RequestBody {
+        match self.web {
+            Some(web) => web.request(body),
+            None => body,
+        }
+    }
+
+    /// Takes an answer back, whoever gives it.
+    pub(super) fn encode(self, response: &mut Response) {
+        let Response { headers, body, .. } = response;
+        if let Some(encoder) = self.web.and_then(|web| web.response(headers)) {
+            body.encode_for_web(encoder);
+        }
         if let Some(allowed) = self.cors {
             allowed.encode(headers);
         }
