@@ -42,8 +42,11 @@ pub(super) fn measure() -> Result<AgentMemory> {
 
 /// Proportional set size of a process, MB.
 pub(super) fn pss_mb(pid: u32) -> Result<f64> {
-    let rollup =
-        fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the agent's smaps_rollup")?;
+    pss_of(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the agent's smaps_rollup")?)
+}
+
+/// The same of what the kernel says in `smaps_rollup`.
+pub(super) fn pss_of(rollup: &str) -> Result<f64> {
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
     let kib: f64 = kib.and_then(|kib| kib.parse().ok()).context("smaps_rollup has no Pss line")?;
     Ok(kib * 1024.0 / 1e6)

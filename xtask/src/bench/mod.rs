@@ -5,6 +5,7 @@
 //! Pods, agents and peers live in a [`fleet`]; the load and the backend are [`worker`]s, processes of this same program.
 
 mod cell;
+mod cluster;
 mod control;
 mod cpu;
 mod fleet;
@@ -36,6 +37,7 @@ use crate::setup::{self, Need};
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     #[command(subcommand)]
     worker: Option<Worker>,
@@ -60,6 +62,9 @@ pub(crate) struct Args {
     /// What configuration costs instead of what traffic does: many pods, many services.
     #[arg(long, conflicts_with_all = ["cells", "subjects", "connections", "rounds", "seconds", "quick"])]
     control: bool,
+    /// What the mesh costs pods of a real Kubernetes, beside no mesh and beside real sidecars.
+    #[arg(long, conflicts_with_all = ["cells", "subjects", "connections", "rounds", "seconds", "quick", "control"])]
+    cluster: bool,
     /// Which processor everybody runs on.
     #[arg(long, value_enum, default_value = "pinned")]
     placement: Placement,
@@ -85,6 +90,9 @@ fn become_release(args: &Args) -> Result<()> {
     if args.measures_memory() {
         needs.push(Need::Istiod);
     }
+    if args.cluster {
+        needs.extend([Need::Cluster, Need::Sidecars]);
+    }
     let programs = setup::prepare(&needs)?;
     let packages = ["orlop-agent", "orlop-integration", "xtask"].map(|package| ["--package", package]);
     setup::run(&mut setup::cargo(
@@ -103,6 +111,11 @@ fn measure(args: &Args) -> Result<()> {
         let control = control::measure(machine)?;
         println!("{}", control.table());
         return control.save(&setup::workspace()?.join("target/bench"));
+    }
+    if args.cluster {
+        let in_cluster = cluster::measure(machine)?;
+        print!("{in_cluster}");
+        return in_cluster.save(&setup::workspace()?.join("target/bench"));
     }
     let (rounds, seconds) = if args.quick { (2, 0.5) } else { (args.rounds, args.seconds) };
     let programme = Programme {
@@ -133,6 +146,6 @@ fn measure(args: &Args) -> Result<()> {
 
 impl Args {
     fn measures_memory(&self) -> bool {
-        self.control || self.cells.is_empty()
+        self.control || (self.cells.is_empty() && !self.cluster)
     }
 }
