@@ -84,9 +84,10 @@ pub(crate) async fn remove_routes(netns: &NetNs) -> Result<(), Error> {
 
 /// The sysctls' values in the namespace, to be set again.
 pub(crate) fn sysctls(netns: &NetNs) -> Result<String, Error> {
+    let read = netns.run(|| SYSCTLS.map(|(_, path)| fs::read_to_string(path)))?;
     let mut values = Vec::new();
-    for (name, path) in SYSCTLS {
-        values.push(match netns.run(|| fs::read_to_string(path))? {
+    for ((name, path), value) in SYSCTLS.into_iter().zip(read) {
+        values.push(match value {
             Ok(value) => value.trim().to_owned(),
             Err(error) if is_absent(path, &error) => ABSENT.to_owned(),
             Err(source) => return Err(Error::Sysctl { name, path: netns.path().to_owned(), source }),

@@ -13,6 +13,7 @@ mod build;
 mod diff;
 mod iter;
 mod map;
+mod memory;
 mod node;
 mod pool;
 mod value;

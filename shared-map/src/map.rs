@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::slice;
 use std::sync::Arc;
 
-use crate::build::{Edit, build};
+use crate::build::Edit;
 use crate::diff::{Change, diff};
 use crate::iter::Iter;
 use crate::node::Node;
@@ -171,7 +171,7 @@ impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
             return;
         }
         let node = self.nodes_on(pool);
-        self.0 = match build(pool, node.as_ref(), &edits, 0) {
+        self.0 = match pool.after(node.as_ref(), &edits) {
             None => Root::Empty,
             Some(node) => match node.entries() {
                 [only] => Root::One(only.clone()),
@@ -194,7 +194,7 @@ impl<K: Clone + Ord + Hash, V: Value> SharedMap<K, V> {
         };
         let mut entries: Vec<_> = self.iter().map(entry).collect();
         sort(&mut entries);
-        build(pool, None, &entries, 0)
+        pool.after(None, &entries)
     }
 
     /// What turns `self` into `new`. Costs what differs, for maps of one pool.

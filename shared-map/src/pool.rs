@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashTable;
 
 use crate::Value;
+use crate::build::{Edit, build};
+use crate::memory::Memory;
 use crate::node::Node;
 
 /// So many tables share the nodes: the dead of one are swept at a time, which keeps the longest pause short.
@@ -18,6 +20,7 @@ const SMALL: usize = 64;
 pub struct Pool<K, V> {
     hasher: Arc<RandomState>,
     tables: Box<[Table<K, V>; TABLES]>,
+    memory: Memory<K, V>,
 }
 
 #[derive(Debug)]
@@ -30,7 +33,7 @@ struct Table<K, V> {
 impl<K, V> Default for Pool<K, V> {
     fn default() -> Self {
         let tables = std::array::from_fn(|_| Table { nodes: HashTable::new(), sweep_at: SMALL });
-        Self { hasher: Arc::default(), tables: Box::new(tables) }
+        Self { hasher: Arc::default(), tables: Box::new(tables), memory: Memory::default() }
     }
 }
 
@@ -58,6 +61,22 @@ impl<K, V> Pool<K, V> {
     fn table(&mut self, hash: u64) -> &mut Table<K, V> {
         // The table itself looks at the lowest and the highest bits.
         &mut self.tables[usize::from(hash.to_ne_bytes()[4]) % TABLES]
+    }
+}
+
+impl<K: Clone + Ord + Hash, V: Value> Pool<K, V> {
+    /// `node` after `edits`, which are sorted by hash and key and name each key once; `None` where nothing is left.
+    pub(crate) fn after(
+        &mut self,
+        node: Option<&Arc<Node<K, V>>>,
+        edits: &[Edit<K, V>],
+    ) -> Option<Arc<Node<K, V>>> {
+        if let Some(known) = self.memory.recall(node, edits) {
+            return Some(known);
+        }
+        let after = build(self, node, edits, 0);
+        self.memory.learn(node, edits, after.as_ref());
+        after
     }
 }
 

@@ -1,5 +1,6 @@
 //! A shared map is a map, has one form, and shares what is equal.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -55,6 +56,10 @@ fn sorted<K: Ord + Clone>(map: &SharedMap<K, u8>) -> Vec<(K, u8)> {
     let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), *value)).collect();
     entries.sort();
     entries
+}
+
+fn edits(of: &[(u8, Option<u8>)]) -> impl Iterator<Item = (u32, Option<u8>)> {
+    of.iter().map(|(number, value)| (u32::from(*number), *value))
 }
 
 fn is_a_map<K>(steps: &Steps, key: impl Fn(u8) -> K + Copy) -> Result<(), TestCaseError>
@@ -127,6 +132,31 @@ proptest! {
         difference_leads_over(&one, &other, Key)?;
     }
 
+    /// The second change may be the first one, a part of it, more than it, or another one.
+    #[test]
+    fn a_change_is_not_taken_for_another(start in steps(), first in steps(), keeps in vec(any::<bool>(), 60), more in steps()) {
+        let mut pool = Pool::new();
+        let start = after(&mut pool, &start, u32::from);
+        let first: Vec<_> = first.into_iter().flatten().collect();
+        let part = first.iter().zip(keeps.iter().cycle()).filter(|(_, keep)| **keep).map(|(edit, _)| *edit);
+        let part: Vec<_> = part.collect();
+        let with_more = first.iter().copied().chain(more.into_iter().flatten()).collect();
+        let mut one = start.clone();
+        one.edit(&mut pool, edits(&first));
+        for second in [first, part, with_more] {
+            let mut other = start.clone();
+            other.edit(&mut pool, edits(&second));
+            let mut model: BTreeMap<_, _> = sorted(&start).into_iter().collect();
+            for (key, value) in edits(&second) {
+                match value {
+                    Some(value) => model.insert(key, value),
+                    None => model.remove(&key),
+                };
+            }
+            prop_assert_eq!(sorted(&other), model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn a_map_goes_on_with_another_pool(one in steps(), other in steps()) {
         let mut map = after(&mut Pool::new(), &one, u32::from);
@@ -152,6 +182,34 @@ fn maps_that_differ_in_one_entry_share_the_rest() {
     other.insert(&mut pool, 7, 7);
     assert!(one == other);
     assert_eq!(pool.nodes(), alone);
+}
+
+#[test]
+fn what_many_maps_change_alike_is_built_once() {
+    thread_local!(static HASHED: Cell<usize> = const { Cell::new(0) });
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    struct Counting(u32);
+    impl Hash for Counting {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            HASHED.set(HASHED.get() + 1);
+            self.0.hash(state);
+        }
+    }
+    let mut pool = Pool::new();
+    let mut maps = vec![SharedMap::new(); 3];
+    let mut change = |map: &mut SharedMap<Counting, u32>, keys: std::ops::Range<u32>| {
+        let before = HASHED.get();
+        map.edit(&mut pool, keys.clone().map(|key| (Counting(key), Some(key))));
+        HASHED.get() - before
+    };
+    for keys in [0..1000, 10..11, 1000..1010] {
+        let [first, others @ ..] = maps.as_mut_slice() else { unreachable!() };
+        assert!(change(first, keys.clone()) > keys.len());
+        for map in others {
+            assert_eq!(change(map, keys.clone()), keys.len(), "each key is hashed, and nothing else");
+            assert!(map == first);
+        }
+    }
 }
 
 #[test]

@@ -99,8 +99,10 @@ impl Consumer {
             change(status);
             status.unasked = ads.unasked();
             for resource_type in ResourceType::ALL {
-                if let Some(type_status) = ads.status(resource_type) {
-                    status.types.insert(resource_type, type_status);
+                if let Some(now) = ads.status(resource_type)
+                    && status.types.get(&resource_type) != Some(now)
+                {
+                    status.types.insert(resource_type, now.clone());
                 }
             }
         });

@@ -26,13 +26,17 @@ pub use format::{Contents, FormatError, Writer};
 
 /// The file in the node's state folder.
 const FILE: &str = "last-good";
-/// A configuration that changes all the time is not written more often than this.
+/// A configuration that changes all the time is not written more often than this,
 const INTERVAL: Duration = Duration::from_secs(10);
+/// nor more than a hundredth of the time,
+const SHARE: u32 = 100;
+/// as long as that does not leave what is saved too old.
+const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
 /// Of `setpriority(2)`.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// What a save that is under way comes to.
-type Saving = oneshot::Receiver<Result<(), FileError>>;
+/// What a save that is under way comes to: how long it took.
+type Saving = oneshot::Receiver<Result<Duration, FileError>>;
 
 /// The owner of the file.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ pub(crate) struct LastGood {
     restored: Contents,
     changed: bool,
     saving: Option<Saving>,
-    /// When saving last began.
-    last: Option<Instant>,
+    /// Not before then is it saved again.
+    not_before: Option<Instant>,
     /// Why the last save failed; the file as it was found is another matter, and stays in the status.
     save_error: Option<String>,
     status: LastGoodStatus,
@@ -101,7 +105,7 @@ impl LastGood {
             restored,
             changed: false,
             saving: None,
-            last: None,
+            not_before: None,
             save_error: None,
         }
     }
@@ -128,20 +132,22 @@ impl LastGood {
         if let Some(saving) = self.saving.take_if(|saving| !saving.is_empty() || saving.is_terminated()) {
             self.saved(outcome(saving).await);
         }
-        self.changed && self.saving.is_none() && self.last.is_none_or(|last| last.elapsed() >= INTERVAL)
+        self.changed && self.saving.is_none() && self.not_before.is_none_or(|time| time <= Instant::now())
     }
 
     /// Saves what `collect` writes, on a thread of its own, which gives way to everything else on the node.
     pub(crate) fn save(&mut self, collect: impl FnOnce(&mut Writer<BufWriter<File>>) + Send + 'static) {
         self.changed = false;
-        self.last = Some(Instant::now());
+        self.not_before = Some(Instant::now() + INTERVAL);
         let (done, saving) = oneshot::channel();
         let (path, control_plane) = (self.path.clone(), self.control_plane.clone());
         let save = move || {
             // Without, it takes its share and is as good.
             let _nice = setpriority_process(Some(gettid()), LOWEST_PRIORITY);
+            let began = Instant::now();
+            let saved = file::save(&path, &control_plane, collect);
             // Nobody waits for it any more when the agent has ended.
-            let _told = done.send(file::save(&path, &control_plane, collect));
+            let _told = done.send(saved.map(|()| began.elapsed()));
         };
         // A thread that does not start drops `done`, which says so.
         drop(thread::Builder::new().name("orlop-save".to_owned()).spawn(save));
@@ -157,9 +163,11 @@ impl LastGood {
         }
     }
 
-    fn saved(&mut self, outcome: Result<(), String>) {
+    fn saved(&mut self, outcome: Result<Duration, String>) {
         match outcome {
-            Ok(()) => {
+            Ok(took) => {
+                let pause = took.saturating_mul(SHARE).clamp(INTERVAL, LONGEST_INTERVAL);
+                self.not_before = Some(Instant::now() + pause);
                 self.status.saved = Some(SystemTime::now());
                 self.save_error = None;
             }
@@ -180,7 +188,7 @@ impl LastGood {
     }
 }
 
-async fn outcome(saving: Saving) -> Result<(), String> {
+async fn outcome(saving: Saving) -> Result<Duration, String> {
     let saved = saving.await.map_err(|_| "the thread that saves did not start, or ended".to_owned())?;
     saved.map_err(|error| error.to_string())
 }

@@ -232,7 +232,7 @@ impl Ads {
     }
 
     /// What is known of a type, once a response of it came.
-    pub(crate) fn status(&self, resource_type: ResourceType) -> Option<TypeStatus> {
+    pub(crate) fn status(&self, resource_type: ResourceType) -> Option<&TypeStatus> {
         self.types.get(resource_type).status()
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Unanswered {
 #[derive(Debug)]
 pub(super) struct Upserted {
     pub(super) resource: Resource,
+    /// Of its bytes.
+    pub(super) digest: u64,
     /// When it dies unless it is prolonged.
     pub(super) deadline: Option<Instant>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::TypeState;
-use crate::protocol::pending::{Outstanding, Unanswered, Upserted};
+use crate::protocol::pending::{Outstanding, Unanswered};
 use crate::protocol::wire::Request;
 use crate::protocol::{Protocol, delta};
 use crate::shared::Held;
@@ -24,8 +24,7 @@ impl TypeState {
                 edits.push((name, Some(Held { version: Arc::default(), digest: None })));
                 continue;
             }
-            let digest_of = |pending: &Upserted| self.shared.digest(&pending.resource.body.value);
-            if self.pending.upserted.get(&name).map(digest_of) == Some(digest)
+            if self.pending.upserted.get(&name).map(|pending| pending.digest) == Some(digest)
                 && let Some(again) = self.pending.upserted.remove(&name)
             {
                 self.set_deadline(Arc::clone(&name), again.deadline);
@@ -33,7 +32,7 @@ impl TypeState {
             let Some(held) = self.held.get(&name) else { continue };
             edits.push((name, Some(Held { digest: Some(digest), ..held.clone() })));
         }
-        self.shared.edit(&mut self.held, edits);
+        self.hold(edits);
         self.answer_all(responses, rejected, now)
     }
 

@@ -76,7 +76,7 @@ impl TypeState {
             (resource.name.into(), Some(held))
         };
         let edits = resources.into_iter().map(held).collect();
-        self.shared.edit(&mut self.held, edits);
+        self.hold(edits);
     }
 
     /// The first requests of this type on a stream. A type of which nothing is wanted by name is not mentioned:
@@ -122,7 +122,7 @@ impl TypeState {
         }
         let was_held = gone.iter().filter(|name| self.held.contains_key(*name));
         let edits = was_held.map(|name| (Arc::clone(name), None)).collect();
-        self.shared.edit(&mut self.held, edits);
+        self.hold(edits);
         self.wanted = names;
         if !connected || (added.is_empty() && gone.is_empty()) {
             return (Vec::new(), false);
@@ -199,7 +199,7 @@ impl TypeState {
         for arrived in arrived {
             self.arrive(arrived, now, &mut edits);
         }
-        self.shared.edit(&mut self.held, edits);
+        self.hold(edits);
         for name in removed {
             self.remove(&name.into());
         }
@@ -239,7 +239,7 @@ impl TypeState {
             }
             _ => {
                 let resource = Resource { name, version, body };
-                self.pending.upserted.insert(key, Upserted { resource, deadline });
+                self.pending.upserted.insert(key, Upserted { resource, digest, deadline });
             }
         }
     }
@@ -312,8 +312,8 @@ impl TypeState {
         let Pending { upserted, removed, responses } = std::mem::take(&mut self.pending);
         let mut digests = Vec::with_capacity(upserted.len());
         let mut edits = Vec::with_capacity(upserted.len() + removed.len());
-        for (name, Upserted { resource, deadline }) in &upserted {
-            digests.push((Arc::clone(name), self.shared.digest(&resource.body.value)));
+        for (name, Upserted { resource, digest, deadline }) in &upserted {
+            digests.push((Arc::clone(name), *digest));
             self.set_deadline(Arc::clone(name), *deadline);
             let held = Held { version: resource.version.as_str().into(), digest: None };
             edits.push((Arc::clone(name), Some(held)));
@@ -322,7 +322,7 @@ impl TypeState {
             self.deadlines.remove(name);
             edits.push((Arc::clone(name), None));
         }
-        self.shared.edit(&mut self.held, edits);
+        self.hold(edits);
         self.outstanding = Some(Outstanding { digests, responses });
         (
             upserted.into_values().map(|pending| pending.resource).collect(),
@@ -330,8 +330,13 @@ impl TypeState {
         )
     }
 
-    pub(super) fn status(&self) -> Option<TypeStatus> {
-        let received = self.status.received > 0;
-        received.then(|| TypeStatus { resources: self.held.len(), ..self.status.clone() })
+    /// Changes what the consumer is known to have.
+    fn hold(&mut self, edits: Vec<(Arc<str>, Option<Held>)>) {
+        self.shared.edit(&mut self.held, edits);
+        self.status.resources = self.held.len();
+    }
+
+    pub(super) fn status(&self) -> Option<&TypeStatus> {
+        Some(&self.status).filter(|status| status.received > 0)
     }
 }
