@@ -39,7 +39,9 @@ impl Service {
         self.port(port, target, "TCP")
     }
 
-    fn port(mut self, number: u16, target: u16, protocol: &str) -> Self {
+    /// Adds a port of this protocol.
+    #[must_use]
+    pub fn port(mut self, number: u16, target: u16, protocol: &str) -> Self {
         let name = format!("{}-{number}", protocol.to_lowercase());
         self.ports.push(json!({"number": number, "name": name, "protocol": protocol, "targetPort": target}));
         self

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::access_log::PodLog;
 use crate::dialer::Dialer;
-use crate::http::Mirrors;
+use crate::http::{Mirrors, WorkerBuckets};
 use crate::stats::{Direction, PodCounters};
 use crate::tcp::BufferPool;
 use crate::telemetry::{PeerExchange, Series};
@@ -35,6 +35,8 @@ pub(crate) struct PodContext {
     pub(crate) server_contexts: ServerContexts,
     /// Copies of requests that are under way.
     pub(crate) mirrors: Mirrors,
+    /// Its buckets of local rate limits.
+    pub(crate) limits: WorkerBuckets,
     /// The worker's buffers for bytes in flight.
     pub(crate) buffers: Rc<BufferPool>,
     /// Written by this worker only.

@@ -16,7 +16,7 @@ mod filter;
 
 pub use crate::names::DnsStats;
 pub use crate::outlier::{OutlierHost, OutlierStats};
-pub(crate) use filter::FilterStat;
+pub(crate) use filter::{FilterStat, LimitStat};
 
 /// Which side of the pod a connection is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,11 +66,15 @@ pub enum ResponseFlag {
     DelayInjected,
     /// FI: the request was answered with a fault.
     FaultInjected,
+    /// UAEX: an authorizer did not let the request pass.
+    UnauthorizedExternalService,
+    /// RL: there were too many requests.
+    RateLimited,
 }
 
 impl ResponseFlag {
     /// Every flag, in the order of its counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NoHealthyUpstream,
         Self::UpstreamConnectionFailure,
         Self::UpstreamOverflow,
@@ -89,6 +93,8 @@ impl ResponseFlag {
         Self::UpstreamMaxStreamDurationReached,
         Self::DelayInjected,
         Self::FaultInjected,
+        Self::UnauthorizedExternalService,
+        Self::RateLimited,
     ];
 
     /// The short form that Envoy writes.
@@ -112,6 +118,8 @@ impl ResponseFlag {
             Self::UpstreamMaxStreamDurationReached => "UMSDR",
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
+            Self::UnauthorizedExternalService => "UAEX",
+            Self::RateLimited => "RL",
         }
     }
 }
@@ -197,11 +205,20 @@ pub enum Refusal {
     /// The request shows no token where one has to be, or one that is not good.
     #[error("the request's token is missing or not good")]
     Token,
+    /// An authorizer does not let the request pass.
+    #[error("an authorizer does not allow the request")]
+    Authorizer,
+    /// An authorizer could not be asked.
+    #[error("an authorizer does not answer")]
+    NoAuthorizer,
+    /// There are too many requests.
+    #[error("there are more requests than may be")]
+    RateLimit,
 }
 
 impl Refusal {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::NoFilterChain,
         Self::DownstreamTls,
         Self::DownstreamTlsHandshake,
@@ -220,6 +237,9 @@ impl Refusal {
         Self::OwnListener,
         Self::UnsupportedRoute,
         Self::Token,
+        Self::Authorizer,
+        Self::NoAuthorizer,
+        Self::RateLimit,
     ];
 
     /// The name in statistics.
@@ -243,6 +263,9 @@ impl Refusal {
             Self::OwnListener => "own_listener",
             Self::UnsupportedRoute => "unsupported_route",
             Self::Token => "token",
+            Self::Authorizer => "authorizer",
+            Self::NoAuthorizer => "no_authorizer",
+            Self::RateLimit => "rate_limit",
         }
     }
 }
@@ -298,6 +321,21 @@ pub(crate) struct PodCounters {
     clusters: Mutex<HashMap<Arc<str>, Arc<ClusterCounters>>>,
     /// By `stat_prefix`. Locked when a connection begins and when statistics are read, never for a request.
     http: Mutex<HashMap<String, Arc<HttpCounters>>>,
+    /// Of local rate limits, by `stat_prefix`. Locked when a worker meets a limit for the first time and when statistics are read.
+    limits: Mutex<HashMap<String, Arc<LimitCounters>>>,
+}
+
+/// The counters of one worker for the local rate limits of one pod that share a `stat_prefix`.
+#[derive(Debug, Default)]
+pub(crate) struct LimitCounters([Counter; LimitStat::ALL.len()]);
+
+impl LimitCounters {
+    /// A limit has something to count.
+    pub(crate) fn count(&self, stat: LimitStat) {
+        if let Some(cell) = self.0.get(stat as usize) {
+            cell.inc();
+        }
+    }
 }
 
 /// The counters of one worker for the HTTP connection managers of one pod that share a `stat_prefix`.
@@ -381,6 +419,15 @@ impl PodCounters {
         }
         Arc::clone(http.entry(stat_prefix.to_owned()).or_default())
     }
+
+    /// The counters of the local rate limits with this `stat_prefix`, to be kept with the bucket.
+    pub(crate) fn limit(&self, stat_prefix: &str) -> Arc<LimitCounters> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = limits.get(stat_prefix) {
+            return Arc::clone(counters);
+        }
+        Arc::clone(limits.entry(stat_prefix.to_owned()).or_default())
+    }
 }
 
 /// What was counted for one pod, or for all (see [`Proxy::totals`](crate::Proxy::totals)).
@@ -412,6 +459,8 @@ pub struct PodStats {
     pub clusters: BTreeMap<String, ClusterStats>,
     /// HTTP connection managers that were used, by `stat_prefix`.
     pub http: BTreeMap<String, HttpStats>,
+    /// What local rate limits counted, by `stat_prefix` and Envoy's names.
+    pub local_rate_limits: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Clusters that detect outliers; of one pod alone.
     pub outliers: BTreeMap<String, OutlierStats>,
     /// Clusters whose endpoints have names; of one pod alone.
@@ -484,6 +533,11 @@ impl PodStats {
             add(&mut stats.answers, CLASSES, &manager.answers);
             add(&mut stats.filters, FilterStat::ALL.map(FilterStat::name), &manager.filters);
             add(&mut self.requests, CLASSES, &manager.answers);
+        }
+        let limits = counters.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stat_prefix, limit) in limits.iter() {
+            let stats = self.local_rate_limits.entry(stat_prefix.clone()).or_default();
+            add(stats, LimitStat::ALL.map(LimitStat::name), &limit.0);
         }
     }
 }

@@ -152,6 +152,15 @@ fn one_of_message(name: &str) -> Value {
             "config_source": { "ads": {} },
             "default_config": typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", &json!({})),
         }),
+        "config.core.v3.HttpUri" => json!({ "uri": "u", "cluster": "d", "timeout": "1s" }),
+        "config.core.v3.GrpcService" => json!({ "envoy_grpc": { "cluster_name": "d" } }),
+        "config.core.v3.GrpcService.EnvoyGrpc" => json!({ "cluster_name": "d" }),
+        "type.matcher.v3.MetadataMatcher" => json!({
+            "filter": "envoy.filters.http.rbac",
+            "path": [{ "key": "istio_ext_authz_shadow_effective_policy_id" }],
+            "value": { "string_match": { "prefix": "x" } },
+        }),
+        "type.matcher.v3.MetadataMatcher.PathSegment" => json!({ "key": "x" }),
         "config.core.v3.DataSource" => json!({ "inline_string": "text" }),
         "config.core.v3.HeaderValueOption" => json!({ "header": { "key": "x-test", "value": "1" } }),
         "config.core.v3.HeaderValue" => json!({ "key": "x-other", "value": "1" }),
@@ -210,17 +219,10 @@ fn one_of_message(name: &str) -> Value {
             // The name by which routes know the filter that they say most to.
             json!({ "name": "envoy.filters.http.fault", "typed_config": stats })
         }
+        name if name.starts_with("extensions.filters.http.") => one_of_http_filter_message(name),
+        "type.v3.HttpStatus" => json!({ "code": "ServiceUnavailable" }),
+        "type.v3.TokenBucket" => json!({ "max_tokens": 3, "fill_interval": "2s" }),
         "extensions.filters.common.fault.v3.FaultDelay" => json!({ "fixed_delay": "7s" }),
-        "extensions.filters.http.jwt_authn.v3.JwtClaimToHeader" => {
-            json!({ "header_name": "x-test", "claim_name": "c" })
-        }
-        "extensions.filters.http.jwt_authn.v3.JwtHeader" => json!({ "name": "x-test" }),
-        "extensions.filters.http.jwt_authn.v3.JwtProvider" => {
-            json!({ "local_jwks": { "inline_string": "{}" } })
-        }
-        "extensions.filters.http.jwt_authn.v3.JwtRequirement" => json!({ "allow_missing": {} }),
-        "extensions.filters.http.jwt_authn.v3.RequirementRule" => json!({ "match": { "prefix": "/" } }),
-        "extensions.filters.http.fault.v3.FaultAbort" => json!({ "http_status": 418 }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy" => json!({ "cluster": "c" }),
         "extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster" => {
             json!({ "clusters": [{ "name": "c", "weight": 1 }] })
@@ -246,6 +248,31 @@ fn one_of_log_message(name: &str) -> Value {
         "config.accesslog.v3.AccessLogFilter" => {
             json!({ "response_flag_filter": { "flags": ["NR"] } })
         }
+        _ => json!({}),
+    }
+}
+
+fn one_of_http_filter_message(name: &str) -> Value {
+    match name.strip_prefix("extensions.filters.http.").unwrap_or(name) {
+        "ext_authz.v3.ExtAuthz" => {
+            json!({ "http_service": { "server_uri": { "uri": "u", "cluster": "c", "timeout": "1s" } } })
+        }
+        "ext_authz.v3.HttpService" => {
+            json!({ "server_uri": { "uri": "u", "cluster": "d", "timeout": "1s" } })
+        }
+        "ext_authz.v3.ExtAuthzPerRoute" => json!({ "disabled": true }),
+        "ext_authz.v3.BufferSettings" => json!({ "max_request_bytes": 9 }),
+        "jwt_authn.v3.JwtClaimToHeader" => {
+            json!({ "header_name": "x-test", "claim_name": "c" })
+        }
+        "jwt_authn.v3.JwtHeader" => json!({ "name": "x-test" }),
+        "jwt_authn.v3.JwtProvider" => {
+            json!({ "local_jwks": { "inline_string": "{}" } })
+        }
+        "jwt_authn.v3.JwtRequirement" => json!({ "allow_missing": {} }),
+        "jwt_authn.v3.RequirementRule" => json!({ "match": { "prefix": "/" } }),
+        "fault.v3.FaultAbort" => json!({ "http_status": 418 }),
+        "local_ratelimit.v3.LocalRateLimit" => json!({ "stat_prefix": "s" }),
         _ => json!({}),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Doors {
     pub(crate) client: Pod,
     pub(crate) orlop: Pod,
     pub(crate) envoy: Pod,
+    _others: Vec<Pod>,
     _bed: Bed,
 }
 
@@ -27,15 +28,24 @@ pub(crate) struct Knock {
 impl Doors {
     /// `config` says who is let in, with the client known.
     pub(crate) fn open(config: impl FnOnce(&Pod) -> String) -> Result<Self> {
+        Self::with_mesh("", |_, client| Ok((Vec::new(), config(client))))
+    }
+
+    /// The same, with more in the mesh's configuration and more pods.
+    pub(crate) fn with_mesh(
+        mesh: &str,
+        config: impl FnOnce(&Bed, &Pod) -> Result<(Vec<Pod>, String)>,
+    ) -> Result<Self> {
         let bed = Bed::new()?;
         let client = bed.pod("client").start()?;
         let (orlop, envoy) = (server(&bed, "orlop")?, server(&bed, "envoy")?);
         let web = Mesh::describe_web().endpoint(&orlop).endpoint(&envoy);
-        let config = web.yaml() + &config(&client);
-        let istiod = Istiod::start_for_stock_envoy(&bed, &[("mesh.yaml", &config)])?;
+        let (others, config) = config(&bed, &client)?;
+        let config = web.yaml() + &config;
+        let istiod = Istiod::start_for_stock_envoy_with(&bed, mesh, &[("mesh.yaml", &config)])?;
         let sidecar = Envoy::start_with_inbound(&bed, &envoy, &istiod)?;
         let agent = Agent::start(&bed, &istiod, &[&orlop])?;
-        Ok(Self { agent, sidecar, _istiod: istiod, client, orlop, envoy, _bed: bed })
+        Ok(Self { agent, sidecar, _istiod: istiod, client, orlop, envoy, _others: others, _bed: bed })
     }
 
     /// `GET /` as if to the service.

@@ -63,7 +63,7 @@ const COMPARED_RESPONSE_HEADERS: [&str; 14] = [
     "access-control-expose-headers",
     "access-control-max-age",
 ];
-const COMPARED_REQUEST_HEADERS: [&str; 4] = ["x-set", "x-add", "x-rm", "x-kept"];
+const COMPARED_REQUEST_HEADERS: [&str; 5] = ["x-set", "x-add", "x-rm", "x-kept", "x-absent"];
 
 impl Ways {
     /// With these routes, and a subset for each of the two versions.

@@ -91,6 +91,10 @@ pub(crate) enum RequestBody {
     Tee(Tee),
     /// Such a copy.
     Copy(TeeCopy),
+    /// There is no more than this.
+    Whole(Bytes),
+    /// This comes first.
+    Begun(Bytes, Box<RequestBody>),
 }
 
 impl RequestBody {
@@ -104,6 +108,8 @@ impl RequestBody {
             Self::Base64(body) => body.is_end(),
             Self::Tee(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Begun(bytes, rest) => bytes.is_empty() && rest.is_empty(),
             Self::Metered(body, _) => body.is_empty(),
         }
     }
@@ -119,7 +125,10 @@ impl RequestBody {
     /// The next piece.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         match self {
-            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) | Self::Begun(bytes, _) if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Self::Empty | Self::Whole(_) => Poll::Ready(None),
             Self::Http1(body) => body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data))),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyError::DownstreamClosed),
             Self::Replay(body) => body.poll_next(cx),
@@ -135,6 +144,7 @@ impl RequestBody {
             Self::Base64(body) => body.poll_next(cx),
             Self::Tee(body) => body.poll_next(cx),
             Self::Copy(body) => body.poll_next(cx),
+            Self::Begun(_, rest) => rest.poll_next(cx),
         }
     }
 }

@@ -133,7 +133,7 @@ impl ConnectionManager {
         let arrived = Instant::now();
         let info = StreamInfo::new(&self.config, head, arrived);
         let mut guard = StreamGuard::new(Rc::clone(&self.connection), Rc::clone(timer), info);
-        let body = body.metered(&mut guard);
+        let mut body = body.metered(&mut guard);
         if self.exchange.hears_downstream && head.has_envoy_headers {
             let (said, peer) = self.pod().peers.hear(&mut head.headers);
             head.said = said;
@@ -148,15 +148,24 @@ impl ConnectionManager {
             head.headers.remove(name);
         }
         let random = fastrand::u64(..);
-        let selection =
-            routes.as_deref().and_then(|routes| Some((routes, routes.select(&head.for_routes(), random)?)));
+        let select = |head: &RequestHead| {
+            let routes = routes.as_deref()?;
+            Some((routes, routes.select(&head.for_routes(), random)?))
+        };
+        let mut selection = select(head);
         if let (Some((_, selection)), Some(info)) = (selection, guard.info()) {
             info.routed(selection.route, &plan);
         }
         let mut passage = Passage::default();
-        let filtered = self.filter(head, &filters, selection, &mut passage).await;
+        let filtered = self.filter(head, &mut body, &filters, selection, &mut passage).await;
         if passage.delayed {
             guard.note(ResponseFlag::DelayInjected);
+        }
+        if passage.is_rerouted {
+            selection = select(head);
+            if let (Some((_, selection)), Some(info)) = (selection, guard.info()) {
+                info.routed(selection.route, &plan);
+            }
         }
         let mut response = match filtered {
             Ok(()) => self.route(head, passage.body(body), &plan, selection, arrived, guard).await,
@@ -345,6 +354,7 @@ impl ConnectionManager {
     async fn filter(
         &self,
         head: &mut RequestHead,
+        body: &mut RequestBody,
         filters: &Filters,
         selection: Option<Selection<'_>>,
         passage: &mut Passage,
@@ -356,11 +366,11 @@ impl ConnectionManager {
             route: selection.map(|(_, selection)| selection),
         };
         match filters {
-            Filters::Own | Filters::Old => passage.decode(head, own).await,
+            Filters::Own | Filters::Old => passage.decode(head, body, own).await,
             Filters::Newest(chain) => match &chain.terminal {
                 TerminalFilter::HttpConnectionManager(config) => {
                     filter::admit(chain, own)?;
-                    passage.decode(head, FilterContext { config, ..own }).await
+                    passage.decode(head, body, FilterContext { config, ..own }).await
                 }
                 TerminalFilter::TcpProxy(_) => Ok(()),
             },

@@ -58,6 +58,11 @@ impl Deadlines {
         }
     }
 
+    /// Of a request of the proxy's own, all of which is to be over by `end`.
+    pub(crate) fn until(end: Instant) -> Self {
+        Self { timeout: None, per_try: None, idle: None, route: None, attempt: None, stream: Some(end) }
+    }
+
     /// Whether there are any.
     pub(crate) fn are_set(&self) -> bool {
         self.timeout.is_some() || self.per_try.is_some() || self.idle.is_some() || self.stream.is_some()

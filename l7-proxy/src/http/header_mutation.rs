@@ -80,7 +80,8 @@ fn value_of(
     (option.keep_empty_value || !value.is_empty()).then_some(value)
 }
 
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue, action: AppendAction) {
+/// Does to a header what is asked for.
+pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue, action: AppendAction) {
     match action {
         AppendAction::AppendIfExistsOrAdd => {
             headers.append(name, value);
@@ -100,7 +101,7 @@ fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue, action: A
 }
 
 /// A pseudo-header has one value, so that whatever does not keep an existing one replaces it.
-fn overwrite(target: &mut String, value: &HeaderValue, action: AppendAction) {
+pub(super) fn overwrite(target: &mut String, value: &HeaderValue, action: AppendAction) {
     if (action != AppendAction::AddIfAbsent || target.is_empty())
         && let Ok(value) = value.to_str()
     {

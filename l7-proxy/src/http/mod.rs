@@ -7,6 +7,7 @@
 
 mod attempt;
 mod body;
+mod call;
 mod client_cert;
 mod connection_manager;
 mod date;
@@ -46,7 +47,7 @@ use crate::tls::Stream;
 
 use connection_manager::ConnectionManager;
 
-pub(crate) use filter::denied_by;
+pub(crate) use filter::{Buckets, WorkerBuckets, denied_by};
 pub(crate) use format::{End, FormatContext, FormatValue};
 pub(crate) use h1::WriteBuffer;
 pub(crate) use h2::Upload;

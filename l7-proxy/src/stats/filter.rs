@@ -35,11 +35,27 @@ pub(crate) enum FilterStat {
     JwtDenied,
     /// Preflights, which have no tokens.
     JwtCorsPreflightBypassed,
+    /// What shadow rules leave to no authorizer.
+    RbacExtAuthzAllowed,
+    /// What they leave to one.
+    RbacExtAuthzDenied,
+    /// Requests that an authorizer lets pass.
+    ExtAuthzOk,
+    /// Requests that it does not.
+    ExtAuthzDenied,
+    /// Requests about which it could not be asked.
+    ExtAuthzError,
+    /// Those of them that passed.
+    ExtAuthzFailureModeAllowed,
+    /// Requests about which it was not to be asked.
+    ExtAuthzDisabled,
+    /// Requests of which it wants changed what cannot be.
+    ExtAuthzInvalid,
 }
 
 impl FilterStat {
     /// All, in the order of their counters.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::RbacAllowed,
         Self::RbacDenied,
         Self::RbacShadowAllowed,
@@ -55,6 +71,14 @@ impl FilterStat {
         Self::JwtAllowed,
         Self::JwtDenied,
         Self::JwtCorsPreflightBypassed,
+        Self::RbacExtAuthzAllowed,
+        Self::RbacExtAuthzDenied,
+        Self::ExtAuthzOk,
+        Self::ExtAuthzDenied,
+        Self::ExtAuthzError,
+        Self::ExtAuthzFailureModeAllowed,
+        Self::ExtAuthzDisabled,
+        Self::ExtAuthzInvalid,
     ];
 
     /// As Envoy writes it.
@@ -75,6 +99,14 @@ impl FilterStat {
             Self::JwtAllowed => "jwt_authn.allowed",
             Self::JwtDenied => "jwt_authn.denied",
             Self::JwtCorsPreflightBypassed => "jwt_authn.cors_preflight_bypassed",
+            Self::RbacExtAuthzAllowed => "rbac.istio_ext_authz_.shadow_allowed",
+            Self::RbacExtAuthzDenied => "rbac.istio_ext_authz_.shadow_denied",
+            Self::ExtAuthzOk => "ext_authz.ok",
+            Self::ExtAuthzDenied => "ext_authz.denied",
+            Self::ExtAuthzError => "ext_authz.error",
+            Self::ExtAuthzFailureModeAllowed => "ext_authz.failure_mode_allowed",
+            Self::ExtAuthzDisabled => "ext_authz.disabled",
+            Self::ExtAuthzInvalid => "ext_authz.invalid",
         }
     }
 
@@ -87,6 +119,36 @@ impl FilterStat {
             (ShadowPrefix::DryRunAllow, false) => Self::RbacDryRunAllowDenied,
             (ShadowPrefix::DryRunDeny, true) => Self::RbacDryRunDenyAllowed,
             (ShadowPrefix::DryRunDeny, false) => Self::RbacDryRunDenyDenied,
+            (ShadowPrefix::ExtAuthz, true) => Self::RbacExtAuthzAllowed,
+            (ShadowPrefix::ExtAuthz, false) => Self::RbacExtAuthzDenied,
+        }
+    }
+}
+
+/// A counter of a local rate limit's, behind `<stat_prefix>.http_local_rate_limit.`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LimitStat {
+    /// Requests for which the bucket was asked.
+    Enabled,
+    /// Requests for which it had a token.
+    Ok,
+    /// Requests for which it had none.
+    RateLimited,
+    /// Those of them that were stopped.
+    Enforced,
+}
+
+impl LimitStat {
+    /// All, in the order of their counters.
+    pub(crate) const ALL: [Self; 4] = [Self::Enabled, Self::Ok, Self::RateLimited, Self::Enforced];
+
+    /// As Envoy writes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Ok => "ok",
+            Self::RateLimited => "rate_limited",
+            Self::Enforced => "enforced",
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::access_log::PodLog;
+use crate::http::Buckets;
 use crate::listener::accept_now;
 use crate::names::Names;
 use crate::proxy::{PodFacts, PodListeners, ProxyConfig, ProxyError};
@@ -74,6 +75,7 @@ struct PodShared {
     /// wakes nobody.
     in_use: Vec<AtomicBool>,
     clusters: SharedClusters,
+    limits: Buckets,
     /// Of all workers, not of this pod alone.
     loads: Arc<[AtomicUsize]>,
     /// What the pod says of itself to its peers.
@@ -129,6 +131,7 @@ impl Workers {
                 detectors: Arc::default(),
                 names: Names::new(netns, resolvers).into(),
             },
+            limits: Buckets::default(),
             loads: Arc::clone(&self.loads),
         });
         for (worker, (thread, mail)) in self.threads.iter().zip(mails).enumerate() {

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::dialer::Dialer;
-use crate::http::Mirrors;
+use crate::http::{Mirrors, WorkerBuckets};
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
 use crate::pod::{Drain, Phase, PodContext};
 use crate::proxy::PodListeners;
@@ -92,6 +92,7 @@ impl PodTask {
             upstreams: Upstreams::new(Arc::clone(&counters), shared.clusters.clone()),
             server_contexts: ServerContexts::default(),
             mirrors: Mirrors::default(),
+            limits: WorkerBuckets::of(&shared.limits, &counters),
             buffers: Rc::clone(&own.buffers),
             series: Series::new(Arc::clone(&counters.series)),
             log: shared.log.clone(),

@@ -9,8 +9,8 @@ use crate::resource::FieldPath;
 use crate::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use crate::resource::retry::{RetryOn, RetryPolicy};
 use crate::resource::route::{
-    Action, ClusterSpecifier, FilterConfigs, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch,
-    VirtualHost,
+    Action, ClusterSpecifier, FilterConfig, FilterConfigs, PathMatch, Route, RouteAction, RouteConfiguration,
+    RouteMatch, VirtualHost,
 };
 
 /// The one cluster that every request of a virtual host goes to, if nothing more is asked for.
@@ -95,11 +95,18 @@ const UNSUPPORTED: &str = "asks for what is not supported and answers 503";
 
 /// What a route or virtual host has filters do.
 fn filters_ask(filters: &FilterConfigs) -> Option<&'static str> {
-    let FilterConfigs { fault, cors } = filters;
+    let FilterConfigs { fault, cors, by_name } = filters;
     if fault.as_ref().is_some_and(|fault| !fault.is_none()) {
         return Some("injects faults");
     }
-    cors.is_some().then_some("answers pages of other origins")
+    if cors.is_some() {
+        return Some("answers pages of other origins");
+    }
+    by_name.values().find_map(|config| match config {
+        // Authorizers are asked about what comes in alone.
+        FilterConfig::ExtAuthz(_) => None,
+        FilterConfig::LocalRateLimit(limit) => limit.is_of_use().then_some("limits the rate of requests"),
+    })
 }
 
 /// A field of a route, and what it does.
@@ -265,6 +272,10 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     manager.http_filters.iter().find_map(|filter| match filter {
         HttpFilter::GrpcWeb => Some(("http_filters", "translates gRPC-Web")),
         HttpFilter::JwtAuthn(_) => Some(("http_filters", "asks requests for tokens")),
+        HttpFilter::ExtAuthz(..) => Some(("http_filters", "asks an authorizer")),
+        HttpFilter::LocalRateLimit(_, limit) if limit.is_of_use() => {
+            Some(("http_filters", "limits the rate of requests"))
+        }
         HttpFilter::Fault(fault) if !fault.is_none() => Some(("http_filters", "injects faults")),
         HttpFilter::Rbac(filter) if filter.shadow_rules.is_some() => {
             Some(("http_filters", "tries a policy on requests, in a dry run"))
@@ -278,6 +289,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
         | HttpFilter::Stats(_)
         | HttpFilter::Fault(_)
         | HttpFilter::Cors
+        | HttpFilter::LocalRateLimit(..)
         | HttpFilter::Discovered(_)
         | HttpFilter::Rbac(_)
         | HttpFilter::Router => None,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access_log::AccessLog;
+use super::ext_authz::ExtAuthz;
 use super::fault::Fault;
 use super::jwt_authn::JwtAuthn;
+use super::local_rate_limit::LocalRateLimit;
 use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
 use super::telemetry::{IstioStats, PeerExchange};
@@ -86,7 +88,9 @@ impl HttpConnectionManager {
     /// Whether it says whose requests are let in.
     pub fn enforces_policy(&self) -> bool {
         let mut filters = self.http_filters.iter();
-        filters.any(|filter| matches!(filter, HttpFilter::Rbac(_) | HttpFilter::JwtAuthn(_)))
+        filters.any(|filter| {
+            matches!(filter, HttpFilter::Rbac(_) | HttpFilter::JwtAuthn(_) | HttpFilter::ExtAuthz(..))
+        })
     }
 
     /// What its filter `istio.stats` is told; `None` without.
@@ -156,6 +160,10 @@ pub enum HttpFilter {
     Rbac(Arc<RbacFilter>),
     /// `envoy.filters.http.jwt_authn`
     JwtAuthn(Arc<JwtAuthn>),
+    /// `envoy.filters.http.ext_authz`, and the name by which routes know it.
+    ExtAuthz(Arc<str>, Arc<ExtAuthz>),
+    /// `envoy.filters.http.local_ratelimit`, and the name by which routes know it.
+    LocalRateLimit(Arc<str>, Arc<LocalRateLimit>),
     /// Taken by ECDS.
     Discovered(DiscoveredFilter),
     /// `envoy.filters.http.router`; always last.

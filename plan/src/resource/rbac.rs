@@ -31,6 +31,8 @@ pub enum ShadowPrefix {
     DryRunAllow,
     /// `istio_dry_run_deny_`
     DryRunDeny,
+    /// `istio_ext_authz_`: what matches is an authorizer's to decide.
+    ExtAuthz,
 }
 
 /// `RBAC`

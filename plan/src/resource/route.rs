@@ -1,5 +1,6 @@
 //! `route.v3`: route configurations, virtual hosts, routes and their actions.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use regex::Regex;
 
 use super::FieldError;
 use super::cors::CorsPolicy;
+use super::ext_authz::ExtAuthzPerRoute;
 use super::fault::Fault;
 use super::hash_policy::HashPolicy;
 use super::header::{HeaderMatcher, HeaderMutations};
+use super::local_rate_limit::LocalRateLimit;
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
 use crate::route_match::VirtualHostIndex;
@@ -146,6 +149,17 @@ pub struct FilterConfigs {
     pub fault: Option<Box<Fault>>,
     /// Of `envoy.filters.http.cors`.
     pub cors: Option<Box<CorsPolicy>>,
+    /// Of the others, by the names that the connection manager gives them.
+    pub by_name: BTreeMap<String, FilterConfig>,
+}
+
+/// What is said to a filter by its name.
+#[derive(Debug)]
+pub enum FilterConfig {
+    /// `ExtAuthzPerRoute`
+    ExtAuthz(Box<ExtAuthzPerRoute>),
+    /// `LocalRateLimit`, in the place of the filter's own.
+    LocalRateLimit(Arc<LocalRateLimit>),
 }
 
 /// `Route.action`.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
+use orlop_proto::Descriptors;
+
 use crate::resource::{FieldError, FieldNote, FieldPath, RefusedRoute};
 
 /// What was found in one resource.
@@ -16,6 +18,8 @@ pub(crate) struct Findings {
     pub(crate) notes: Vec<FieldNote>,
     /// What is accepted and has no effect by its nature; listed only where somebody asks.
     pub(crate) no_effect: Option<Vec<FieldNote>>,
+    /// Once a `TypedStruct` had to be read by them.
+    descriptors: Option<Descriptors>,
 }
 
 #[derive(Debug)]
@@ -123,6 +127,15 @@ impl<'p> At<'p> {
         if let Some(no_effect) = &mut self.findings.borrow_mut().no_effect {
             no_effect.push(FieldNote { path: self.path.clone(), reason: reason.into() });
         }
+    }
+
+    /// What messages are made of. Loaded once for a resource, and only for one that needs it: it takes its time and room.
+    pub(super) fn descriptors(&self) -> Option<Descriptors> {
+        let known = &mut self.findings.borrow_mut().descriptors;
+        if known.is_none() {
+            *known = Descriptors::load().ok();
+        }
+        known.clone()
     }
 
     /// Whether somebody asks for what has no effect.

@@ -6,6 +6,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value};
 use orlop_proto::typed_struct::TypedStruct;
 use prost::Message;
+use serde_json::Value as Json;
 
 use super::at::{At, Findings};
 use super::unknown_fields::unknown_bytes;
@@ -85,8 +86,12 @@ impl Extension {
     pub(super) fn message<M: Message + Default>(&self, at: &At<'_>) -> Option<M> {
         match self {
             Self::Message(any) => typed(any, at),
-            Self::Struct { type_url, .. } => {
-                at.refuse(format!("{type_url} as a TypedStruct is not supported"))
+            Self::Struct { type_url, value } => {
+                let descriptors = at.required(at.descriptors())?;
+                match descriptors.from_json(type_url, &object(value)) {
+                    Ok(any) => typed(&any, at),
+                    Err(error) => at.refuse(format!("as a TypedStruct: {error}")),
+                }
             }
         }
     }
@@ -104,6 +109,29 @@ impl Extension {
                 let _: Option<()> = at.field("value").field(field).refuse("is not supported");
             }
         }
+    }
+}
+
+/// 2⁵³
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// JSON that describes a message. Its numbers are all of floating point, also where the message has whole ones.
+fn object(value: &Struct) -> Json {
+    Json::Object(value.fields.iter().map(|(name, value)| (name.clone(), json(value))).collect())
+}
+
+fn json(value: &Value) -> Json {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(flag)) => Json::Bool(*flag),
+        Some(Kind::StringValue(text)) => Json::String(text.clone()),
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and no larger than an f64 can be whole")]
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < LARGEST_WHOLE => {
+            Json::from(*number as i64)
+        }
+        Some(Kind::NumberValue(number)) => Json::from(*number),
+        Some(Kind::StructValue(value)) => object(value),
+        Some(Kind::ListValue(list)) => Json::Array(list.values.iter().map(json).collect()),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn header_matcher(value: ProtoMatcher, at: &At<'_>) -> Option<HeaderM
 }
 
 /// The four fields of a message that operates on headers.
+#[derive(Default)]
 pub(super) struct Mutations {
     pub(super) request_headers_to_add: Vec<ProtoOption>,
     pub(super) request_headers_to_remove: Vec<String>,
@@ -72,10 +73,15 @@ pub(super) struct Mutations {
 
 impl Mutations {
     pub(super) fn convert(self, at: &At<'_>) -> Option<HeaderMutations> {
+        self.convert_as("request_headers_to_add", at)
+    }
+
+    /// Where what is added to requests has another name.
+    pub(super) fn convert_as(self, request_add: &str, at: &At<'_>) -> Option<HeaderMutations> {
         let add = |field: &str, options| at.field(field).each(options, header_value_option);
         let remove =
             |field: &str, names| at.field(field).each(names, |name: String, at| removable(&name, at));
-        let request_add = add("request_headers_to_add", self.request_headers_to_add);
+        let request_add = add(request_add, self.request_headers_to_add);
         let request_remove = remove("request_headers_to_remove", self.request_headers_to_remove);
         let response_add = add("response_headers_to_add", self.response_headers_to_add);
         let response_remove = remove("response_headers_to_remove", self.response_headers_to_remove);

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::ExtensionConfigSource;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -22,8 +24,10 @@ use prost::Name;
 
 use super::at::{At, no_effect, refuse_set};
 use super::decode::Extension;
+use super::ext_authz::ext_authz;
 use super::fault::fault;
 use super::jwt_authn::jwt_authn;
+use super::local_rate_limit::local_rate_limit;
 use super::per_filter_config::{CORS, FAULT};
 use super::rbac::http_rbac;
 use super::scalar::expect_own_source;
@@ -90,6 +94,8 @@ pub(super) fn inert_filter(value: Any, name: &str, at: &At<'_>) -> Option<HttpFi
             | HttpFilter::GrpcWeb
             | HttpFilter::Rbac(_)
             | HttpFilter::JwtAuthn(_)
+            | HttpFilter::ExtAuthz(..)
+            | HttpFilter::LocalRateLimit(..)
             | HttpFilter::Fault(_)
             | HttpFilter::Cors,
         ) => extension.refuse("filter by ECDS", name, at),
@@ -131,6 +137,10 @@ fn active(extension: &Extension, name: &str, at: &At<'_>) -> Option<HttpFilter> 
         known if known == JwtAuthentication::full_name() => {
             jwt_authn(extension.message(at)?, at).map(|filter| HttpFilter::JwtAuthn(filter.into()))
         }
+        known if known == ExtAuthz::full_name() => ext_authz(extension.message(at)?, at)
+            .map(|filter| HttpFilter::ExtAuthz(name.into(), filter.into())),
+        known if known == LocalRateLimit::full_name() => local_rate_limit(extension.message(at)?, at)
+            .map(|limit| HttpFilter::LocalRateLimit(name.into(), limit.into())),
         known if known == Cors::full_name() => {
             let Cors {} = extension.message(at)?;
             Some(HttpFilter::Cors)

@@ -137,9 +137,9 @@ fn refuse_policies(chains: &[Arc<FilterChain>], default: Option<&FilterChain>, a
     let indexed = chains.iter().enumerate().map(|(i, chain)| (at.field("filter_chains").index(i), &**chain));
     let default = default.map(|chain| (at.field("default_filter_chain"), chain));
     for (at, _) in indexed.chain(default).filter(|(_, chain)| chain.enforces_policy()) {
-        let _: Option<()> = at
-            .field("filters")
-            .refuse("has a filter of RBAC or JWT, which is supported for traffic_direction INBOUND alone");
+        let _: Option<()> = at.field("filters").refuse(
+            "has a filter of RBAC, JWT or ext_authz, which is supported for traffic_direction INBOUND alone",
+        );
     }
 }
 

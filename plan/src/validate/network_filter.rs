@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -12,6 +13,7 @@ use prost::Name;
 
 use super::at::{At, no_effect};
 use super::decode::Extension;
+use super::ext_authz::network_ext_authz;
 use super::http_connection_manager::http_connection_manager;
 use super::rbac::network_rbac;
 use super::tcp_proxy::tcp_proxy;
@@ -52,6 +54,10 @@ pub(super) fn network_filter(value: Filter, at: &At<'_>) -> Option<Parsed> {
         known if known == PluginConfig::full_name() => {
             let stats = stats(&extension, &at_config)?;
             Some(Parsed::Other(NetworkFilter::Stats(stats.into())))
+        }
+        known if known == ExtAuthz::full_name() => {
+            network_ext_authz(extension.message(&at_config)?, &at_config)?;
+            Some(Parsed::Nothing)
         }
         _ if is_metadata_exchange(&extension, &at_config) => {
             Some(Parsed::Other(NetworkFilter::MetadataExchange))

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 use super::at::At;
 use super::cors::cors_policy;
 use super::decode::Extension;
+use super::ext_authz::ext_authz_per_route;
 use super::fault::fault;
-use crate::resource::route::FilterConfigs;
+use super::local_rate_limit::local_rate_limit;
+use crate::resource::route::{FilterConfig, FilterConfigs};
 
 /// The name by which routes know the fault filter.
 pub(super) const FAULT: &str = "envoy.filters.http.fault";
@@ -36,6 +40,14 @@ fn one(filter: &str, config: Any, parsed: &mut FilterConfigs, at: &At<'_>) -> Op
         }
         (CORS, name) if name == CorsPolicy::full_name() => {
             parsed.cors = Some(cors_policy(extension.message(at)?, at)?.into());
+        }
+        (_, name) if name == ExtAuthzPerRoute::full_name() => {
+            let config = ext_authz_per_route(extension.message(at)?, at)?;
+            parsed.by_name.insert(filter.to_owned(), FilterConfig::ExtAuthz(config.into()));
+        }
+        (_, name) if name == LocalRateLimit::full_name() => {
+            let config = local_rate_limit(extension.message(at)?, at)?;
+            parsed.by_name.insert(filter.to_owned(), FilterConfig::LocalRateLimit(config.into()));
         }
         _ => return extension.refuse("configuration by route of the filter", filter, at),
     }

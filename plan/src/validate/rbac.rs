@@ -21,6 +21,9 @@ use crate::resource::rbac::{
     Action, PathRule, Permission, Policy, Principal, Rbac, RbacFilter, ShadowPrefix,
 };
 
+/// By this Istio has the rules tried whose matches are an authorizer's to decide (`CUSTOM`).
+const EXT_AUTHZ: &str = "istio_ext_authz_";
+
 /// Which filter the rules are of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layer {
@@ -42,14 +45,25 @@ pub(super) fn network_rbac(value: NetworkProto, at: &At<'_>) -> Option<Option<Rb
     } = value;
     no_effect!(at; "feeds statistics alone"; stat_prefix);
     no_effect!(at; "is decided when the connection comes, and again whenever the rules change"; enforcement_type);
-    if shadow_rules.is_some() {
-        at.field("shadow_rules").not_yet("a dry run at a TCP port is not counted");
-    }
-    no_effect!(at; "is of dry runs"; shadow_rules_stat_prefix);
     refuse_set!(at; matcher, shadow_matcher, delay_deny);
-    let tried = rbac(shadow_rules, Layer::Tcp, &at.field("shadow_rules"));
+    let at_shadow = at.field("shadow_rules");
+    let for_authorizers = shadow_rules_stat_prefix == EXT_AUTHZ;
+    if !for_authorizers {
+        no_effect!(at; "is of dry runs"; shadow_rules_stat_prefix);
+    }
+    if shadow_rules.is_some() && for_authorizers {
+        at_shadow
+            .not_yet("no authorizer is asked about connections: those that its policies match are refused");
+    } else if shadow_rules.is_some() {
+        at_shadow.not_yet("a dry run at a TCP port is not counted");
+    }
+    let tried = rbac(shadow_rules, Layer::Tcp, &at_shadow);
     let enforced = rbac(rules, Layer::Tcp, &at.field("rules"));
-    tried.and(enforced)
+    match (tried?, enforced?) {
+        (Some(_), Some(_)) if for_authorizers => at_shadow.unsupported("is not supported beside rules"),
+        (tried @ Some(_), None) if for_authorizers => Some(tried),
+        (_, enforced) => Some(enforced),
+    }
 }
 
 /// `None` inside where nothing is enforced or tried.
@@ -69,6 +83,7 @@ pub(super) fn http_rbac(value: HttpProto, at: &At<'_>) -> Option<Option<RbacFilt
         "" => ShadowPrefix::None,
         "istio_dry_run_allow_" => ShadowPrefix::DryRunAllow,
         "istio_dry_run_deny_" => ShadowPrefix::DryRunDeny,
+        EXT_AUTHZ => ShadowPrefix::ExtAuthz,
         other => {
             return at.field("shadow_rules_stat_prefix").unsupported(format!("{other:?} is not supported"));
         }

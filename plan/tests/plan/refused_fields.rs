@@ -4,8 +4,8 @@ use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, WatchedDirectory};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::{CorsPolicy, Route, RouteAction, route};
-use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::lua::v3::Lua;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter,
 };
@@ -46,18 +46,18 @@ fn every_offending_field_is_named_with_its_path() {
 
 #[test]
 fn an_unknown_http_filter_is_named_with_its_type() {
-    let asked = HttpFilter {
-        name: "envoy.filters.http.ext_authz".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(&ExtAuthz::default()))),
+    let lua = HttpFilter {
+        name: "envoy.filters.http.lua".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(&Lua::default()))),
         ..HttpFilter::default()
     };
-    let mut asking = manager("r");
-    asking.http_filters = vec![asked, router()];
+    let mut manager = manager("r");
+    manager.http_filters = vec![lua, router()];
     assert_eq!(
-        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&asking)])])),
+        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&manager)])])),
         [concat!(
             "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config: ",
-            r#"filter "envoy.filters.http.ext_authz" (envoy.extensions.filters.http.ext_authz.v3.ExtAuthz) is not supported"#
+            r#"filter "envoy.filters.http.lua" (envoy.extensions.filters.http.lua.v3.Lua) is not supported"#
         )]
     );
 }
@@ -80,8 +80,8 @@ fn an_unknown_network_filter_in_a_typed_struct_is_named_by_what_it_wraps() {
 #[test]
 fn a_filter_with_a_fault_of_its_own_is_refused() {
     let fault = HttpFault { max_active_faults: crate::build::number(1), ..HttpFault::default() };
-    let mut asking = manager("r");
-    asking.http_filters.insert(
+    let mut manager = manager("r");
+    manager.http_filters.insert(
         0,
         HttpFilter {
             name: "envoy.filters.http.fault".to_owned(),
@@ -90,7 +90,7 @@ fn a_filter_with_a_fault_of_its_own_is_refused() {
         },
     );
     assert_eq!(
-        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&asking)])])),
+        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&manager)])])),
         [
             "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.max_active_faults: is not supported"
         ]
@@ -99,10 +99,10 @@ fn a_filter_with_a_fault_of_its_own_is_refused() {
 
 #[test]
 fn the_router_must_be_the_last_filter() {
-    let mut asking = manager("r");
-    asking.http_filters.clear();
+    let mut manager = manager("r");
+    manager.http_filters.clear();
     assert_eq!(
-        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&asking)])])),
+        text("l", listener("l", "0.0.0.0:80", vec![chain(vec![http(&manager)])])),
         [
             "filter_chains[0].filters[0].typed_config.http_filters: does not have the router as its last filter, and nowhere else"
         ]

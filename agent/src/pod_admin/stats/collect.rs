@@ -154,6 +154,9 @@ fn http(proxy: &PodStats, stats: &mut Vec<Stat>) {
         let of_filters = counted.filters.iter();
         stats.extend(of_filters.map(|(name, value)| Stat::http(Kind::Counter, prefix, name, *value)));
     }
+    for (prefix, counted) in &proxy.local_rate_limits {
+        stats.extend(counted.iter().map(|(name, value)| Stat::local_rate_limit(prefix, name, *value)));
+    }
 }
 
 /// What the proxy counts and Envoy does not, or not for a whole pod.

@@ -77,6 +77,18 @@ impl Stat {
         }
     }
 
+    /// A counter of the local rate limits with this `stat_prefix`.
+    pub(super) fn local_rate_limit(prefix: &str, name: &str, value: u64) -> Self {
+        Self {
+            name: format!("{}.http_local_rate_limit.{name}", clean(prefix)),
+            kind: Kind::Counter,
+            value,
+            histogram: None,
+            metric: metric(&format!("envoy.http_local_rate_limit.{name}")),
+            labels: vec![("envoy_local_http_ratelimit_prefix", label(prefix))],
+        }
+    }
+
     /// The answers of one class, `2xx`, of those connection managers.
     pub(super) fn http_class(prefix: &str, class: &str, value: u64) -> Self {
         let mut stat = Self::http(Kind::Counter, prefix, &format!("downstream_rq_{class}"), value);

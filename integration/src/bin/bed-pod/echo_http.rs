@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName};
 use hyper::http::HeaderValue;
@@ -27,7 +27,7 @@ use orlop_integration::traffic::{Echo, Headers};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use crate::Server;
+use crate::{Server, authorizer};
 
 /// What the kubelet calls of gRPC's health service.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -112,7 +112,11 @@ async fn answer(
     }
     let wish = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     // A body that breaks off is answered for what came.
-    let body_bytes = body.collect().await.map_or(0, |whole| whole.to_bytes().len());
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    if head.uri.path() == authorizer::CHECK {
+        return Ok(authorizer::answer(body));
+    }
+    let body_bytes = body.len();
     if let Some(delay) = wish("x-echo-delay").and_then(|ms| ms.parse().ok()) {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }

@@ -1,6 +1,7 @@
 //! What runs inside the pods of the test bed: servers, clients, load, and the way in. The library starts it; what it
 //! is told and what it answers are the types of `orlop_integration::traffic`, as JSON.
 
+mod authorizer;
 mod client;
 mod dns;
 mod echo_http;

@@ -6,18 +6,22 @@
 //! the router's place.
 
 mod cors;
+mod ext_authz;
 mod fault;
 mod grpc_web;
 mod jwt_authn;
+mod local_rate_limit;
 mod rbac;
 
 pub(crate) use grpc_web::{Base64Body, GrpcWebEncoder};
+pub(crate) use local_rate_limit::{Buckets, WorkerBuckets};
 pub(crate) use rbac::denied_by;
 
 use http::StatusCode;
 use orlop_plan::rbac::{Answer, decide};
 use orlop_plan::resource::http_connection_manager::{HttpConnectionManager, HttpFilter};
 use orlop_plan::resource::listener::FilterChain;
+use orlop_plan::resource::route::FilterConfig;
 use orlop_plan::route_match::RouteSelection;
 
 use serde_json::Value;
@@ -53,6 +57,15 @@ pub(super) struct Stopped {
     pub(super) is_local_reply: bool,
 }
 
+impl<'a> FilterContext<'a> {
+    /// What the request's route and virtual host say to the filter of this name, the more specific one first.
+    fn said_to(&self, name: &str) -> [Option<&'a FilterConfig>; 2] {
+        self.route.map_or([None; 2], |selection| {
+            [&selection.route.filters, &selection.virtual_host.filters].map(|said| said.by_name.get(name))
+        })
+    }
+}
+
 impl From<LocalReply> for Stopped {
     fn from(reply: LocalReply) -> Self {
         Self { reply, flag: None, is_local_reply: true }
@@ -68,6 +81,14 @@ pub(super) struct Passage {
     web: Option<grpc_web::GrpcWeb>,
     /// What `jwt_authn` has left for policies.
     metadata: Option<Box<Value>>,
+    /// The policy that leaves the request to an authorizer.
+    policy: Option<String>,
+    /// What an authorizer says in the answer.
+    granted: Option<ext_authz::Granted>,
+    /// What a client is told of its limit.
+    limit: Option<local_rate_limit::Told>,
+    /// What was changed may lead another way.
+    pub(super) is_rerouted: bool,
     /// The fault filter has held the request up.
     pub(super) delayed: bool,
 }
@@ -89,6 +110,7 @@ impl Passage {
     pub(super) async fn decode(
         &mut self,
         head: &mut RequestHead,
+        body: &mut RequestBody,
         context: FilterContext<'_>,
     ) -> Result<(), Box<Stopped>> {
         for filter in &context.config.http_filters {
@@ -98,7 +120,15 @@ impl Passage {
                 }
                 HttpFilter::Rbac(filter) => {
                     let metadata = self.metadata.as_deref().unwrap_or(&Value::Null);
-                    rbac::decode(filter, head, context, metadata)?;
+                    rbac::decode(filter, head, context, metadata, &mut self.policy)?;
+                }
+                HttpFilter::ExtAuthz(name, filter) => {
+                    let Self { policy, granted, .. } = &mut *self;
+                    let asked = ext_authz::Asked { filter, name, policy: policy.as_deref() };
+                    self.is_rerouted |= ext_authz::decode(asked, head, body, context, granted).await?;
+                }
+                HttpFilter::LocalRateLimit(name, limit) => {
+                    local_rate_limit::decode(limit, name, head, context, &mut self.limit)?;
                 }
                 HttpFilter::Fault(fault) => fault::decode(fault, head, context, &mut self.delayed).await?,
                 HttpFilter::GrpcWeb => self.web = self.web.or(grpc_web::decode(head)),
@@ -128,6 +158,12 @@ impl Passage {
         let Response { headers, body, .. } = response;
         if let Some(encoder) = self.web.and_then(|web| web.response(headers)) {
             body.encode_for_web(encoder);
+        }
+        if let Some(told) = self.limit {
+            told.encode(headers);
+        }
+        if let Some(granted) = self.granted {
+            granted.encode(headers);
         }
         if let Some(allowed) = self.cors {
             allowed.encode(headers);

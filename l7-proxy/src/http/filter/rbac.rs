@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use orlop_plan::rbac::{Answer, Request};
-use orlop_plan::resource::rbac::{Policy, RbacFilter};
+use orlop_plan::resource::rbac::{Policy, RbacFilter, ShadowPrefix};
 use serde_json::Value;
 
 use super::{FilterContext, Stopped};
@@ -14,11 +14,13 @@ use crate::stats::{FilterStat, Refusal};
 /// What a client is told whom a policy does not let in.
 pub(super) const ACCESS_DENIED: &str = "RBAC: access denied";
 
+/// The policy that leaves a request to an authorizer goes into `for_authorizers`.
 pub(super) fn decode(
     filter: &RbacFilter,
     head: &RequestHead,
     context: FilterContext<'_>,
     metadata: &Value,
+    for_authorizers: &mut Option<String>,
 ) -> Result<(), Box<Stopped>> {
     let FilterContext { config, connection, counters, route: _ } = context;
     let request = Request {
@@ -28,7 +30,13 @@ pub(super) fn decode(
         metadata,
     };
     if let Some(rules) = &filter.shadow_rules {
-        let allowed = rules.decide(&request).allowed == Answer::Yes;
+        let decision = rules.decide(&request);
+        let allowed = decision.allowed == Answer::Yes;
+        if filter.shadow_rules_stat_prefix == ShadowPrefix::ExtAuthz
+            && let Some(policy) = decision.policy
+        {
+            *for_authorizers = Some(policy.name.clone());
+        }
         counters.filter(FilterStat::of_shadow(filter.shadow_rules_stat_prefix, allowed));
     }
     let Some(rules) = &filter.rules else { return Ok(()) };
