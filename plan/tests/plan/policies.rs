@@ -372,5 +372,5 @@ fn a_dry_run_sends_requests_through_the_proxy() {
 fn a_policy_on_the_way_out_is_refused() {
     let outbound = listener("l", "10.96.0.1:80", vec![tcp_chain(&[rules(Action::Allow, [])])]);
     let error = refusal("l", outbound).to_string();
-    assert!(error.contains("filter_chains[0].filters: has a filter of RBAC or JWT"), "{error}");
+    assert!(error.contains("filter_chains[0].filters: has a filter of RBAC, JWT or ext_authz"), "{error}");
 }
