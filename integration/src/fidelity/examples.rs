@@ -219,7 +219,9 @@ fn one_of_message(name: &str) -> Value {
             // The name by which routes know the filter that they say most to.
             json!({ "name": "envoy.filters.http.fault", "typed_config": stats })
         }
-        name if name.starts_with("extensions.filters.http.") => one_of_http_filter_message(name),
+        name if name.starts_with("extensions.filters.http.") || name.contains(".ext_authz.") => {
+            one_of_http_filter_message(name)
+        }
         "type.v3.HttpStatus" => json!({ "code": "ServiceUnavailable" }),
         "type.v3.TokenBucket" => json!({ "max_tokens": 3, "fill_interval": "2s" }),
         "extensions.filters.common.fault.v3.FaultDelay" => json!({ "fixed_delay": "7s" }),
@@ -273,6 +275,12 @@ fn one_of_http_filter_message(name: &str) -> Value {
         "jwt_authn.v3.RequirementRule" => json!({ "match": { "prefix": "/" } }),
         "fault.v3.FaultAbort" => json!({ "http_status": 418 }),
         "local_ratelimit.v3.LocalRateLimit" => json!({ "stat_prefix": "s" }),
+        // Of connections.
+        "extensions.filters.network.ext_authz.v3.ExtAuthz" => json!({ "filter_enabled_metadata": {
+            "filter": "envoy.filters.network.rbac",
+            "path": [{ "key": "istio_ext_authz_shadow_effective_policy_id" }],
+            "value": { "string_match": { "prefix": "x" } },
+        } }),
         _ => json!({}),
     }
 }
