@@ -8,7 +8,8 @@ use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SkLookupContext;
 use orlop_abi::{
-    Address, FourTuple, InboundKey, Pod, Port, SourceKey, attested, flow, inbound, listener, listener_slot, source,
+    Address, FourTuple, InboundKey, Pod, Port, SourceKey, attested, flow, inbound, listener, listener_slot,
+    source,
 };
 
 use crate::flow::decided;
