@@ -3,12 +3,14 @@
 //! In a namespace under STRICT, pods whose only process connects at once, and does nothing else. What it is answered shows
 //! whether it was captured: plaintext is refused.
 
+#![expect(clippy::indexing_slicing, reason = "a manifest that is not as expected fails the test")]
+
 use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orlop_integration::cluster::{ISTIO_SYSTEM, Programs};
+use orlop_integration::cluster::{ISTIO_SYSTEM, Programs, objects};
 use orlop_integration::{Call, Cluster, Reply, until};
 use serde_json::{Value, json};
 
@@ -60,7 +62,7 @@ fn a_pod_is_carried_before_its_first_process_runs() -> Result<()> {
 }
 
 fn what_is_wrong_with_a_pod_is_said_on_it(cluster: &Cluster) -> Result<()> {
-    let pod = pod("mistaken", &json!({"istio.io/dataplane-mode": "orlob"}), &["pause".to_owned()]);
+    let pod = pod("mistaken", &json!({"istio.io/dataplane-mode": "orlob"}), &["pause"]);
     cluster.apply(&pod.to_string())?;
     let event = event(cluster, "mistaken", "NotCarried")?;
     ensure!(event.contains("\"orlob\" is not known"), "{event}");
@@ -148,20 +150,14 @@ fn chain(folder: &std::path::Path) -> Result<std::path::PathBuf> {
 fn start_hasty(cluster: &Cluster, name: &str, labels: &Value) -> Result<()> {
     let to: SocketAddr = WEB.parse()?;
     let call = serde_json::to_string(&Call { timeout_ms: 5000, ..Call::new(to) })?;
-    cluster.apply(&pod(name, labels, &["http".to_owned(), call]).to_string())
+    cluster.apply(&pod(name, labels, &["http", &call]).to_string())
 }
 
-fn pod(name: &str, labels: &Value, arguments: &[String]) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "shop", "labels": labels},
-        "spec": {
-            "nodeName": "node1", "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
-            "containers": [{
-                "name": "app", "image": "localhost/bed-pod:1", "imagePullPolicy": "Never", "args": arguments,
-            }],
-        },
-    })
+fn pod(name: &str, labels: &Value, arguments: &[&str]) -> Value {
+    let mut pod = objects::pod(name, labels, 1, arguments);
+    pod["metadata"]["namespace"] = json!("shop");
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod
 }
 
 fn what_came_of(cluster: &Cluster, name: &str) -> Result<Reply> {

@@ -413,21 +413,21 @@ impl PodCounters {
 
     /// The counters of the connection managers with this `stat_prefix`, to be kept by the connection.
     pub(crate) fn http(&self, stat_prefix: &str) -> Arc<HttpCounters> {
-        let mut http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counters) = http.get(stat_prefix) {
-            return Arc::clone(counters);
-        }
-        Arc::clone(http.entry(stat_prefix.to_owned()).or_default())
+        by_prefix(&self.http, stat_prefix)
     }
 
     /// The counters of the local rate limits with this `stat_prefix`, to be kept with the bucket.
     pub(crate) fn limit(&self, stat_prefix: &str) -> Arc<LimitCounters> {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counters) = limits.get(stat_prefix) {
-            return Arc::clone(counters);
-        }
-        Arc::clone(limits.entry(stat_prefix.to_owned()).or_default())
+        by_prefix(&self.limits, stat_prefix)
     }
+}
+
+fn by_prefix<C: Default>(counters: &Mutex<HashMap<String, Arc<C>>>, stat_prefix: &str) -> Arc<C> {
+    let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = counters.get(stat_prefix) {
+        return Arc::clone(known);
+    }
+    Arc::clone(counters.entry(stat_prefix.to_owned()).or_default())
 }
 
 /// What was counted for one pod, or for all (see [`Proxy::totals`](crate::Proxy::totals)).

@@ -342,10 +342,15 @@ impl Node {
         let Some(workload) = self.workloads.get_mut(&incoming.workload) else { return };
         let was_ready = workload.is_ready();
         workload.delivered(incoming, &mut self.parts);
-        if workload.is_ready() != was_ready {
+        let is_ready = workload.is_ready();
+        // Most deliveries change nothing for the others, and looking at all of them costs as much as there are.
+        let is_news = workload.is_news_to_neighbours(&self.parts);
+        if is_ready != was_ready {
             self.tell_whom_it_carries();
         }
-        self.introduce_neighbours(&BTreeSet::new());
+        if is_news {
+            self.introduce_neighbours(&BTreeSet::new());
+        }
     }
 
     fn renewed(&mut self, renewed: &Renewed) {

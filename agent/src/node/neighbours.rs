@@ -48,6 +48,16 @@ impl Workload {
         parts.neighbours.is_some() && self.has_identity(parts)
     }
 
+    /// Whether the others know something else of it than what is in force.
+    pub(super) fn is_news_to_neighbours(&self, parts: &Parts) -> bool {
+        let Some(known) = &parts.neighbours else { return false };
+        let now = self.as_neighbour(known, parts);
+        self.spec.addresses.iter().any(|address| {
+            let now = now.iter().find(|(its, _)| its == address).map(|(_, neighbour)| Arc::as_ptr(neighbour));
+            known.get(*address).map(Arc::as_ptr) != now
+        })
+    }
+
     /// What it is to be told of the others.
     fn same_node(&self, parts: &Parts) -> Option<SameNode> {
         let neighbours = Arc::clone(parts.neighbours.as_ref()?);

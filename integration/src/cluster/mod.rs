@@ -6,6 +6,7 @@
 //! killed run has left, the next one sweeps. Nothing of it reaches the machine's own network.
 
 mod images;
+pub mod objects;
 mod pki;
 mod programs;
 mod traffic;

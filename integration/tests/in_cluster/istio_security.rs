@@ -4,7 +4,7 @@ use anyhow::Result;
 use orlop_integration::{Call, Cluster};
 use serde_json::json;
 
-use crate::scene::{Scene, client, is_from, server, service, with_header, with_path};
+use crate::scene::{STRICT, Scene, client, is_from, server, service, with_header, with_path};
 
 const NOT_THE_ADMIN: &str = "
 apiVersion: security.istio.io/v1
@@ -23,13 +23,6 @@ metadata: {name: client}
 spec:
   selector: {matchLabels: {app: web}}
   rules: [{from: [{source: {principals: [cluster.local/ns/security/sa/client]}}]}]
-";
-
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
 ";
 
 /// A key whose other half is gone, and what it has signed.

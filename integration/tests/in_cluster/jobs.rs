@@ -4,24 +4,11 @@ use anyhow::{Context, Result, ensure};
 use orlop_integration::{Call, Cluster, Reply, until};
 use serde_json::{Value, json};
 
-use crate::scene::{PATIENCE, Scene, client, container, is_from, pod, server, service};
-
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
-";
+use crate::scene::{PATIENCE, STRICT, Scene, container, is_from, pod};
 
 pub(crate) fn what_runs_before_an_application_and_what_ends_is_in_the_mesh(cluster: &Cluster) -> Result<()> {
-    let scene = Scene::enrolled(cluster, "jobs")?;
+    let scene = Scene::enrolled(cluster, "jobs")?.with_web()?;
     scene.apply(STRICT)?;
-    scene.add(&[
-        client("client", 1),
-        server("web", "web", "v1", 2),
-        service("web", &json!({"app": "web"})),
-    ])?;
-    scene.ready()?;
     let call = scene.to("web")?;
     scene.eventually("the service to answer in the mesh", "client", &call, |reply| is_from(reply, "web"))?;
 

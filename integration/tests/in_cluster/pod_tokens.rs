@@ -2,28 +2,14 @@
 
 use anyhow::{Result, ensure};
 use orlop_integration::{Cluster, until};
-use serde_json::json;
 
-use crate::scene::{PATIENCE, Scene, client, is_from, server, service};
-
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
-";
+use crate::scene::{PATIENCE, STRICT, Scene, is_from};
 
 /// For the whole cluster, so nothing runs beside it.
 pub(crate) fn stand_in_for_a_node_that_is_not_trusted(cluster: &Cluster) -> Result<()> {
     cluster.configure_orlop("serviceAccount.name=orlop,serviceAccount.podTokens=true")?;
-    let scene = Scene::enrolled(cluster, "tokens")?;
+    let scene = Scene::enrolled(cluster, "tokens")?.with_web()?;
     scene.apply(STRICT)?;
-    scene.add(&[
-        client("client", 1),
-        server("web", "web", "v1", 2),
-        service("web", &json!({"app": "web"})),
-    ])?;
-    scene.ready()?;
     let call = scene.to("web")?;
     scene.eventually("mutual TLS with such certificates", "client", &call, |reply| is_from(reply, "web"))?;
     until("the status to say which way, and why", PATIENCE, || {

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use orlop_integration::cluster::objects;
 use orlop_integration::dns::{Answer, Over, Question};
 use orlop_integration::traffic::outcome;
 use orlop_integration::{Call, Cluster, Reply, until};
 use serde_json::{Value, json};
+
+pub(crate) use orlop_integration::cluster::objects::{STRICT, container, pod, service};
 
 /// How long an edit may take beside everything else that goes on.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -32,8 +35,7 @@ impl<'a> Scene<'a> {
     }
 
     fn labelled(cluster: &'a Cluster, namespace: &'a str, labels: &Value) -> Result<Self> {
-        let metadata = json!({"name": namespace, "labels": labels});
-        cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string())?;
+        cluster.apply(&objects::namespace(namespace, labels).to_string())?;
         let this = Self { cluster, namespace };
         until("the service account of the namespace", PATIENCE, || {
             Ok(cluster.kubectl(&["-n", namespace, "get", "serviceaccount", "default"]).is_ok().then_some(()))
@@ -46,9 +48,20 @@ impl<'a> Scene<'a> {
         self.cluster.apply_in(self.namespace, yaml)
     }
 
-    /// Applies objects that [`pod`] and its like have made.
+    /// Applies objects that [`pod()`] and its like have made.
     pub(crate) fn add(&self, objects: &[Value]) -> Result<()> {
-        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())
+        self.apply(&objects::list(objects))
+    }
+
+    /// Adds a client on the first node and the service `web` with one server of that name on the second, and waits for them.
+    pub(crate) fn with_web(self) -> Result<Self> {
+        self.add(&[
+            client("client", 1),
+            server("web", "web", "v1", 2),
+            service("web", &json!({"app": "web"})),
+        ])?;
+        self.ready()?;
+        Ok(self)
     }
 
     /// Deletes everything of these kinds.
@@ -141,18 +154,6 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A pod with one container, on a node where the scheduler does not choose.
-pub(crate) fn pod(name: &str, labels: &Value, node: u8, arguments: &[&str]) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "nodeName": format!("node{node}"), "terminationGracePeriodSeconds": 1,
-            "containers": [container("app", arguments)],
-        },
-    })
-}
-
 /// A pod that sends what the topic wants sent.
 pub(crate) fn client(name: &str, node: u8) -> Value {
     pod(name, &json!({"app": name}), node, &["pause"])
@@ -162,20 +163,6 @@ pub(crate) fn client(name: &str, node: u8) -> Value {
 pub(crate) fn server(name: &str, app: &str, version: &str, node: u8) -> Value {
     let labels = json!({"app": app, "version": version});
     pod(name, &labels, node, &["echo-http", "--name", name, "--port", "8080"])
-}
-
-/// A container of the bed's image.
-pub(crate) fn container(name: &str, arguments: &[&str]) -> Value {
-    json!({"name": name, "image": "localhost/bed-pod:1", "imagePullPolicy": "Never", "args": arguments})
-}
-
-/// A service of the pods with these labels: port 80, spoken HTTP, which they serve at 8080.
-pub(crate) fn service(name: &str, selector: &Value) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {"selector": selector, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-    })
 }
 
 /// The request with a header.

@@ -2,18 +2,12 @@
 
 use anyhow::{Result, ensure};
 use orlop_integration::Cluster;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::scene::{Scene, client, is_from, server, service};
+use crate::scene::{Scene, is_from};
 
 pub(crate) fn reaches_the_agent_of_a_node_and_of_a_pod(cluster: &Cluster) -> Result<()> {
-    let scene = Scene::enrolled(cluster, "workstation")?;
-    scene.add(&[
-        client("client", 1),
-        server("web", "web", "v1", 2),
-        service("web", &json!({"app": "web"})),
-    ])?;
-    scene.ready()?;
+    let scene = Scene::enrolled(cluster, "workstation")?.with_web()?;
     let call = scene.to("web")?;
     scene.eventually("the service to answer in the mesh", "client", &call, |reply| is_from(reply, "web"))?;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use orlop_integration::cluster::Programs;
+use orlop_integration::cluster::objects::{STRICT, list, namespace, pod, service};
 use orlop_integration::{Call, Cluster, Reply, until};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -117,37 +118,18 @@ pub(super) fn measure(machine: Machine) -> Result<InCluster> {
 /// A client on the first node, and a server on each, under STRICT where that means something.
 fn deploy(cluster: &Cluster, kind: Kind) -> Result<()> {
     let name = kind.namespace();
-    let namespace = json!({"name": name, "labels": kind.label()});
-    cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace}).to_string())?;
-    let mut objects = vec![pod("client", 1, &["pause"])];
+    cluster.apply(&namespace(name, &kind.label()).to_string())?;
+    let mut objects = vec![pod("client", &json!({}), 1, &["pause"])];
     for node in NODES {
-        let server = format!("server-{node}");
-        objects.push(pod(&server, node, &["echo-http", "--name", &server, "--port", "8080"]));
-        objects.push(json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": server},
-            "spec": {"selector": {"app": server}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-        }));
+        let (server, labels) = (format!("server-{node}"), json!({"app": format!("server-{node}")}));
+        objects.push(pod(&server, &labels, node, &["echo-http", "--name", &server, "--port", "8080"]));
+        objects.push(service(&server, &labels));
     }
+    cluster.apply_in(name, &list(&objects))?;
     if kind != Kind::NoMesh {
-        objects.push(json!({
-            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default"},
-            "spec": {"mtls": {"mode": "STRICT"}},
-        }));
+        cluster.apply_in(name, STRICT)?;
     }
-    cluster.apply_in(name, &json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())?;
     ready(cluster, name, &["pod", "--all"])
-}
-
-fn pod(name: &str, node: u8, arguments: &[&str]) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {
-            "nodeName": format!("node{node}"), "terminationGracePeriodSeconds": 0,
-            "containers": [{
-                "name": "app", "image": "localhost/bed-pod:1", "imagePullPolicy": "Never", "args": arguments,
-            }],
-        },
-    })
 }
 
 fn ready(cluster: &Cluster, namespace: &str, what: &[&str]) -> Result<()> {
@@ -160,7 +142,7 @@ fn starts(cluster: &Cluster) -> Result<Vec<(Kind, f64)>> {
     for round in 0..STARTS {
         for (kind, taken) in &mut taken {
             let name = format!("start-{round}");
-            let manifest = pod(&name, 2, &["pause"]).to_string();
+            let manifest = pod(&name, &json!({}), 2, &["pause"]).to_string();
             let start = Instant::now();
             cluster.apply_in(kind.namespace(), &manifest)?;
             ready(cluster, kind.namespace(), &["pod", &name])?;
@@ -221,8 +203,9 @@ fn enrol_many(cluster: &Cluster) -> Result<f64> {
     };
     let before = carried(cluster)?;
     cluster.kubectl(&["create", "namespace", "many"])?;
-    let pods: Vec<_> =
-        (1..=MANY).map(|n| pod(&format!("pod-{n}"), if n % 2 == 0 { 1 } else { 2 }, &["pause"])).collect();
+    let pods: Vec<_> = (1..=MANY)
+        .map(|n| pod(&format!("pod-{n}"), &json!({}), if n % 2 == 0 { 1 } else { 2 }, &["pause"]))
+        .collect();
     cluster.apply_in("many", &json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string())?;
     ready(cluster, "many", &["pod", "--all"])?;
     let start = Instant::now();
