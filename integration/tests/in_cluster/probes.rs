@@ -65,5 +65,7 @@ fn probed(name: &str, kind: &Value) -> Value {
     for field in ["startupProbe", "readinessProbe", "livenessProbe"] {
         pod["spec"]["containers"][0][field] = probe.clone();
     }
+    // However long it takes to start on a busy machine.
+    pod["spec"]["containers"][0]["startupProbe"]["failureThreshold"] = json!(60);
     pod
 }

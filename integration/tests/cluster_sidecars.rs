@@ -14,7 +14,7 @@ use orlop_integration::{Call, Cluster, Reply, until};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const STRICT: &str = include_str!("sidecars/strict.yaml");
+const STRICT: &str = include_str!("cluster_sidecars/strict.yaml");
 
 /// Who carries a pod's traffic. Also the name of its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Member {
 
     fn yaml(self) -> String {
         format!(
-            include_str!("sidecars/member.yaml"),
+            include_str!("cluster_sidecars/member.yaml"),
             namespace = self.kind.namespace(),
             node = self.node,
             service = self.service()
