@@ -38,6 +38,8 @@ pub(crate) enum Need {
     Envoy,
     /// The conformance suite of HTTP/2.
     Conformance,
+    /// Something that counts instructions.
+    InstructionCounter,
     /// A real istiod, and Istio's command line.
     Istiod,
     /// A Kubernetes, and the istiod that runs in it.
@@ -79,6 +81,9 @@ pub(crate) fn prepare(needs: &[Need]) -> Result<Vec<(&'static str, PathBuf)>> {
     }
     if needs.contains(&Need::Conformance) {
         programs.push((H2SPEC_ENV, go_program("conformance", "h2spec")?));
+    }
+    if needs.contains(&Need::InstructionCounter) {
+        package("valgrind", "valgrind", "tests count instructions with it")?;
     }
     if needs.contains(&Need::Istiod) {
         for (variable, name) in

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Need::Pods,
         Need::Envoy,
         Need::Conformance,
+        Need::InstructionCounter,
         Need::Istiod,
         Need::Cluster,
         Need::Sidecars,

@@ -89,7 +89,7 @@ pub fn virtual_host(routes: Vec<Route>) -> VirtualHost {
     VirtualHost {
         name: String::new(),
         domains: vec![Domain::Any],
-        routes: routes.into_iter().map(Arc::new).collect(),
+        routes: routes.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
         require_tls: false,
         retry_policy: None,
         include_request_attempt_count: false,

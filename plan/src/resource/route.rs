@@ -17,7 +17,7 @@ use super::header::{HeaderMatcher, HeaderMutations};
 use super::local_rate_limit::LocalRateLimit;
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
-use crate::route_match::VirtualHostIndex;
+use crate::route_match::{Routes, VirtualHostIndex};
 
 /// `RouteConfiguration`.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct VirtualHost {
     /// Lower-case domains.
     pub domains: Vec<Domain>,
     /// First match wins.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Routes,
     /// `require_tls`: a plaintext request is redirected to https.
     pub require_tls: bool,
     /// For routes without one of their own.

@@ -7,6 +7,7 @@
 mod header;
 mod metadata;
 mod path;
+mod routes;
 mod string;
 mod virtual_host_index;
 mod weighted;
@@ -19,6 +20,7 @@ use crate::resource::route::{Route, RouteConfiguration, RouteMatch, VirtualHost}
 
 pub use header::header_value;
 pub use path::query_parameter;
+pub use routes::Routes;
 pub use virtual_host_index::{DuplicateDomain, VirtualHostIndex};
 
 /// The head of a request as routes see it.
@@ -62,7 +64,7 @@ impl RouteConfiguration {
     /// The route that takes `request`; `None` is Envoy's 404 "no route". `random` decides runtime fractions.
     pub fn select(&self, request: &RequestHead<'_>, random: u64) -> Option<RouteSelection<'_>> {
         let virtual_host = self.virtual_host(request.authority)?;
-        let route = virtual_host.routes.iter().find(|route| route.route_match.matches(request, random))?;
+        let route = virtual_host.routes.find(request, random)?;
         Some(RouteSelection { virtual_host, route })
     }
 }

@@ -151,7 +151,7 @@ fn virtual_host(value: ProtoVirtualHost, max_body: usize, at: &At<'_>) -> Option
     Some(VirtualHost {
         name,
         domains: domains?,
-        routes: routes?,
+        routes: routes?.into(),
         require_tls,
         retry_policy,
         include_request_attempt_count,

@@ -24,6 +24,7 @@ mod policies;
 mod reference;
 mod refused_fields;
 mod regular_expressions;
+mod route_cost;
 mod route_matching;
 mod route_properties;
 mod secrets;

@@ -51,7 +51,7 @@ fn listener_clusters(listener: &Listener) -> Vec<String> {
 }
 
 fn route_clusters(routes: &RouteConfiguration) -> Vec<String> {
-    let routes = routes.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let routes = routes.virtual_hosts.iter().flat_map(|host| host.routes.iter());
     let name = |action: &Action| match action {
         Action::Route(action) => match &action.cluster {
             ClusterSpecifier::Cluster(name) => Some(name.to_string()),

@@ -1,11 +1,14 @@
 //! The compiled search against one that is as simple as Envoy's documentation.
 
+use envoy_types::pb::envoy::config::route::v3::RouteMatch;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use http::HeaderMap;
 use orlop_plan::route_match::RequestHead;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
+use proptest::sample::select;
 
-use crate::build::{flag, prefix, route_configuration, route_to, virtual_host};
+use crate::build::{flag, route_configuration, route_to, virtual_host};
 use crate::route_matching::accepted;
 
 /// Domains over a small alphabet, so that they meet.
@@ -64,18 +67,21 @@ proptest! {
         prop_assert_eq!(found, naive(&hosts, &authority, ignore_port));
     }
 
+    /// One by one, and by the index of many.
     #[test]
     fn the_route_is_the_first_that_matches(
-        prefixes in vec(("/[abAB/]{0,3}", any::<bool>()), 1..6),
+        wanted in vec((select(&KINDS[..]), "/[abAB/]{0,3}", any::<bool>()), 1..40),
         path in "/[abAB/]{0,5}",
         query in "(\\?[ab=&/]{0,4})?",
     ) {
-        let routes = prefixes.iter().enumerate().map(|(i, (text, case_sensitive))| {
+        let routes = wanted.iter().enumerate().map(|(i, (kind, text, case_sensitive))| {
             let mut route = route_to("a");
             route.name = i.to_string();
-            let mut route_match = prefix(text);
-            route_match.case_sensitive = flag(*case_sensitive);
-            route.r#match = Some(route_match);
+            route.r#match = Some(RouteMatch {
+                path_specifier: Some(kind.specifier(text)),
+                case_sensitive: flag(*case_sensitive),
+                ..RouteMatch::default()
+            });
             route
         });
         let config = accepted(route_configuration("r", vec![virtual_host("h", &["*"], routes.collect())]));
@@ -83,9 +89,46 @@ proptest! {
         let whole = format!("{path}{query}");
         let head = RequestHead { method: "GET", path_and_query: &whole, authority: "h", scheme: "http", headers: &headers };
         let found = config.select(&head, 0).map(|selection| selection.route.name.parse::<usize>().unwrap());
-        let expected = prefixes.iter().position(|(text, case_sensitive)| {
-            if *case_sensitive { path.starts_with(text) } else { path.to_lowercase().starts_with(&text.to_lowercase()) }
+        let expected = wanted.iter().position(|(kind, text, case_sensitive)| {
+            if *case_sensitive { kind.takes(text, &path) } else { kind.takes(&text.to_lowercase(), &path.to_lowercase()) }
         });
         prop_assert_eq!(found, expected);
     }
+}
+
+/// What a route asks of the path.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Exact,
+    Prefix,
+    SeparatedPrefix,
+}
+
+const KINDS: [Kind; 3] = [Kind::Exact, Kind::Prefix, Kind::SeparatedPrefix];
+
+impl Kind {
+    fn specifier(self, text: &str) -> PathSpecifier {
+        match self {
+            Self::Exact => PathSpecifier::Path(text.to_owned()),
+            Self::Prefix => PathSpecifier::Prefix(text.to_owned()),
+            Self::SeparatedPrefix => PathSpecifier::PathSeparatedPrefix(separated(text).to_owned()),
+        }
+    }
+
+    fn takes(self, text: &str, path: &str) -> bool {
+        match self {
+            Self::Exact => path == text,
+            Self::Prefix => path.starts_with(text),
+            Self::SeparatedPrefix => {
+                let rest = path.strip_prefix(separated(text));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+/// Such a prefix does not end in a slash.
+fn separated(text: &str) -> &str {
+    let text = text.trim_end_matches('/');
+    if text.is_empty() { "/a" } else { text }
 }
