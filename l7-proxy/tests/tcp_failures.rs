@@ -66,6 +66,20 @@ fn another_attempt_goes_to_another_endpoint() {
 }
 
 #[test]
+fn an_endpoint_is_reached_by_the_address_of_its_that_answers() {
+    for first in ["10.77.0.2:1", "10.77.0.99:80"] {
+        let pod = Pod::new();
+        let live = serve_name(pod.listen_outside("10.77.0.2:8080"), "live");
+        let about = EndpointAbout { additional_addresses: vec![live], ..EndpointAbout::default() };
+        let both = LbEndpoint { about: Arc::new(about), ..endpoint(first.parse().unwrap()) };
+        let proxied = served(&pod, eds("backend"), &[both]);
+
+        assert_eq!(read_all(&mut pod.connect(VIP)).unwrap(), "live", "{first} does not answer");
+        assert_eq!(proxied.stats().clusters["backend"].connect_failures, 0);
+    }
+}
+
+#[test]
 fn a_cluster_without_a_healthy_endpoint() {
     let pod = Pod::new();
     let unhealthy = LbEndpoint { health: HealthStatus::Unhealthy, ..live_endpoint(&pod) };

@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use orlop_shared_map::{SharedMap, Value};
 use serde::Serialize;
 
+use crate::resource::endpoint::Family;
+
 /// Where a workload's connection is going, as the application named it. `addr: None` is any address at this port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
@@ -45,6 +47,9 @@ pub struct BackendSet {
     pub limit: Option<ConnectionLimit>,
     /// Endpoints that get no new connections and may keep those that they have.
     pub resting: Vec<SocketAddr>,
+    /// The same by the endpoints' addresses of the other family, where each of them has one: the kernel cannot make an IPv4
+    /// connection one of IPv6.
+    pub other_family: Option<Arc<BackendSet>>,
 }
 
 /// One endpoint.
@@ -95,7 +100,15 @@ pub struct ConnectionLimit {
 impl BackendSet {
     /// Endpoints that are chosen by weight.
     pub fn weighted(backends: Vec<Backend>) -> Self {
-        Self { backends, choice: Choice::Weighted, limit: None, resting: Vec::new() }
+        Self { backends, choice: Choice::Weighted, limit: None, resting: Vec::new(), other_family: None }
+    }
+
+    /// For connections to an address: the set of its family, where there is one.
+    pub fn for_connections_to(self: &Arc<Self>, ip: IpAddr) -> Option<Arc<Self>> {
+        let is_for = |set: &&Arc<Self>| {
+            set.backends.first().is_some_and(|one| Family::of(one.address.ip()) == Family::of(ip))
+        };
+        std::iter::once(self).chain(&self.other_family).find(is_for).cloned()
     }
 
     /// Every endpoint that connections may be open to.

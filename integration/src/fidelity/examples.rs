@@ -139,6 +139,8 @@ fn one_of_message(name: &str) -> Value {
     match name {
         "config.cluster.v3.Cluster.SlowStartConfig" => json!({ "slow_start_window": "30s" }),
         "config.core.v3.Address" => address(),
+        "config.core.v3.ExtraSourceAddress" => json!({ "address": { "address": "::6" } }),
+        "config.endpoint.v3.Endpoint.AdditionalAddress" => json!({ "address": address() }),
         "config.core.v3.SocketAddress" => json!({ "address": "10.0.0.9" }),
         "config.core.v3.CidrRange" => json!({ "address_prefix": "10.0.0.0", "prefix_len": 8 }),
         "extensions.transport_sockets.tls.v3.TlsCertificate" => certificate(),
@@ -353,7 +355,7 @@ pub(super) fn of_field(field: &str) -> Vec<Value> {
         }
         "config.core.v3.SocketAddress.address" => vec![json!("10.0.0.9")],
         "config.core.v3.CidrRange.address_prefix" => vec![json!("11.0.0.0")],
-        "config.core.v3.BindConfig.source_address" => {
+        "config.core.v3.BindConfig.source_address" | "config.core.v3.ExtraSourceAddress.address" => {
             ["127.0.0.6", "10.0.0.9"].map(|address| json!({ "address": address })).into()
         }
         "config.cluster.v3.Cluster.TransportSocketMatch.transport_socket" => vec![json!({

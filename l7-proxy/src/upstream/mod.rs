@@ -4,6 +4,7 @@
 //! [`Picked`] host, a [`ConnectionPermit`], pooled connections. A cluster is immutable; when the plan brings another version
 //! of it, a successor is built that takes over the hosts whose addresses remain.
 
+mod addresses;
 mod assigned;
 mod circuit_breaker;
 mod cluster;

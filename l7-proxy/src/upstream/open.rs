@@ -2,6 +2,7 @@
 
 use tokio::time::{Instant, timeout_at};
 
+use super::addresses;
 use super::cluster::UpstreamCluster;
 use super::pick::Picked;
 use crate::dialer::{DialError, DialOptions};
@@ -65,11 +66,17 @@ async fn connect(
 ) -> Result<Stream, OpenError> {
     let options = DialOptions::from(&**cluster.cluster());
     let deadline = Instant::now() + options.timeout;
+    let (dialer, endpoint) = (&connection.pod.dialer, picked.host().endpoint());
     let source = connection.upstream_source();
-    let tcp = connection.pod.dialer.connect(picked.address(), source, options).await?;
+    let tcp = if source.is_some() || endpoint.about.additional_addresses.is_empty() {
+        dialer.connect(picked.address(), source, options).await?
+    } else {
+        // Boxed, so that hosts of one address do not carry its state.
+        Box::pin(addresses::connect(dialer, endpoint, options, deadline)).await?
+    };
     let Some(tls) = picked.tls() else { return Ok(Stream::Plain(tcp)) };
     // Boxed, so that plaintext does not carry its state.
-    let handshake = Box::pin(tls.connect(picked.host().endpoint(), alpn, tcp));
+    let handshake = Box::pin(tls.connect(endpoint, alpn, tcp));
     Ok(timeout_at(deadline, handshake).await.map_err(|_elapsed| OpenError::TlsTimeout)??)
 }
 

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::balance::{Availability, Health, PriorityLoad, effective_weight};
 use crate::kernel::{Backend, BackendSet, Choice, ConnectionLimit, Group, MAX_CHOICES};
 use crate::resource::FieldPath;
 use crate::resource::cluster::{Cluster, LbPolicy};
-use crate::resource::endpoint::{ClusterLoadAssignment, HealthStatus, LbEndpoint, LocalityLbEndpoints};
+use crate::resource::endpoint::{
+    ClusterLoadAssignment, Family, HealthStatus, LbEndpoint, LocalityLbEndpoints,
+};
 
 /// Why the kernel cannot choose.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,18 +100,32 @@ pub(super) fn backends(
             (Choice::Weighted, to_integers(fractions).ok_or_else(inexact)?)
         }
     };
-    let in_use = parts.iter().flat_map(|part| &part.endpoints);
-    let backends: Vec<_> = in_use
-        .zip(weights)
-        .map(|((_, endpoint), weight)| Backend { address: endpoint.address, weight })
-        .collect();
-    let rests = |address: &SocketAddr| backends.iter().all(|backend| backend.address != *address);
-    let all = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
-    let resting = all.map(|endpoint| endpoint.address).filter(rests).collect();
     let connections = cluster.circuit_breakers.max_connections;
     let limit = (limited && connections != u32::MAX)
         .then(|| ConnectionLimit { cluster: cluster.name.clone(), connections });
-    Ok(BackendSet { backends, choice, limit, resting })
+    let of = |family| -> Option<BackendSet> {
+        let in_use = parts.iter().flat_map(|part| &part.endpoints).zip(&weights);
+        let backend = |((_, endpoint), weight): (&(_, &LbEndpoint), &u64)| {
+            Some(Backend { address: endpoint.address_of(family)?, weight: *weight })
+        };
+        let backends: Vec<_> = in_use.map(backend).collect::<Option<_>>()?;
+        let rests = |address: &SocketAddr| backends.iter().all(|backend| backend.address != *address);
+        let all = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
+        let resting = all.filter_map(|endpoint| endpoint.address_of(family)).filter(rests).collect();
+        let (choice, limit) = (choice.clone(), limit.clone());
+        Some(BackendSet { backends, choice, limit, resting, other_family: None })
+    };
+    let first = parts.iter().flat_map(|part| &part.endpoints).next();
+    let family = first.map_or(Family::V4, |(_, endpoint)| Family::of(endpoint.address.ip()));
+    let other_family = of(family.other());
+    match (of(family), other_family) {
+        (Some(set), other) => Ok(BackendSet { other_family: other.map(Arc::new), ..set }),
+        (None, Some(other)) => Ok(other),
+        (None, None) => {
+            let what = "has endpoints of IPv4 alone beside ones of IPv6 alone";
+            Err(NotByKernel::Proxy(at("endpoints"), what))
+        }
+    }
 }
 
 /// What Envoy's balancer goes by, from priorities to localities.

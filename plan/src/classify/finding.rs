@@ -1,5 +1,6 @@
 //! What one way through a listener comes to, and how several come to one verdict.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +35,26 @@ impl<'a> Finding<'a> {
         (self.why)()
     }
 
+    /// What it comes to for connections to an address: those to endpoints of the other family are the proxy's.
+    pub(super) fn for_connections_to(self, ip: IpAddr, layer: Layer) -> Self {
+        let Some(backends) = self.backends.as_ref().filter(|_| self.path == Path::Kernel) else {
+            return self;
+        };
+        if let Some(backends) = backends.for_connections_to(ip) {
+            return Self { backends: Some(backends), ..self };
+        }
+        let cluster = self.destination();
+        let why = move || Reason {
+            resource: format!("cluster `{cluster}`"),
+            field: FieldPath::root().field("endpoints"),
+            cause: Cause::Cluster {
+                cluster: Arc::clone(&cluster),
+                what: "has endpoints without an address of the destination's family",
+            },
+        };
+        Self { path: layer.proxy(), why: Rc::new(why), backends: None, ..self }
+    }
+
     fn same_as(&self, other: &Self) -> bool {
         self.path == other.path && self.cluster == other.cluster
     }
@@ -59,6 +80,11 @@ impl Layer {
     }
 }
 
+/// The highest layer of them.
+pub(super) fn highest(findings: &[(Layer, Finding<'_>)]) -> Layer {
+    if findings.iter().any(|(layer, _)| *layer == Layer::Http) { Layer::Http } else { Layer::Tcp }
+}
+
 /// One finding for all chains that a connection may match. What differs is the proxy's to tell apart.
 pub(super) fn combine<'a>(
     findings: &[(Layer, Finding<'a>)],
@@ -67,8 +93,7 @@ pub(super) fn combine<'a>(
     let Some(((_, first), rest)) = findings.split_first() else {
         return no_chain(resource);
     };
-    let highest =
-        if findings.iter().any(|(layer, _)| *layer == Layer::Http) { Layer::Http } else { Layer::Tcp };
+    let highest = highest(findings);
     let mode = findings.iter().find_map(|(_, finding)| finding.mode.clone());
     let proxied = |path| findings.iter().map(|(_, finding)| finding).find(|finding| finding.path == path);
     if let Some(finding) = proxied(Path::L7Proxy).or_else(|| proxied(Path::TcpProxy)) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::chain::{ChainAt, chain_finding, routes};
-use super::finding::{Finding, Layer, combine, no_chain};
+use super::finding::{Finding, Layer, combine, highest, no_chain};
 use super::http::{asks, host_finding};
 use super::reach::address_of;
 use super::{Cause, Path, Reason, Scope, Served};
@@ -21,6 +21,7 @@ use crate::snapshot::{chains, host_clusters, listener_clusters};
 #[derive(Clone, Copy)]
 pub(super) struct Taken<'a> {
     listener: &'a Listener,
+    ip: Option<IpAddr>,
     port: Option<u16>,
     scope: Scope<'a>,
 }
@@ -29,7 +30,7 @@ pub(super) struct Taken<'a> {
 pub(super) fn taken(served: Served<'_>, frontend: Frontend) -> Option<Taken<'_>> {
     let outbound = &served.proxy.outbound;
     let port = frontend.port;
-    let taken = |listener, scope| Some(Taken { listener, port: Some(port), scope });
+    let taken = |listener, scope| Some(Taken { listener, ip: frontend.addr, port: Some(port), scope });
     let Some(ip) = frontend.addr else {
         if let Some(listener) = outbound.by_port.get(&port) {
             return taken(listener, Scope::Any);
@@ -49,7 +50,7 @@ pub(super) fn taken(served: Served<'_>, frontend: Frontend) -> Option<Taken<'_>>
 /// Who takes connections to destinations that have nobody of their own.
 pub(super) fn taken_elsewhere(served: Served<'_>) -> Option<Taken<'_>> {
     let listener = served.proxy.outbound.default.as_deref()?;
-    Some(Taken { listener, port: None, scope: Scope::All })
+    Some(Taken { listener, ip: None, port: None, scope: Scope::All })
 }
 
 /// No listener takes such connections.
@@ -86,7 +87,7 @@ pub(super) fn destinations(served: Served<'_>) -> BTreeSet<Frontend> {
 impl<'a> Taken<'a> {
     /// What the listener does with such connections.
     pub(super) fn finding(self, served: Served<'a>) -> Finding<'a> {
-        let Self { listener, port, scope } = self;
+        let Self { listener, ip, port, scope } = self;
         let named = port.filter(|port| own_ports(listener).any(|own| own == *port));
         let mut findings = Vec::new();
         let mut catch_all = false;
@@ -107,12 +108,16 @@ impl<'a> Taken<'a> {
             // What is not HTTP goes on to the address itself, which is the service's too.
             findings.retain(|(layer, finding)| *layer == Layer::Http || finding.path != Path::Passthrough);
         }
-        combine(&findings, resource)
+        let finding = combine(&findings, resource);
+        match ip {
+            Some(ip) => finding.for_connections_to(ip, highest(&findings)),
+            None => finding,
+        }
     }
 
     /// The clusters that it may lead to.
     pub(super) fn clusters(self, served: Served<'a>) -> BTreeSet<&'a Arc<str>> {
-        let Self { listener, scope, port: _ } = self;
+        let Self { listener, scope, ip: _, port: _ } = self;
         let routes = route_configurations(served, listener);
         let hosts = routes.flat_map(|routes| scope.hosts(routes));
         listener_clusters(listener).chain(hosts.flat_map(host_clusters)).collect()
@@ -120,7 +125,7 @@ impl<'a> Taken<'a> {
 
     /// The names that the destination goes by.
     pub(super) fn hosts(self, served: Served<'_>) -> Vec<String> {
-        let Self { listener, scope, port: _ } = self;
+        let Self { listener, scope, ip: _, port: _ } = self;
         if served.proxy.outbound.default.as_deref().is_some_and(|default| std::ptr::eq(default, listener)) {
             return Vec::new();
         }

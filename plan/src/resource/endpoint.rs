@@ -1,6 +1,6 @@
 //! `endpoint.v3.ClusterLoadAssignment`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Envoy's `overprovisioning_factor` in percent.
@@ -55,7 +55,7 @@ pub struct LbEndpoint {
 }
 
 /// What is known of an endpoint besides where it is.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct EndpointAbout {
     /// `endpoint.hostname`, for `auto_host_rewrite`; may be empty.
     pub hostname: String,
@@ -63,6 +63,45 @@ pub struct EndpointAbout {
     pub transport_socket_match: Vec<(String, String)>,
     /// `metadata["istio"]["workload"]`: `wl;ns;canonical;revision;cluster`; may be empty.
     pub workload: String,
+    /// `endpoint.additional_addresses`: further ones of the same host, as a rule of the other family.
+    pub additional_addresses: Vec<SocketAddr>,
+}
+
+impl LbEndpoint {
+    /// All its addresses, in the order in which they are to be tried.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.address).chain(self.about.additional_addresses.iter().copied())
+    }
+
+    /// The first of a family.
+    pub fn address_of(&self, family: Family) -> Option<SocketAddr> {
+        self.addresses().find(|address| Family::of(address.ip()) == family)
+    }
+}
+
+/// Of addresses; IPv4-mapped ones are IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The address's.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.to_canonical().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
 }
 
 impl EndpointAbout {

@@ -12,7 +12,9 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers as ProtoBreakers, Cluster as Proto, Filter, UpstreamConnectionOptions,
 };
-use envoy_types::pb::envoy::config::core::v3::{BindConfig, Metadata, TcpKeepalive as ProtoKeepalive};
+use envoy_types::pb::envoy::config::core::v3::{
+    BindConfig, ExtraSourceAddress, Metadata, SocketAddress, TcpKeepalive as ProtoKeepalive,
+};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::google::protobuf::{ListValue, Value, value::Kind};
 
@@ -320,25 +322,32 @@ fn bind(value: Option<BindConfig>, at: &At<'_>) -> Option<()> {
         validate_network_namespaces,
     } = value;
     refuse_set!(
-        at; freebind, socket_options, extra_source_addresses, additional_source_addresses, local_address_selector,
-        validate_network_namespaces
+        at; freebind, socket_options, additional_source_addresses, local_address_selector, validate_network_namespaces
     );
-    match source_address {
-        None => Some(()),
-        Some(source) => {
-            let at = at.field("source_address");
-            let address = socket_address(source, &at)?;
-            if address.port() != 0 {
-                return at.field("port_value").refuse("is not supported");
-            }
-            if OWN_SOURCES.contains(&address.ip()) {
-                at.no_effect("tells Envoy's own connections from a pod's, which takes no mark here");
-            } else {
-                at.not_yet("connections come from an address that the kernel chooses");
-            }
-            Some(())
-        }
+    let extra = at.field("extra_source_addresses").each(extra_source_addresses, extra_source);
+    source_address.map_or(Some(()), |source| source_of(source, &at.field("source_address")))?;
+    extra.map(drop)
+}
+
+/// That of the other family.
+fn extra_source(value: ExtraSourceAddress, at: &At<'_>) -> Option<()> {
+    let ExtraSourceAddress { address, socket_options } = value;
+    refuse_set!(at; socket_options);
+    let at = at.field("address");
+    at.required(address).and_then(|address| source_of(address, &at))
+}
+
+fn source_of(value: SocketAddress, at: &At<'_>) -> Option<()> {
+    let address = socket_address(value, at)?;
+    if address.port() != 0 {
+        return at.field("port_value").refuse("is not supported");
     }
+    if OWN_SOURCES.contains(&address.ip()) {
+        at.no_effect("tells Envoy's own connections from a pod's, which takes no mark here");
+    } else {
+        at.not_yet("connections come from an address that the kernel chooses");
+    }
+    Some(())
 }
 
 /// Network filters of upstream connections: only the exchange of peer metadata, which happens on mutual TLS alone.

@@ -89,13 +89,14 @@ pub(super) fn dns_discovery(
         return at_endpoints.field("endpoints").refuse("has not exactly one endpoint, as LOGICAL_DNS needs");
     }
     let mut endpoints = load_assignment(endpoints, &at_endpoints)?;
+    let mut all = endpoints.localities.iter().flat_map(|locality| &locality.endpoints);
+    if all.any(|endpoint| !endpoint.about.additional_addresses.is_empty()) {
+        return at_endpoints.field("endpoints").refuse("has additional addresses beside a name");
+    }
     let names: Vec<_> = names.into_iter().collect::<Option<_>>()?;
     let converted = endpoints.localities.iter_mut().flat_map(|locality| &mut locality.endpoints);
     for (endpoint, name) in converted.zip(&names).filter(|(endpoint, _)| endpoint.about.hostname.is_empty()) {
-        let EndpointAbout { hostname: _, transport_socket_match, workload } = &*endpoint.about;
-        let (transport_socket_match, workload) = (transport_socket_match.clone(), workload.clone());
-        let hostname = name.clone();
-        endpoint.about = Arc::new(EndpointAbout { hostname, transport_socket_match, workload });
+        endpoint.about = Arc::new(EndpointAbout { hostname: name.clone(), ..(*endpoint.about).clone() });
     }
     let refresh_rate = refresh_rate?;
     let failure_refresh_rate = match dns_failure_refresh_rate {

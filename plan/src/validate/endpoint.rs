@@ -1,11 +1,13 @@
 //! `endpoint.v3.ClusterLoadAssignment`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{
     HealthStatus as ProtoHealthStatus, Locality as ProtoLocality, Metadata,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
+use envoy_types::pb::envoy::config::endpoint::v3::endpoint::AdditionalAddress;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment as Proto, Endpoint, LbEndpoint as ProtoEndpoint,
@@ -116,10 +118,22 @@ fn lb_endpoint(value: ProtoEndpoint, at: &At<'_>) -> Option<LbEndpoint> {
         endpoint;
     no_effect!(at; "is of active health checks, which are refused"; health_check_config);
     no_effect!(at; "feeds statistics alone"; observability_name);
-    refuse_set!(at; additional_addresses);
+    let additional_addresses =
+        at.field("additional_addresses").each(additional_addresses, additional_address);
     let address = socket_addr(at.required(address)?, &at.field("address"));
-    let about = EndpointAbout { hostname, transport_socket_match: transport_socket_match?, workload };
+    let about = EndpointAbout {
+        hostname,
+        transport_socket_match: transport_socket_match?,
+        workload,
+        additional_addresses: additional_addresses?,
+    };
     Some(LbEndpoint { address: address?, health: health?, weight: weight?, about: Arc::new(about) })
+}
+
+fn additional_address(value: AdditionalAddress, at: &At<'_>) -> Option<SocketAddr> {
+    let AdditionalAddress { address } = value;
+    let at = at.field("address");
+    at.required(address).and_then(|address| socket_addr(address, &at))
 }
 
 /// Neighbours that are alike keep what is alike once: a node holds many endpoints, and most are replicas.

@@ -14,6 +14,7 @@ mod chain_matching;
 mod chain_properties;
 mod discovered_filters;
 mod duplicate_addresses;
+mod families;
 mod header_matching;
 mod incremental;
 mod kernel_equals_proxy;

@@ -14,7 +14,12 @@ fn an_endpoint_as_istiod_describes_it() {
         "endpoints": [{
             "locality": { "region": "r1", "zone": "z1" },
             "lb_endpoints": [{
-                "endpoint": { "address": { "socket_address": { "address": "10.0.0.1", "port_value": 8080 } } },
+                "endpoint": {
+                    "address": { "socket_address": { "address": "10.0.0.1", "port_value": 8080 } },
+                    "additional_addresses": [
+                        { "address": { "socket_address": { "address": "fd00::1", "port_value": 8080 } } },
+                    ],
+                },
                 "metadata": { "filter_metadata": {
                     "envoy.transport_socket_match": { "tlsMode": "istio" },
                     "istio": { "workload": "app-1;default;app;v1;Kubernetes" },
@@ -39,6 +44,7 @@ fn an_endpoint_as_istiod_describes_it() {
                 hostname: String::new(),
                 transport_socket_match: vec![("tlsMode".to_owned(), "istio".to_owned())],
                 workload: "app-1;default;app;v1;Kubernetes".to_owned(),
+                additional_addresses: vec!["[fd00::1]:8080".parse().unwrap()],
             }),
         }]
     );

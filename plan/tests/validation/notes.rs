@@ -33,14 +33,21 @@ fn a_field_without_effect_is_told_once_for_all_resources_that_have_it() {
 
 #[test]
 fn an_address_to_connect_from_is_told_unless_it_is_the_sidecars_own() {
-    let bound =
-        |address: &str| json!({ "upstream_bind_config": { "source_address": { "address": address } } });
-    let clusters = [cluster("inbound", &bound("127.0.0.6")), cluster("wish", &bound("10.0.0.9"))];
-    let (snapshot, _) = deliver(ResourceType::Cluster, clusters);
+    let bound = |v4: &str, v6: &str| {
+        let extra = json!([{ "address": { "address": v6 } }]);
+        json!({ "upstream_bind_config": { "source_address": { "address": v4 }, "extra_source_addresses": extra } })
+    };
+    let clusters = [
+        cluster("inbound", &bound("127.0.0.6", "::6")),
+        cluster("wish", &bound("10.0.0.9", "::6")),
+        cluster("wish of the other family", &bound("127.0.0.6", "fd00::9")),
+    ];
+    let (snapshot, outcome) = deliver(ResourceType::Cluster, clusters);
 
-    let told = snapshot.without_effect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].resource, "wish");
+    assert_eq!(outcome.errors, []);
+    let mut told: Vec<_> = snapshot.without_effect().iter().map(|note| note.resource.clone()).collect();
+    told.sort();
+    assert_eq!(told, ["wish", "wish of the other family"]);
 }
 
 #[test]
