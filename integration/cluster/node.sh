@@ -1,17 +1,17 @@
 #!/bin/bash
 # The first process of a test node, in pid, mount, net, ipc and uts namespaces of its own: whatever it starts ends with it.
 #
-#   node.sh DIRECTORY INDEX    (1: with the control plane)
+#   node.sh DIRECTORY INDEX KUBE_PROXY    (INDEX 1: with the control plane; KUBE_PROXY: its mode)
 #
 # DIRECTORY is the cluster's: what it was given (pki/, images/, the program `kubernetes`) and what it makes (nodeINDEX/).
 # `eth0` is moved in by whoever starts it. It is up when nodeINDEX/ready is there.
 set -euo pipefail
 
-cluster=$1 index=$2
+cluster=$1 index=$2 kube_proxy=$3
 here=$(cd "$(dirname "$0")" && pwd)
 name=node$index
 home=$cluster/$name pki=$cluster/pki
-address=10.99.0.$((index + 1)) control_plane=https://10.99.0.2:6443
+address=10.99.0.$((index + 1)) address6=fd99::$((index + 1)) control_plane=https://10.99.0.2:6443
 cgroup=$(basename "$cluster")-$name
 kubernetes=$cluster/kubernetes
 containerd=/run/containerd/containerd.sock
@@ -52,13 +52,17 @@ mount --make-rshared /
 
 ip link set lo up
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.forwarding=1
 ip addr add "$address/24" dev eth0
+ip addr add "$address6/64" dev eth0 nodad
 ip link set eth0 up
 ip route add default dev eth0
+ip -6 route add default dev eth0
 for peer in 1 2; do
-  [ "$peer" = "$index" ] || ip route add "10.244.$peer.0/24" via "10.99.0.$((peer + 1))"
+  [ "$peer" = "$index" ] && continue
+  ip route add "10.244.$peer.0/24" via "10.99.0.$((peer + 1))"
+  ip -6 route add "fd44:0:0:$peer::/64" via "fd99::$((peer + 1))"
 done
-sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 
 start() { # NAME COMMAND...
   local log=$home/log/$1.log
@@ -78,7 +82,7 @@ if [ "$index" = 1 ]; then
     --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --advertise-address="$address" --secure-port=6443 \
     --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" --client-ca-file="$pki/ca.crt" \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
-    --service-cluster-ip-range=10.96.0.0/16 --service-account-issuer=https://kubernetes.default.svc.cluster.local \
+    --service-cluster-ip-range=10.96.0.0/16,fd96::/108 --service-account-issuer=https://kubernetes.default.svc.cluster.local \
     --service-account-key-file="$pki/accounts.pub" --service-account-signing-key-file="$pki/accounts.key" \
     --kubelet-preferred-address-types=InternalIP --kubelet-certificate-authority="$pki/ca.crt" \
     --kubelet-client-certificate="$pki/admin.crt" --kubelet-client-key="$pki/admin.key"
@@ -103,8 +107,10 @@ for file in cpuset.cpus cpuset.mems; do
 done
 
 for file in containerd.toml kubelet.yaml kube-proxy.yaml cni/10-bridge.conflist; do
+  # What somebody has made of a file outlives the node's restart.
+  [ -e "$home/$file" ] && continue
   sed -e "s#@HOME@#$home#g; s#@PKI@#$pki#g; s#@NODE@#$name#g; s#@CGROUP@#$cgroup#g; s#@ETC@#$here/etc#g" \
-    -e "s#@PODS@#10.244.$index.0/24#g" "$here/etc/$(basename "$file")" >"$home/$file"
+    -e "s#@PODS@#10.244.$index.0/24#g; s#@PODS6@#fd44:0:0:$index::/64#g; s#@PROXY@#$kube_proxy#g" "$here/etc/$(basename "$file")" >"$home/$file"
 done
 start containerd containerd --config "$home/containerd.toml"
 wait_for ctr --address "$containerd" version
@@ -115,7 +121,7 @@ done
 own=/sys/fs/cgroup/unified/$cgroup/kubelet
 mkdir -p "$own"
 start kubelet bash -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$own" "$kubernetes" kubelet --config="$home/kubelet.yaml" --kubeconfig="$pki/$name.kubeconfig" \
-  --hostname-override="$name" --node-ip="$address" --root-dir="$home/kubelet" --cert-dir="$home/kubelet-pki"
+  --hostname-override="$name" --node-ip="$address,$address6" --root-dir="$home/kubelet" --cert-dir="$home/kubelet-pki"
 start kube-proxy "$kubernetes" kube-proxy --config="$home/kube-proxy.yaml"
 wait_for "$kubernetes" kubectl --kubeconfig="$pki/admin.kubeconfig" wait --for=condition=Ready "node/$name" --timeout=2s
 touch "$home/ready"

@@ -1,5 +1,6 @@
-//! What happens to a cluster in its life: pods come and go, istiod and the API server are away for a while, a node is drained.
-//! No request fails, and nothing is left behind.
+//! What happens to a cluster in its life: pods come and go, istiod and the API server are away for a while, a node loses its
+//! power and is drained. No request fails that Kubernetes alone would not fail, and nothing is left behind. kube-proxy is in its
+//! iptables mode.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -18,7 +19,7 @@ const SHOP: &str = include_str!("cluster_life/shop.yaml");
 
 #[test]
 fn pods_that_go_leave_nothing_and_outages_fail_no_request() -> Result<()> {
-    let cluster = Cluster::start(Programs::prepared()?)?;
+    let mut cluster = Cluster::start(Programs::prepared()?.with_iptables())?;
     cluster.install_istio()?;
     cluster.install_orlop()?;
     cluster.apply(SHOP)?;
@@ -33,6 +34,7 @@ fn pods_that_go_leave_nothing_and_outages_fail_no_request() -> Result<()> {
     nothing_failed(load, "while pods came and went")?;
     istiod_is_away(&cluster)?;
     the_api_server_is_away(&cluster)?;
+    a_node_comes_back(&mut cluster)?;
     a_node_is_drained(&cluster)
 }
 
@@ -99,6 +101,34 @@ fn the_api_server_is_away(cluster: &Cluster) -> Result<()> {
     let ready = ["rollout", "status", "deployment/mayfly", "--timeout=120s"];
     cluster.kubectl(&[&["-n", "shop"], &ready[..]].concat())?;
     nothing_failed(load, "while the API server was away")
+}
+
+/// As after a power cut, with pods that were there before.
+fn a_node_comes_back(cluster: &mut Cluster) -> Result<()> {
+    cluster.restart_node(2)?;
+    let call = Call { times: 20, fresh: true, ..call()? };
+    until("the servers of both nodes to answer in the mesh", PATIENCE, || {
+        let mut servers = BTreeSet::new();
+        for reply in cluster.http("shop/client", &call)? {
+            let echo = reply.echo()?;
+            ensure!(echo.headers.contains_key("x-forwarded-client-cert"), "{echo:?}");
+            servers.insert(echo.local.ip());
+        }
+        Ok((servers.len() == 2).then_some(()))
+    })?;
+    let load = load(cluster)?;
+    until("the agent to carry what is there, and nothing else", PATIENCE, || {
+        let on_node = ["pods", "-n", "shop", "--field-selector", "spec.nodeName=node2"];
+        let pods = cluster.get(&on_node)?;
+        let names = |list: Option<&Value>, name: &str| -> BTreeSet<String> {
+            let all = list.and_then(Value::as_array).into_iter().flatten();
+            all.filter_map(|one| Some(one.pointer(name)?.as_str()?.to_owned())).collect()
+        };
+        let status = cluster.status(2)?;
+        let (carried, there) = (status.get("workloads"), pods.get("items"));
+        Ok((names(carried, "/name") == names(there, "/metadata/name")).then_some(()))
+    })?;
+    nothing_failed(load, "after a node came back")
 }
 
 /// The client's is not, so that it can tell.

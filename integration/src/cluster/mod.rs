@@ -85,7 +85,8 @@ impl Cluster {
         ip(&["-n", &switch(&this.dir), "link", "add", "br0", "type", "bridge"])?;
         ip(&["-n", &switch(&this.dir), "link", "set", "br0", "up"])?;
         for index in 1..=NODES {
-            this.start_node(index)?;
+            let node = this.start_node(index)?;
+            this.nodes.push(node);
         }
         this.apply(include_str!("../../cluster/names.yaml"))?;
         this.kubectl(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"])?;
@@ -97,7 +98,7 @@ impl Cluster {
         std::mem::forget(self);
     }
 
-    fn start_node(&mut self, index: u8) -> Result<()> {
+    fn start_node(&self, index: u8) -> Result<Process> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/node.sh");
         let mut command = Command::new("unshare");
         command
@@ -105,7 +106,8 @@ impl Cluster {
             .args(["--propagation", "private"])
             .arg(script)
             .arg(&self.dir)
-            .arg(index.to_string());
+            .arg(index.to_string())
+            .arg(self.programs.kube_proxy);
         let process = Process::spawn(&format!("node{index}"), &self.dir, &mut command)?;
         let unshare = process.id();
         let first = until("a node's first process", PATIENCE, || {
@@ -119,7 +121,20 @@ impl Cluster {
         ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
         let home = self.dir.join(format!("node{index}"));
         let process = process.ready_within(PATIENCE, |_| Ok(home.join("ready").exists()));
-        self.nodes.push(process.with_context(|| logs(&home))?);
+        process.with_context(|| logs(&home))
+    }
+
+    /// Takes the power from a node, and gives it back; returns when the node is ready. Not for the first one, which has the
+    /// control plane.
+    pub fn restart_node(&mut self, index: u8) -> Result<()> {
+        let node = usize::from(index).checked_sub(1).and_then(|at| self.nodes.get_mut(at));
+        node.with_context(|| format!("there is no node{index}"))?.kill()?;
+        remove_cgroups(&self.dir, index)?;
+        fs::remove_file(self.dir.join(format!("node{index}/ready")))?;
+        let again = self.start_node(index)?;
+        if let Some(node) = self.nodes.get_mut(usize::from(index).saturating_sub(1)) {
+            *node = again;
+        }
         Ok(())
     }
 
@@ -200,6 +215,11 @@ impl Cluster {
             // The image's name as it is, and no variant of it.
             "values.global.variant=",
         ])
+    }
+
+    /// Installs it so that services have addresses of both families.
+    pub fn install_istio_with_dual_stack(&self) -> Result<()> {
+        self.install_istio_with(&["values.pilot.env.ISTIO_DUAL_STACK=true"])
     }
 
     fn install_istio_with(&self, settings: &[&str]) -> Result<()> {
@@ -340,7 +360,9 @@ fn remove(dir: &Path) -> Result<()> {
         }
         until("a node to end", PATIENCE, || Ok((!ours()).then_some(())))?;
     }
-    remove_cgroups(dir)?;
+    for index in 1..=NODES {
+        remove_cgroups(dir, index)?;
+    }
     if Path::new("/run/netns").join(switch(dir)).exists() {
         ip(&["netns", "delete", &switch(dir)])?;
     }
@@ -348,19 +370,17 @@ fn remove(dir: &Path) -> Result<()> {
     until("the cluster's directory to be free", PATIENCE, || Ok(Some(fs::remove_dir_all(dir)?)))
 }
 
-/// Those of every hierarchy that bear the cluster's name; they are empty by now, or will be in a moment.
-fn remove_cgroups(dir: &Path) -> Result<()> {
-    let name = file_name(dir);
+/// Those of every hierarchy that bear the node's name; they are empty by now, or will be in a moment.
+fn remove_cgroups(dir: &Path, index: u8) -> Result<()> {
+    let name = format!("{}-node{index}", file_name(dir));
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-        for index in 1..=NODES {
-            let cgroup = hierarchy.path().join(format!("{name}-node{index}"));
-            until("a cgroup to be empty", PATIENCE, || {
-                if cgroup.exists() {
-                    finished(Command::new("find").arg(&cgroup).args(["-depth", "-type", "d", "-delete"]))?;
-                }
-                Ok(Some(()))
-            })?;
-        }
+        let cgroup = hierarchy.path().join(&name);
+        until("a cgroup to be empty", PATIENCE, || {
+            if cgroup.exists() {
+                finished(Command::new("find").arg(&cgroup).args(["-depth", "-type", "d", "-delete"]))?;
+            }
+            Ok(Some(()))
+        })?;
     }
     Ok(())
 }

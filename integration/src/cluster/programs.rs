@@ -21,6 +21,8 @@ pub struct Programs {
     pub(super) pod: PathBuf,
     pub(super) sidecar: Option<Sidecar>,
     pub(super) gateway_api: Option<PathBuf>,
+    /// The mode of kube-proxy.
+    pub(super) kube_proxy: &'static str,
 }
 
 /// What an injected sidecar is made of.
@@ -49,6 +51,7 @@ impl Programs {
             pod: workspace_binary("bed-pod")?,
             sidecar: None,
             gateway_api: None,
+            kube_proxy: "nftables",
         })
     }
 
@@ -60,6 +63,12 @@ impl Programs {
             bootstrap: prepared(SIDECAR_BOOTSTRAP_ENV)?,
         };
         Ok(Self { sidecar: Some(sidecar), ..self })
+    }
+
+    /// With kube-proxy in its oldest mode that is still in use.
+    #[must_use]
+    pub fn with_iptables(self) -> Self {
+        Self { kube_proxy: "iptables", ..self }
     }
 
     /// With the Gateway API's resource definitions, for [`super::Cluster::install_gateway_api`].

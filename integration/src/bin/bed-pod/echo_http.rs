@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::ready;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,9 +24,10 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use orlop_integration::traffic::{Echo, Headers};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use crate::doors::Doors;
 use crate::{Server, authorizer};
 
 /// What the kubelet calls of gRPC's health service.
@@ -43,14 +44,14 @@ struct State {
 }
 
 pub(crate) async fn serve(server: Server) -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, server.port)).await?;
+    let doors = Doors::open(server.port).await?;
     println!("listening");
     let state =
         Rc::new(State { name: server.name, connections: Cell::new(0), failed: RefCell::new(HashMap::new()) });
     LocalSet::new()
         .run_until(async {
             loop {
-                let (stream, peer) = listener.accept().await?;
+                let (stream, peer) = doors.accept().await?;
                 state.connections.set(state.connections.get() + 1);
                 let state = Rc::clone(&state);
                 tokio::task::spawn_local(async move {

@@ -1,19 +1,18 @@
 //! A TCP server that says who it is, then echoes.
 
-use std::net::Ipv4Addr;
-
 use anyhow::Result;
 use orlop_integration::traffic::Greeting;
 use tokio::io::{self, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::Server;
+use crate::doors::Doors;
 
 pub(crate) async fn serve(server: Server) -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, server.port)).await?;
+    let doors = Doors::open(server.port).await?;
     println!("listening");
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, _) = doors.accept().await?;
         let name = server.name.clone();
         tokio::spawn(async move {
             if let Err(e) = echo(stream, name).await {

@@ -4,6 +4,7 @@
 mod authorizer;
 mod client;
 mod dns;
+mod doors;
 mod echo_http;
 mod echo_tcp;
 mod enter;
