@@ -141,7 +141,7 @@ fn bootstrap_of(pod: &Pod, xds_socket: &Path, sds_socket: &Path) -> Value {
     json!({
         "node": {
             "id": format!("sidecar~{ip}~{name}.default~default.svc.cluster.local"),
-            "cluster": format!("{name}.default"),
+            "cluster": format!("{}.default", pod.labels().get("app").map_or(name, String::as_str)),
             "metadata": {
                 "ISTIO_VERSION": "1.31.0",
                 "NAME": name,

@@ -10,9 +10,11 @@ use orlop_plan::chain_match::{ConnectionFacts, select_chain};
 use orlop_plan::proxy::ProxyPlan;
 use orlop_plan::rbac;
 use orlop_plan::resource::listener::{FilterChain, Listener, TerminalFilter, TransportProtocol};
+use orlop_plan::resource::tracing::TracingProvider;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::PodLog;
+use crate::collect::Exporters;
 use crate::dialer::Dialer;
 use crate::http::{Mirrors, WorkerBuckets};
 use crate::stats::{Direction, PodCounters};
@@ -45,6 +47,8 @@ pub(crate) struct PodContext {
     pub(crate) series: Series,
     /// Its access logs.
     pub(crate) log: PodLog,
+    /// Its spans on their way to collectors.
+    pub(crate) spans: Exporters<TracingProvider>,
     /// How it and its peers learn about each other.
     pub(crate) peers: PeerExchange,
     /// When the pod is released or the proxy goes.
@@ -96,6 +100,18 @@ pub(crate) struct TlsInfo {
 }
 
 impl ConnectionContext {
+    /// For what the pod itself asks, also where it is about a connection between these.
+    pub(crate) fn of_the_pod(pod: Rc<PodContext>, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            pod,
+            direction: Direction::Outbound,
+            peer,
+            local,
+            inspected: OnceCell::new(),
+            tls: OnceCell::new(),
+        }
+    }
+
     /// As policies see it.
     pub(crate) fn facts(&self) -> rbac::Connection<'_> {
         let peer = self.tls.get().and_then(|tls| tls.peer.as_ref()).map(Certificate::names);

@@ -59,6 +59,8 @@ pub struct PodFacts {
 pub struct Description {
     /// The node id that the control plane knows it by.
     pub node_id: String,
+    /// The cluster of that node: the service's name in traces.
+    pub node_cluster: String,
     /// The rest.
     pub metadata: PeerMetadata,
 }

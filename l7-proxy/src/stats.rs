@@ -313,6 +313,10 @@ pub(crate) struct PodCounters {
     pub(crate) log_lines: Counter,
     /// Lines of access logs for which there was no room.
     pub(crate) log_lines_lost: Counter,
+    /// Spans that a collector has taken.
+    pub(crate) spans_sent: Counter,
+    /// Spans for which there was no room, or that no collector took.
+    pub(crate) spans_dropped: Counter,
     flags: [Counter; ResponseFlag::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
     /// Of Istio's metrics.
@@ -449,6 +453,10 @@ pub struct PodStats {
     pub access_log_lines: u64,
     /// Lines of access logs that were lost: the agent's output is not read as fast as they come, or is closed.
     pub access_log_lines_lost: u64,
+    /// Spans that a collector has taken.
+    pub spans_sent: u64,
+    /// Spans that were lost: collectors do not take them, or not as fast as they come.
+    pub spans_dropped: u64,
     /// Answered requests by class, `2xx`.
     pub requests: BTreeMap<&'static str, u64>,
     /// Envoy's response flags that occurred, by their short form.
@@ -512,6 +520,8 @@ impl PodStats {
         self.panics += counters.panics.get();
         self.access_log_lines += counters.log_lines.get();
         self.access_log_lines_lost += counters.log_lines_lost.get();
+        self.spans_sent += counters.spans_sent.get();
+        self.spans_dropped += counters.spans_dropped.get();
         add(&mut self.response_flags, ResponseFlag::ALL.map(ResponseFlag::short), &counters.flags);
         add(&mut self.refused, Refusal::ALL.map(Refusal::name), &counters.refusals);
         self.series_lost += counters.series.lost.get();

@@ -85,7 +85,7 @@ impl From<WorkloadNode> for Node {
         Self {
             message: core::Node {
                 id: format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.{domain}"),
-                cluster: format!("{name}.{namespace}"),
+                cluster: cluster(&workload),
                 metadata: Some(metadata(&workload)),
                 locality: workload.locality.clone(),
                 user_agent_name: "orlop".into(),
@@ -97,6 +97,18 @@ impl From<WorkloadNode> for Node {
             names: workload.dns_capture,
         }
     }
+}
+
+/// The labels that name an application to the program that starts Istio's sidecars, which has its own order.
+const APP_LABELS: [&str; 3] = ["app", "app.kubernetes.io/name", "service.istio.io/canonical-name"];
+
+/// The service that it is, as Istio's sidecars are told their own name: the application's, or else the workload's.
+fn cluster(workload: &WorkloadNode) -> String {
+    let WorkloadNode { name, namespace, workload_name, labels, .. } = workload;
+    let known = APP_LABELS.iter().find_map(|label| labels.get(*label)).unwrap_or(workload_name);
+    // The injector takes the pod for its own workload where nothing owns it.
+    let known = if known.is_empty() { name } else { known };
+    format!("{known}.{namespace}")
 }
 
 fn metadata(workload: &WorkloadNode) -> Struct {
@@ -169,6 +181,24 @@ mod tests {
 
         assert_eq!(metadata["INSTANCE_IPS"], text("10.77.0.1,fd77::1"));
         assert_eq!(metadata["LABELS"], structure(BTreeMap::from([("app".into(), text("client"))])));
+    }
+
+    #[test]
+    fn the_cluster_is_the_application_or_else_the_workload() {
+        let of = |labels, workload_name: &str| {
+            Node::from(WorkloadNode { labels, workload_name: workload_name.into(), ..workload() })
+                .message
+                .cluster
+        };
+        let labels = |labels: &[(&str, &str)]| {
+            labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let app = ("app", "client");
+        let kubernetes = ("app.kubernetes.io/name", "other");
+        assert_eq!(of(labels(&[app, kubernetes]), "client-v1"), "client.default");
+        assert_eq!(of(labels(&[kubernetes]), "client-v1"), "other.default");
+        assert_eq!(of(BTreeMap::new(), "client-v1"), "client-v1.default");
+        assert_eq!(of(BTreeMap::new(), ""), "client-0.default");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The labels of Istio's metrics, as Istio's proxies find them.
 
+use envoy_types::pb::envoy::config::core::v3 as core;
 use orlop_l7_proxy::Description;
 use orlop_l7_proxy::telemetry::{Peer, PeerMetadata};
 
@@ -37,7 +38,7 @@ pub(super) struct Ends {
 }
 
 /// What a workload is, to its peers and in its own metrics.
-pub(super) fn description(node: &Node, spec: &Workload, node_id: String) -> Description {
+pub(super) fn description(node: &Node, spec: &Workload, told: &core::Node) -> Description {
     let labels = &spec.labels;
     let metadata = PeerMetadata {
         name: spec.name.clone(),
@@ -49,7 +50,7 @@ pub(super) fn description(node: &Node, spec: &Workload, node_id: String) -> Desc
         app: canonical::app(labels).unwrap_or_default(),
         version: canonical::version(labels).unwrap_or_default(),
     };
-    Description { node_id, metadata }
+    Description { node_id: told.id.clone(), node_cluster: told.cluster.clone(), metadata }
 }
 
 impl End {

@@ -286,6 +286,10 @@ impl WorkloadStatus {
                 &format!("{lines_lost} lines lost, the agent's output is not read fast enough"),
             );
         }
+        let spans_dropped = self.proxy.as_ref().map_or(0, |proxy| proxy.spans_dropped);
+        if spans_dropped > 0 {
+            say("traces: ", &format!("{spans_dropped} spans lost, their collector does not take them"));
+        }
         let repaired = self.kernel.unwrap_or_default().repaired;
         if repaired > 0 {
             say("changed by somebody else and put back: ", &format!("{repaired} times"));

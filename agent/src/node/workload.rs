@@ -232,7 +232,7 @@ impl Workload {
             "{} is not a cgroup v2 folder",
             self.spec.cgroup.display()
         );
-        let description = description(&parts.config, &self.spec, self.node(parts, None).id().to_owned());
+        let description = description(&parts.config, &self.spec, self.node(parts, None).message());
         let facts = PodFacts {
             netns: Arc::clone(&netns),
             addresses: self.spec.addresses.clone(),

@@ -23,6 +23,8 @@ const FILE_ACCESS_LOG: &str = "envoy.extensions.access_loggers.file.v3.FileAcces
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 
+const STATIC_DETECTOR: &str =
+    "envoy.extensions.tracers.opentelemetry.resource_detectors.v3.StaticConfigResourceDetectorConfig";
 const HTTP_INSPECTOR: &str = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
 
 /// An extension's `typed_config`.
@@ -130,6 +132,10 @@ pub(super) fn of_message(name: &str) -> Vec<Value> {
         // What the example of a listener has.
         "config.listener.v3.ListenerFilter" => {
             vec![first, json!({ "name": "tls", "typed_config": typed(TLS_INSPECTOR, &json!({})) })]
+        }
+        // One of two services.
+        "config.trace.v3.OpenTelemetryConfig" => {
+            vec![first, json!({ "http_service": one_of_trace_message("config.core.v3.HttpService") })]
         }
         _ => vec![first],
     }
@@ -252,8 +258,41 @@ fn one_of_log_message(name: &str) -> Value {
         "config.accesslog.v3.AccessLogFilter" => {
             json!({ "response_flag_filter": { "flags": ["NR"] } })
         }
+        _ => one_of_trace_message(name),
+    }
+}
+
+fn one_of_trace_message(name: &str) -> Value {
+    match name {
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.Tracing" => {
+            json!({ "provider": { "name": "zipkin", "typed_config": zipkin() } })
+        }
+        "config.trace.v3.Tracing.Http" => json!({ "name": "zipkin", "typed_config": zipkin() }),
+        "config.trace.v3.ZipkinConfig" => json!({
+            "collector_cluster": "c", "collector_endpoint": "/s", "collector_endpoint_version": "HTTP_JSON",
+        }),
+        "config.trace.v3.OpenTelemetryConfig" => {
+            json!({ "grpc_service": { "envoy_grpc": { "cluster_name": "c" } } })
+        }
+        "config.core.v3.HttpService" => {
+            json!({ "http_uri": { "uri": "http://u/p", "cluster": "c", "timeout": "1s" } })
+        }
+        "type.tracing.v3.CustomTag" => json!({ "tag": "t", "literal": { "value": "v" } }),
+        "type.tracing.v3.CustomTag.Header" => json!({ "name": "x-test" }),
+        "type.tracing.v3.CustomTag.Metadata" => json!({
+            "kind": { "request": {} },
+            "metadata_key": {
+                "key": "envoy.filters.http.rbac",
+                "path": [{ "key": "istio_dry_run_allow_shadow_engine_result" }],
+            },
+        }),
         _ => json!({}),
     }
+}
+
+fn zipkin() -> Value {
+    let config = json!({ "collector_cluster": "c", "collector_endpoint_version": "HTTP_JSON" });
+    typed("envoy.config.trace.v3.ZipkinConfig", &config)
 }
 
 fn one_of_http_filter_message(name: &str) -> Value {
@@ -365,12 +404,16 @@ pub(super) fn of_field(field: &str) -> Vec<Value> {
         "config.cluster.v3.Cluster.MaglevLbConfig.table_size" => vec![json!(11)],
         "config.cluster.v3.Cluster.RingHashLbConfig.maximum_ring_size" => vec![json!(2000)],
         "config.cluster.v3.OutlierDetection.max_ejection_time" => vec![json!("400s")],
+        "config.trace.v3.OpenTelemetryConfig.resource_detectors" => vec![json!({
+            "name": "static",
+            "typed_config": typed(STATIC_DETECTOR, &json!({ "attributes": { "place": "here" } })),
+        })],
         "config.route.v3.WeightedCluster.total_weight" => vec![json!(1)],
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing" => {
             vec![
                 json!({}),
-                json!({ "custom_tags": [{ "tag": "x" }] }),
-                json!({ "provider": { "name": "zipkin" } }),
+                json!({ "custom_tags": [{ "tag": "x", "literal": { "value": "v" } }] }),
+                json!({ "provider": { "name": "zipkin", "typed_config": zipkin() } }),
             ]
         }
         _ => Vec::new(),
@@ -423,6 +466,7 @@ pub(super) fn extension_prefix(resource_type: ResourceType, field: &str) -> &'st
         {
             "envoy.extensions.filters.http."
         }
+        "config.trace.v3.Tracing.Http.typed_config" => "envoy.config.trace.",
         "extensions.filters.network.http_connection_manager.v3.RequestIDExtension.typed_config" => {
             "envoy.extensions.request_id."
         }

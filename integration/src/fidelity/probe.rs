@@ -84,8 +84,9 @@ struct Probe<'t> {
     descriptors: &'t Descriptors,
     resource_type: ResourceType,
     table: &'t mut Table,
-    /// Messages by the field that holds them and which example it is.
-    looked_into: BTreeSet<(String, String, usize)>,
+    /// Messages by the field that holds them, which example it is, and whether silence is explained there: what is said of a
+    /// message within one that has no effect is not all that there is to say.
+    looked_into: BTreeSet<(String, String, usize, bool)>,
 }
 
 /// What became of one value.
@@ -113,7 +114,8 @@ impl Probe<'_> {
         at: &Pointer,
         base: &Base,
     ) -> Result<()> {
-        if !self.looked_into.insert((message.full_name().to_owned(), holder.to_owned(), example)) {
+        let visit = (message.full_name().to_owned(), holder.to_owned(), example, base.silence_is_explained);
+        if !self.looked_into.insert(visit) {
             return Ok(());
         }
         let order = message.fields().map(|field| field.name().to_owned()).collect();

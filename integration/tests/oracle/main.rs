@@ -19,5 +19,6 @@ mod outliers;
 mod rate_limits;
 mod routes;
 mod tokens;
+mod traces;
 mod warm_up;
 mod ways;

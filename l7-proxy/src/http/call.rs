@@ -1,7 +1,6 @@
 //! Requests of the proxy's own, to an authorizer, say: to a cluster of the pod's and from the pod's own address, with nothing of
 //! the connection that they are made for.
 
-use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,6 @@ use super::head::RequestHead;
 use super::stream::StreamGuard;
 use super::timer::Timer;
 use crate::pod::ConnectionContext;
-use crate::stats::Direction;
 use crate::upstream::PickContext;
 
 /// The longest answer that is read.
@@ -67,14 +65,7 @@ pub(crate) async fn call(
     let cluster = pod.upstreams.cluster(&plan, cluster).ok_or(CallError::NoCluster)?;
     timeout_at(end.into(), cluster.resolved()).await.map_err(|_elapsed| CallError::NoAnswer)?;
     // It comes from the pod, also where it is about somebody who comes to the pod.
-    let own = Rc::new(ConnectionContext {
-        pod: Rc::clone(pod),
-        direction: Direction::Outbound,
-        peer: connection.peer,
-        local: connection.local,
-        inspected: OnceCell::new(),
-        tls: OnceCell::new(),
-    });
+    let own = Rc::new(ConnectionContext::of_the_pod(Rc::clone(pod), connection.peer, connection.local));
     let picked = cluster.pick(&PickContext::first(connection.local, None, &plan.secrets));
     let picked = picked.map_err(|_| CallError::NoHost)?;
     let permit = cluster.try_request().ok_or(CallError::NoHost)?;

@@ -156,8 +156,15 @@ impl ConnectionManager {
         if let (Some((_, selection)), Some(info)) = (selection, guard.info()) {
             info.routed(selection.route, &plan);
         }
+        let route = selection.map(|(_, selection)| &**selection.route);
+        if let Some(info) = guard.info().filter(|_| self.config.tracing_provider().is_some()) {
+            info.traced(&self.config, head, &self.connection, &self.counters, route);
+        }
         let mut passage = Passage::default();
         let filtered = self.filter(head, &mut body, &filters, selection, &mut passage).await;
+        if let Some(info) = guard.info() {
+            info.tried(std::mem::take(&mut passage.tried));
+        }
         if passage.delayed {
             guard.note(ResponseFlag::DelayInjected);
         }
@@ -263,7 +270,7 @@ impl ConnectionManager {
         let response = self.finish(reply.into_response(false), None, Instant::now());
         if let Some(mut log) = StreamLog::new(&self.config) {
             log.malformed(&response);
-            log.write(&self.connection, Duration::ZERO, 0, response.status.as_u16());
+            log.write(&self.connection, Duration::ZERO, 0, response.status.as_u16(), None);
         }
         response
     }
@@ -277,8 +284,9 @@ impl ConnectionManager {
         mut guard: StreamGuard,
     ) -> Response {
         let details = reply.details.clone();
-        let response = self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now());
+        let mut response = self.finish(reply.into_response(head.is_grpc()), Some(head), Instant::now());
         if let Some(info) = guard.info() {
+            info.trace().into_iter().for_each(|trace| trace.answered(&mut response.headers));
             info.sees(head);
             info.details(details);
             info.sent_nowhere(head);

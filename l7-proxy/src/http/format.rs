@@ -133,12 +133,17 @@ impl<'a> FormatContext<'a> {
         };
         let mut out = Vec::new();
         for part in parts {
-            match part {
-                FormatPart::Text(text) => out.extend_from_slice(text.as_bytes()),
-                FormatPart::Operator(operator) => self.value(operator, request).write(&mut out),
-            }
+            self.write_part(part, request, &mut out);
         }
         HeaderValue::try_from(out).ok()
+    }
+
+    /// One part of a text; what is not there is nothing.
+    pub(crate) fn write_part(&self, part: &FormatPart, request: Option<&RequestHead>, out: &mut Vec<u8>) {
+        match part {
+            FormatPart::Text(text) => out.extend_from_slice(text.as_bytes()),
+            FormatPart::Operator(operator) => self.value(operator, request).write(out),
+        }
     }
 
     /// What `operator` stands for.

@@ -22,6 +22,7 @@ mod hash_policy;
 mod head;
 mod header_mutation;
 mod local_reply;
+mod message;
 mod mirror;
 mod path;
 mod redirect;
@@ -47,11 +48,13 @@ use crate::tls::Stream;
 
 use connection_manager::ConnectionManager;
 
-pub(crate) use filter::{Buckets, WorkerBuckets, denied_by};
+pub(crate) use filter::{Buckets, Tried, WorkerBuckets, denied_by};
 pub(crate) use format::{End, FormatContext, FormatValue};
 pub(crate) use h1::WriteBuffer;
 pub(crate) use h2::Upload;
 pub(crate) use hash_policy::hash_of_address;
+pub(crate) use head::RequestHead;
+pub(crate) use message::{Message, send_message};
 pub(crate) use mirror::Mirrors;
 
 /// Serves one downstream connection until it ends or `cx.pod.drain` has started and it is idle.

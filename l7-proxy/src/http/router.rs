@@ -151,6 +151,9 @@ impl<'a> Routed<'a> {
         let context = self.manager.format_context(Some(name));
         attempts.levels.apply_to_request(head, &context);
         self.rewrite(head, weighted);
+        if let Some(trace) = attempts.guard.info().and_then(|info| info.trace()) {
+            trace.inject(&mut head.headers);
+        }
         let body = if self.action.mirrors.is_empty() {
             body
         } else {
@@ -349,6 +352,7 @@ impl<'a> Routed<'a> {
             guard.info().into_iter().for_each(|info| info.met(peer.clone()));
         }
         if let Some(info) = guard.info() {
+            info.trace().into_iter().for_each(|trace| trace.answered(&mut response.headers));
             info.details("via_upstream");
             info.over_tls(principal, picked.shows_certificate());
             info.answered(response.status, &response.headers);

@@ -1,4 +1,4 @@
-//! What is noted of a stream as it passes, for Istio's metrics and for access logs. Written by whoever handles the stream, read
+//! What is noted of a stream as it passes, for Istio's metrics, for access logs and for spans. Written by whoever handles the stream, read
 //! at its end.
 
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use orlop_plan::proxy::ProxyPlan;
@@ -16,19 +16,23 @@ use orlop_plan::resource::http_connection_manager::HttpConnectionManager;
 use orlop_plan::resource::route::{Action, ClusterSpecifier, Route};
 use orlop_plan::resource::telemetry::IstioStats;
 
+use super::filter::Tried;
 use super::head::RequestHead;
 use super::stream_log::StreamLog;
 use crate::pod::ConnectionContext;
-use crate::stats::{Direction, ResponseFlag, ResponseFlags};
+use crate::stats::{Direction, HttpCounters, ResponseFlag, ResponseFlags};
 use crate::telemetry::{Destination, Dimensions, GrpcFrames, Observed, Peer, Protocol};
+use crate::trace::StreamTrace;
 
 /// One stream's notes.
 #[derive(Debug)]
 pub(crate) struct StreamInfo {
     /// None where there are no metrics.
     stats: Option<Arc<IstioStats>>,
-    /// None where there is no log.
+    /// None where there is no log, and nothing is traced.
     log: Option<Box<StreamLog>>,
+    /// Of a stream that is not reported: headers alone.
+    trace: Option<Box<StreamTrace>>,
     started: Instant,
     is_grpc: bool,
     code: u16,
@@ -76,13 +80,14 @@ impl StreamInfo {
         started: Instant,
     ) -> Option<Box<Self>> {
         let (stats, log) = (config.stats().cloned(), StreamLog::new(config));
-        if stats.is_none() && log.is_none() {
+        if stats.is_none() && log.is_none() && config.tracing_provider().is_none() {
             return None;
         }
         let line = head.method.as_str().len() + head.path.len() + head.authority.len();
         Some(Box::new(Self {
             stats,
             log,
+            trace: None,
             started,
             is_grpc: head.is_grpc(),
             code: 0,
@@ -118,6 +123,41 @@ impl StreamInfo {
         {
             log.cluster = Some(Arc::clone(name));
         }
+    }
+
+    /// It is part of a trace, perhaps of one that nobody reports.
+    pub(crate) fn traced(
+        &mut self,
+        config: &Arc<HttpConnectionManager>,
+        head: &mut RequestHead,
+        connection: &ConnectionContext,
+        counters: &HttpCounters,
+        route: Option<&Route>,
+    ) {
+        let RequestHead { headers, authority, .. } = head;
+        let trace = StreamTrace::begin(config, headers, authority, connection, counters, route);
+        if trace.as_ref().is_some_and(|trace| trace.is_reported()) {
+            let log = self.log.get_or_insert_with(|| StreamLog::of(config));
+            log.began = SystemTime::now() - self.started.elapsed();
+            log.trace = trace;
+            self.sees(head);
+        } else {
+            self.trace = trace;
+        }
+    }
+
+    /// What becomes of the request by policies that are tried.
+    pub(crate) fn tried(&mut self, tried: [Option<Tried>; 2]) {
+        if let Some(log) = &mut self.log {
+            log.tried = tried;
+        }
+    }
+
+    /// Its part in a trace.
+    pub(crate) fn trace(&mut self) -> Option<&mut StreamTrace> {
+        let Self { log, trace, .. } = self;
+        let reported = log.as_mut().and_then(|log| log.trace.as_deref_mut());
+        reported.or(trace.as_deref_mut())
     }
 
     /// This attempt is the host's.
@@ -225,6 +265,9 @@ impl StreamInfo {
         let status = headers.get("grpc-status").filter(|_| self.is_grpc);
         if let Some(status) = status.and_then(|status| status.to_str().ok()?.parse().ok()) {
             self.grpc_status = Some(status);
+            if let (Some(log), Some(message)) = (&mut self.log, headers.get("grpc-message")) {
+                log.grpc_message = String::from_utf8_lossy(message.as_bytes()).into_owned();
+            }
         }
     }
 
@@ -240,8 +283,8 @@ impl StreamInfo {
     pub(crate) fn report(self, connection: &ConnectionContext, endpoint: Option<&Arc<EndpointAbout>>) {
         let took = self.started.elapsed();
         let received = self.upload.as_ref().map_or(0, |upload| upload.bytes.get());
-        if let Some(log) = &self.log {
-            log.write(connection, took, received + self.tunnelled, self.code);
+        if let Some(log) = self.log {
+            log.write(connection, took, received + self.tunnelled, self.code, self.grpc_status);
         }
         let Some(stats) = self.stats else { return };
         let protocol = match (self.is_grpc, self.code) {

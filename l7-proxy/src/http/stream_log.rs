@@ -1,4 +1,4 @@
-//! What is noted of a stream for access logs beside what metrics ask for, and the lines that become of it.
+//! What is noted of a stream for access logs and spans beside what metrics ask for, and what becomes of it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,17 +10,19 @@ use http::{HeaderMap, StatusCode};
 use orlop_plan::resource::http_connection_manager::HttpConnectionManager;
 
 use super::connection_manager::Response;
+use super::filter::Tried;
 use super::format::{End, FormatContext};
 use super::head::RequestHead;
 use crate::access_log;
 use crate::pod::ConnectionContext;
 use crate::stats::ResponseFlag;
+use crate::trace::{Finish, StreamTrace};
 
 /// One stream's notes.
 #[derive(Debug)]
 pub(crate) struct StreamLog {
     config: Arc<HttpConnectionManager>,
-    began: SystemTime,
+    pub(super) began: SystemTime,
     pub(super) request: Option<RequestHead>,
     pub(super) route: String,
     pub(super) cluster: Option<Arc<str>>,
@@ -32,15 +34,21 @@ pub(crate) struct StreamLog {
     pub(super) response: HeaderMap,
     pub(super) sent: u64,
     flags: Vec<ResponseFlag>,
+    pub(super) grpc_message: String,
+    /// Of policies that are tried: those that allow, and those that deny.
+    pub(super) tried: [Option<Tried>; 2],
+    pub(super) trace: Option<Box<StreamTrace>>,
 }
 
 impl StreamLog {
     /// Of a stream that begins, where the connection manager has logs.
     pub(super) fn new(config: &Arc<HttpConnectionManager>) -> Option<Box<Self>> {
-        if config.access_logs.is_empty() {
-            return None;
-        }
-        Some(Box::new(Self {
+        (!config.access_logs.is_empty()).then(|| Self::of(config))
+    }
+
+    /// Of a stream that is traced.
+    pub(super) fn of(config: &Arc<HttpConnectionManager>) -> Box<Self> {
+        Box::new(Self {
             config: Arc::clone(config),
             began: SystemTime::now(),
             request: None,
@@ -54,7 +62,10 @@ impl StreamLog {
             response: HeaderMap::new(),
             sent: 0,
             flags: Vec::new(),
-        }))
+            grpc_message: String::new(),
+            tried: [None, None],
+            trace: None,
+        })
     }
 
     /// Envoy writes flags in the order in which they were set.
@@ -73,7 +84,15 @@ impl StreamLog {
     }
 
     /// The stream is over. `code` is 0 where there was no response.
-    pub(super) fn write(&self, connection: &ConnectionContext, took: Duration, received: u64, code: u16) {
+    pub(super) fn write(
+        mut self,
+        connection: &ConnectionContext,
+        took: Duration,
+        received: u64,
+        code: u16,
+        grpc: Option<u16>,
+    ) {
+        let trace = self.trace.take();
         let end = End {
             took,
             received,
@@ -96,5 +115,9 @@ impl StreamLog {
             ..FormatContext::of(connection)
         };
         access_log::write(&self.config.access_logs, &context, &connection.pod);
+        if let Some(trace) = trace {
+            let grpc = grpc.map(|status| (status, self.grpc_message.as_str()));
+            trace.finish(&Finish { context: &context, grpc, tried: &self.tried });
+        }
     }
 }

@@ -51,11 +51,19 @@ pub(crate) enum FilterStat {
     ExtAuthzDisabled,
     /// Requests of which it wants changed what cannot be.
     ExtAuthzInvalid,
+    /// Requests that are traced because of their number.
+    TracingRandomSampling,
+    /// Requests that are traced because a proxy before says so.
+    TracingServiceForced,
+    /// Requests that are traced because the client wants it.
+    TracingClientEnabled,
+    /// Requests that are not traced.
+    TracingNotTraceable,
 }
 
 impl FilterStat {
     /// All, in the order of their counters.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::RbacAllowed,
         Self::RbacDenied,
         Self::RbacShadowAllowed,
@@ -79,6 +87,10 @@ impl FilterStat {
         Self::ExtAuthzFailureModeAllowed,
         Self::ExtAuthzDisabled,
         Self::ExtAuthzInvalid,
+        Self::TracingRandomSampling,
+        Self::TracingServiceForced,
+        Self::TracingClientEnabled,
+        Self::TracingNotTraceable,
     ];
 
     /// As Envoy writes it.
@@ -107,6 +119,10 @@ impl FilterStat {
             Self::ExtAuthzFailureModeAllowed => "ext_authz.failure_mode_allowed",
             Self::ExtAuthzDisabled => "ext_authz.disabled",
             Self::ExtAuthzInvalid => "ext_authz.invalid",
+            Self::TracingRandomSampling => "tracing.random_sampling",
+            Self::TracingServiceForced => "tracing.service_forced",
+            Self::TracingClientEnabled => "tracing.client_enabled",
+            Self::TracingNotTraceable => "tracing.not_traceable",
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::access_log::PodLog;
+use crate::collect::Reporter;
 use crate::http::Buckets;
 use crate::listener::accept_now;
 use crate::names::Names;
@@ -80,6 +81,8 @@ struct PodShared {
     loads: Arc<[AtomicUsize]>,
     /// What the pod says of itself to its peers.
     own: Told,
+    /// What it names itself in traces.
+    reporter: Reporter,
     log: PodLog,
 }
 
@@ -109,7 +112,7 @@ impl Workers {
     pub(crate) fn enrol(
         &self,
         name: &str,
-        PodFacts { netns, addresses: _, resolvers, description }: PodFacts,
+        PodFacts { netns, addresses, resolvers, description }: PodFacts,
         plan: Arc<ProxyPlan>,
         (listeners, acceptor, accepting): (PodListeners, usize, bool),
         log: PodLog,
@@ -121,6 +124,11 @@ impl Workers {
             name: name.into(),
             log,
             own: Told::new(&description.node_id, &description.metadata),
+            reporter: Reporter {
+                node_id: description.node_id.into(),
+                service: description.node_cluster.into(),
+                address: addresses.first().copied(),
+            },
             netns: Arc::clone(&netns),
             mark: self.mark,
             plan: Arc::new(ArcSwap::new(plan)),

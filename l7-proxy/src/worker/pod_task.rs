@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 
+use crate::collect::Exporters;
 use crate::dialer::Dialer;
 use crate::http::{Mirrors, WorkerBuckets};
 use crate::listener::{Accepted, Acceptor, pause_after, serve};
@@ -97,6 +98,7 @@ impl PodTask {
             series: Series::new(Arc::clone(&counters.series)),
             log: shared.log.clone(),
             peers: PeerExchange::new(shared.own.clone()),
+            spans: Exporters::new(shared.reporter.clone(), Arc::clone(&counters), |pod| &pod.spans),
             counters,
             drain,
             inbound_changed: Notify::new(),
@@ -247,6 +249,7 @@ impl PodTask {
         }
         self.connections.shutdown().await;
         self.pod.mirrors.shutdown().await;
+        self.pod.spans.finish(&self.pod).await;
     }
 
     /// Whether the last connection ended before `deadline`.

@@ -17,6 +17,7 @@ use orlop_plan::resource::route::{
     Action, ClusterSpecifier, DirectResponseAction, Domain, FilterConfigs, PathMatch, Route, RouteAction,
     RouteConfiguration, RouteMatch, VirtualHost,
 };
+use orlop_plan::resource::tracing::RequestId;
 use orlop_plan::route_match::VirtualHostIndex;
 
 use super::plan::listener;
@@ -67,7 +68,8 @@ pub fn manager(routes: RouteConfiguration) -> HttpConnectionManager {
         upgrades: vec!["websocket".to_owned()],
         strip_port: StripPort::Keep,
         access_logs: Vec::new(),
-        tracing: false,
+        tracing: None,
+        request_id: RequestId { pack_trace_reason: true, use_for_trace_sampling: true },
     }
 }
 
@@ -115,6 +117,8 @@ pub fn route(prefix: &str, action: Action) -> Route {
         action,
         headers: HeaderMutations::default(),
         filters: FilterConfigs::default(),
+        decorator: None,
+        tracing: None,
     }
 }
 

@@ -117,7 +117,7 @@ fn asks<T>(field: &'static str, what: impl Into<String>) -> Result<T, Asks> {
 }
 
 fn route_cluster(route: &Route) -> Result<&Arc<str>, Asks> {
-    let Route { name: _, route_match, action, headers, filters } = route;
+    let Route { name: _, route_match, action, headers, filters, decorator: _, tracing: _ } = route;
     if let Some(asked) = match_asks(route_match) {
         return Err(asked);
     }
@@ -266,7 +266,7 @@ pub(super) fn manager_asks(manager: &HttpConnectionManager) -> Option<(&'static 
     if !manager.access_logs.is_empty() {
         return Some(("access_log", "writes an access log of requests"));
     }
-    if manager.tracing {
+    if manager.tracing_provider().is_some() {
         return Some(("tracing", "traces requests"));
     }
     manager.http_filters.iter().find_map(|filter| match filter {

@@ -11,6 +11,7 @@ use super::local_rate_limit::LocalRateLimit;
 use super::rbac::{Rbac, RbacFilter};
 use super::route::RouteConfiguration;
 use super::telemetry::{IstioStats, PeerExchange};
+use super::tracing::{RequestId, Tracing, TracingProvider};
 
 /// `HttpConnectionManager`.
 #[derive(Debug)]
@@ -70,8 +71,10 @@ pub struct HttpConnectionManager {
     pub strip_port: StripPort,
     /// `access_log`: those that are written.
     pub access_logs: Vec<AccessLog>,
-    /// A tracing provider was asked for.
-    pub tracing: bool,
+    /// `tracing`
+    pub tracing: Option<Tracing>,
+    /// `request_id_extension`
+    pub request_id: RequestId,
 }
 
 impl HttpConnectionManager {
@@ -99,6 +102,11 @@ impl HttpConnectionManager {
             HttpFilter::Stats(stats) => Some(stats),
             _ => None,
         })
+    }
+
+    /// Where spans go; `None` where none are made.
+    pub fn tracing_provider(&self) -> Option<&Arc<TracingProvider>> {
+        self.tracing.as_ref()?.provider.as_ref()
     }
 
     /// How the ends of its requests learn about each other.

@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod cluster;
+pub mod collector;
 pub mod cors;
 pub mod dns_discovery;
 pub mod endpoint;
@@ -29,6 +30,7 @@ pub mod secret;
 pub mod tcp_proxy;
 pub mod telemetry;
 pub mod tls;
+pub mod tracing;
 
 mod error;
 

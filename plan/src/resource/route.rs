@@ -17,6 +17,7 @@ use super::header::{HeaderMatcher, HeaderMutations};
 use super::local_rate_limit::LocalRateLimit;
 use super::matcher::StringMatcher;
 use super::retry::RetryPolicy;
+use super::tracing::{Decorator, RouteTracing};
 use crate::route_match::{Routes, VirtualHostIndex};
 
 /// `RouteConfiguration`.
@@ -101,6 +102,10 @@ pub struct Route {
     pub headers: HeaderMutations,
     /// What it says to HTTP filters.
     pub filters: FilterConfigs,
+    /// `decorator`: what its spans are named.
+    pub decorator: Option<Decorator>,
+    /// `tracing`
+    pub tracing: Option<Box<RouteTracing>>,
 }
 
 /// `RouteMatch`: all of it must hold.

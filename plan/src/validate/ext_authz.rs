@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
-use envoy_types::pb::envoy::config::core::v3::{
-    ApiVersion, GrpcService, HeaderValue as ProtoHeader, HttpUri, http_uri,
-};
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, GrpcService, HttpUri, http_uri};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz_per_route::Override;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
@@ -17,10 +14,10 @@ use envoy_types::pb::envoy::r#type::matcher::v3::metadata_matcher::{PathSegment,
 use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{ListStringMatcher, MetadataMatcher, ValueMatcher};
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::at::{At, no_effect, refuse_set};
-use super::header::header_name;
+use super::grpc_service::{Called, grpc_service, header_to_add, named};
 use super::matcher::string_matcher;
 use super::scalar::{per_million, timeout};
 use crate::resource::ext_authz::{
@@ -220,21 +217,8 @@ fn by_policy(value: MetadataMatcher, rbac: &str, at: &At<'_>) -> Option<StringMa
 }
 
 fn grpc(value: GrpcService, at: &At<'_>) -> Option<(Authorizer, String, Duration)> {
-    let GrpcService { timeout: limit, initial_metadata, retry_policy, target_specifier } = value;
-    refuse_set!(at; retry_policy);
-    let limit = limit_of(limit, at);
-    let initial_metadata = at.field("initial_metadata").each(initial_metadata, header_to_add);
-    let EnvoyGrpc { cluster_name, authority, retry_policy, max_receive_message_length, skip_envoy_headers } =
-        match at.field("target_specifier").required(target_specifier)? {
-            TargetSpecifier::EnvoyGrpc(value) => value,
-            TargetSpecifier::GoogleGrpc(_) => return at.field("google_grpc").unsupported("is not supported"),
-        };
-    let at = at.field("envoy_grpc");
-    no_effect!(at; "is of headers that are not sent"; skip_envoy_headers);
-    refuse_set!(at; retry_policy, max_receive_message_length);
-    let authority = if authority.is_empty() { cluster_name.clone() } else { authority };
-    let cluster = named(cluster_name, &at.field("cluster_name"))?;
-    Some((Authorizer::Grpc { authority, initial_metadata: initial_metadata? }, cluster, limit?))
+    let Called { cluster, authority, initial_metadata, timeout } = grpc_service(value, limit_of, at)?;
+    Some((Authorizer::Grpc { authority, initial_metadata }, cluster, timeout))
 }
 
 fn http(value: ProtoHttp, at: &At<'_>) -> Option<(Authorizer, String, Duration)> {
@@ -287,23 +271,6 @@ fn http(value: ProtoHttp, at: &At<'_>) -> Option<(Authorizer, String, Duration)>
         client_headers_on_success: on_success?,
     };
     Some((Authorizer::Http(service), named(cluster, &at_uri.field("cluster"))?, limit?))
-}
-
-/// As text: operators are refused by name.
-fn header_to_add(value: ProtoHeader, at: &At<'_>) -> Option<(http::HeaderName, HeaderValue)> {
-    let ProtoHeader { key, value, raw_value } = value;
-    refuse_set!(at; raw_value);
-    let name = header_name(&key, &at.field("key"));
-    let at_value = at.field("value");
-    if value.contains('%') {
-        return at_value.unsupported("has operators, which are not supported here");
-    }
-    let value = HeaderValue::try_from(value).ok().or_else(|| at_value.refuse("is not a header's value"));
-    Some((name?, value?))
-}
-
-fn named(cluster: String, at: &At<'_>) -> Option<String> {
-    if cluster.is_empty() { at.refuse("is empty") } else { Some(cluster) }
 }
 
 /// Without an end, requests would wait for ever for a service that is stuck.

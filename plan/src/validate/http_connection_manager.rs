@@ -6,21 +6,19 @@ use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWith
 use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, HttpProtocolOptions};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType as ProtoCodec, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier as ProtoRoutes,
-    ServerHeaderTransformation, SetCurrentClientCertDetails, StripPortMode, Tracing, UpgradeConfig,
+    ServerHeaderTransformation, SetCurrentClientCertDetails, StripPortMode, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager as Proto, Rds, RequestIdExtension,
+    HttpConnectionManager as Proto, Rds,
 };
-use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::google::protobuf;
-use prost::Name;
 
 use super::access_log::access_logs;
 use super::at::{At, is_set, no_effect, refuse_set};
-use super::decode::Extension;
 use super::http_filter::http_filters;
 use super::route_configuration::route_configuration;
 use super::scalar::{expect_own_source, timeout};
+use super::tracing::{request_id, tracing as tracing_of};
 use super::upstream_http::{DEFAULT_IDLE_TIMEOUT, refuse_http2};
 use crate::resource::http_connection_manager::{
     ClientCertDetails, CodecType, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores,
@@ -83,7 +81,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         normalize_path,
         merge_slashes,
         path_with_escaped_slashes_action,
-        request_id_extension: request_id,
+        request_id_extension,
         local_reply_config,
         strip_matching_host_port,
         stream_error_on_invalid_http_message,
@@ -130,7 +128,7 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         timeout(request_headers_timeout, None, &at.field("request_headers_timeout"));
     let access_logs = access_logs(access_log, &at.field("access_log"));
     let upgrades = at.field("upgrade_configs").each(upgrade_configs, upgrade);
-    let request_id = request_id_extension(request_id, &at.field("request_id_extension"));
+    let request_id = request_id(request_id_extension, &at.field("request_id_extension"));
     let server_header =
         server_header(server_header_transformation, &at.field("server_header_transformation"));
     let escaped_slashes =
@@ -141,7 +139,10 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
     );
     let forward_client_cert =
         forward_client_cert(forward_client_cert_details, &at.field("forward_client_cert_details"));
-    let traces = traces(tracing, &at.field("tracing"));
+    let tracing = match tracing {
+        None => Some(None),
+        Some(value) => tracing_of(value, &at.field("tracing")).map(Some),
+    };
     let strip_port = match (strip_matching_host_port, strip_port_mode) {
         (_, Some(StripPortMode::StripAnyHostPort(true))) => StripPort::Any,
         (true, _) => StripPort::Matching,
@@ -152,7 +153,6 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         .required(route_specifier)
         .and_then(|routes| route_specifier_of(routes, at));
     let (idle_timeout, max_headers_count, underscores) = common?;
-    request_id?;
     request_timeout?;
     Some(HttpConnectionManager {
         stat_prefix,
@@ -184,7 +184,8 @@ pub(super) fn http_connection_manager(value: Proto, at: &At<'_>) -> Option<HttpC
         upgrades: upgrades?.into_iter().flatten().collect(),
         strip_port,
         access_logs: access_logs?,
-        tracing: traces,
+        tracing: tracing?,
+        request_id: request_id?,
     })
 }
 
@@ -198,17 +199,6 @@ fn unserved_timeout(value: Option<protobuf::Duration>, at: &At<'_>) -> Option<()
 
 fn bytes(kib: u32) -> usize {
     usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(1024)
-}
-
-/// Whether a provider is named: without one, sampling and tags have nothing to act on.
-fn traces(value: Option<Tracing>, at: &At<'_>) -> bool {
-    let Some(value) = value else { return false };
-    if value.provider.is_some() {
-        at.not_yet("no traces are made");
-        return true;
-    }
-    at.no_effect("refines a tracing provider, and none is named");
-    false
 }
 
 fn common(
@@ -277,18 +267,6 @@ fn upgrade(value: UpgradeConfig, at: &At<'_>) -> Option<Option<String>> {
         return at.field("upgrade_type").refuse("CONNECT is not supported");
     }
     Some(Some(upgrade_type))
-}
-
-/// A UUID; how it tells of sampling has no effect without traces.
-fn request_id_extension(value: Option<RequestIdExtension>, at: &At<'_>) -> Option<()> {
-    let Some(RequestIdExtension { typed_config: Some(any) }) = value else { return Some(()) };
-    let at = at.field("typed_config");
-    let extension = Extension::open(any, &at)?;
-    if extension.type_name() != UuidRequestIdConfig::full_name() {
-        return extension.refuse("request id extension", "", &at);
-    }
-    at.no_effect("says how a request id tells of sampling, and no traces are made");
-    Some(())
 }
 
 fn server_header(value: i32, at: &At<'_>) -> Option<ServerHeader> {

@@ -18,6 +18,7 @@ use super::per_filter_config::per_filter_config;
 use super::regex::{full_match, substitution};
 use super::route_action::route_action;
 use super::scalar::{optional_text, per_million, port};
+use super::tracing::{decorator as decorator_of, route_tracing};
 use crate::resource::header::HeaderMutations;
 use crate::resource::route::{
     Action, DirectResponseAction, FilterConfigs, PathMatch, QueryParameterMatcher, RedirectAction,
@@ -43,7 +44,14 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         action,
     } = value;
     no_effect!(at; "has no reader"; metadata);
-    no_effect!(at; "is of traces, and none are made"; decorator, tracing);
+    let decorator = match decorator {
+        None => Some(None),
+        Some(value) => decorator_of(value, &at.field("decorator")).map(Some),
+    };
+    let tracing = match tracing {
+        None => Some(None),
+        Some(value) => route_tracing(value, &at.field("tracing")).map(|tracing| Some(tracing.into())),
+    };
     no_effect!(at; "feeds statistics alone"; stat_prefix);
     let at_match = at.field("match");
     let route_match = at_match.required(r#match).and_then(|value| route_match(value, &at_match));
@@ -65,7 +73,15 @@ pub(super) fn route(value: Proto, max_body: usize, at: &At<'_>) -> Option<Route>
         at.refuse_route(&fields, &format!("route {name:?}"));
         (Action::Unsupported(fields), HeaderMutations::default(), FilterConfigs::default())
     });
-    Some(Route { name, route_match: route_match?, action, headers, filters })
+    Some(Route {
+        name,
+        route_match: route_match?,
+        action,
+        headers,
+        filters,
+        decorator: decorator?,
+        tracing: tracing?,
+    })
 }
 
 fn route_action_of(value: oneof::Action, max_body: usize, at: &At<'_>) -> Option<Action> {

@@ -25,5 +25,6 @@ mod route;
 mod secret;
 mod support;
 mod tls;
+mod tracing;
 mod unsupported_routes;
 mod virtual_host;

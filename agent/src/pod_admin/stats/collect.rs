@@ -167,6 +167,8 @@ struct Proxy<'a> {
     tcp_bytes_received: u64,
     tcp_bytes_sent: u64,
     panics: u64,
+    spans_sent: u64,
+    spans_dropped: u64,
     response_flags: &'a BTreeMap<&'static str, u64>,
     refused: &'a BTreeMap<&'static str, u64>,
 }
@@ -179,6 +181,8 @@ impl<'a> From<&'a PodStats> for Proxy<'a> {
             tcp_bytes_received: stats.bytes_received,
             tcp_bytes_sent: stats.bytes_sent,
             panics: stats.panics,
+            spans_sent: stats.spans_sent,
+            spans_dropped: stats.spans_dropped,
             response_flags: &stats.response_flags,
             refused: &stats.refused,
         }

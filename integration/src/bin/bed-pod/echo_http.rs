@@ -2,7 +2,7 @@
 //! `x-echo-status` the status, `x-echo-delay` milliseconds before the answer, `x-echo-bytes` a body of that length
 //! instead of the echo, `x-echo-fail-first: N/KEY` status 503 for the first N requests with that key, `x-echo-grpc: N` a gRPC
 //! message of the body, with the status N and what was asked in the trailers. Whoever asks for its health by gRPC
-//! (`grpc.health.v1`) is told that it serves.
+//! (`grpc.health.v1`) is told that it serves. Some paths are an authorizer's, and some a collector's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,11 +28,11 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
 use crate::doors::Doors;
-use crate::{Server, authorizer};
+use crate::{Server, authorizer, collector};
 
 /// What the kubelet calls of gRPC's health service.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// One message, not compressed, whose field 1 is `SERVING`.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
 
@@ -41,13 +41,18 @@ struct State {
     name: String,
     connections: Cell<u64>,
     failed: RefCell<HashMap<String, u32>>,
+    collected: collector::Collected,
 }
 
 pub(crate) async fn serve(server: Server) -> Result<()> {
     let doors = Doors::open(server.port).await?;
     println!("listening");
-    let state =
-        Rc::new(State { name: server.name, connections: Cell::new(0), failed: RefCell::new(HashMap::new()) });
+    let state = Rc::new(State {
+        name: server.name,
+        connections: Cell::new(0),
+        failed: RefCell::default(),
+        collected: collector::Collected::default(),
+    });
     LocalSet::new()
         .run_until(async {
             loop {
@@ -117,6 +122,9 @@ async fn answer(
     if head.uri.path() == authorizer::CHECK {
         return Ok(authorizer::answer(body));
     }
+    if let Some(answer) = state.collected.answer(head.uri.path(), &head.headers, body.clone()) {
+        return Ok(answer);
+    }
     let body_bytes = body.len();
     if let Some(delay) = wish("x-echo-delay").and_then(|ms| ms.parse().ok()) {
         tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -162,7 +170,10 @@ fn health() -> Response<UnsyncBoxBody<Bytes, Infallible>> {
     grpc(SERVING, HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]))
 }
 
-fn grpc(message: impl Into<Bytes>, trailers: HeaderMap) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+pub(crate) fn grpc(
+    message: impl Into<Bytes>,
+    trailers: HeaderMap,
+) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
     let body = Full::new(message.into()).with_trailers(ready(Some(Ok(trailers)))).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod client;
+mod collector;
 mod dns;
 mod doors;
 mod echo_http;

@@ -15,7 +15,7 @@ mod rbac;
 
 pub(crate) use grpc_web::{Base64Body, GrpcWebEncoder};
 pub(crate) use local_rate_limit::{Buckets, WorkerBuckets};
-pub(crate) use rbac::denied_by;
+pub(crate) use rbac::{Tried, denied_by};
 
 use http::StatusCode;
 use orlop_plan::rbac::{Answer, decide};
@@ -83,6 +83,8 @@ pub(super) struct Passage {
     metadata: Option<Box<Value>>,
     /// The policy that leaves the request to an authorizer.
     policy: Option<String>,
+    /// What becomes of the request by policies that are tried, where a span may tell: those that allow, those that deny.
+    pub(super) tried: [Option<Tried>; 2],
     /// What an authorizer says in the answer.
     granted: Option<ext_authz::Granted>,
     /// What a client is told of its limit.
@@ -119,8 +121,9 @@ impl Passage {
                     jwt_authn::decode(filter, head, context, &mut self.metadata)?;
                 }
                 HttpFilter::Rbac(filter) => {
-                    let metadata = self.metadata.as_deref().unwrap_or(&Value::Null);
-                    rbac::decode(filter, head, context, metadata, &mut self.policy)?;
+                    let Self { metadata, policy, tried, .. } = &mut *self;
+                    let metadata = metadata.as_deref().unwrap_or(&Value::Null);
+                    rbac::decode(filter, head, context, metadata, (policy, tried))?;
                 }
                 HttpFilter::ExtAuthz(name, filter) => {
                     let Self { policy, granted, .. } = &mut *self;

@@ -14,13 +14,22 @@ use crate::stats::{FilterStat, Refusal};
 /// What a client is told whom a policy does not let in.
 pub(super) const ACCESS_DENIED: &str = "RBAC: access denied";
 
-/// The policy that leaves a request to an authorizer goes into `for_authorizers`.
+/// What becomes of a request by policies that are tried.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    /// The policy that matches.
+    pub(crate) policy: Option<String>,
+    /// Whether the request would pass.
+    pub(crate) passes: bool,
+}
+
+/// The policy that leaves a request to an authorizer goes into `for_authorizers`, what others come to into `tried`.
 pub(super) fn decode(
     filter: &RbacFilter,
     head: &RequestHead,
     context: FilterContext<'_>,
     metadata: &Value,
-    for_authorizers: &mut Option<String>,
+    (for_authorizers, tried): (&mut Option<String>, &mut [Option<Tried>; 2]),
 ) -> Result<(), Box<Stopped>> {
     let FilterContext { config, connection, counters, route: _ } = context;
     let request = Request {
@@ -38,6 +47,16 @@ pub(super) fn decode(
             *for_authorizers = Some(policy.name.clone());
         }
         counters.filter(FilterStat::of_shadow(filter.shadow_rules_stat_prefix, allowed));
+        let [of_allow, of_deny] = tried;
+        let place = match filter.shadow_rules_stat_prefix {
+            ShadowPrefix::DryRunAllow => Some(of_allow),
+            ShadowPrefix::DryRunDeny => Some(of_deny),
+            ShadowPrefix::None | ShadowPrefix::ExtAuthz => None,
+        };
+        if let Some(place) = place.filter(|_| config.tracing_provider().is_some()) {
+            *place =
+                Some(Tried { policy: decision.policy.map(|policy| policy.name.clone()), passes: allowed });
+        }
     }
     let Some(rules) = &filter.rules else { return Ok(()) };
     let decision = rules.decide(&request);
