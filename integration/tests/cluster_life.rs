@@ -128,6 +128,7 @@ fn a_node_comes_back(cluster: &mut Cluster) -> Result<()> {
         let (carried, there) = (status.get("workloads"), pods.get("items"));
         Ok((names(carried, "/name") == names(there, "/metadata/name")).then_some(()))
     })?;
+    sleep(OUTAGE);
     nothing_failed(load, "after a node came back")
 }
 
