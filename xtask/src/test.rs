@@ -48,11 +48,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     .collect();
     let (clusters, others): (Vec<_>, Vec<_>) =
         built()?.into_iter().partition(|test| test.name.contains("cluster"));
+    // A cluster's databases wait for the disk, which has all that was built still to be written.
+    rustix::fs::sync();
     let failed = thread::scope(|scope| {
-        // What a kubelet waits for has seconds, not as long as it takes.
-        let lanes = [(clusters, "0"), (others, "5")].map(|(lane, niceness)| {
+        let lanes = [clusters, others].map(|lane| {
             let programs = &programs;
-            scope.spawn(move || failures(&lane, niceness, programs))
+            scope.spawn(move || failures(&lane, programs))
         });
         let joined = lanes.map(|lane| lane.join().map_err(|panic| anyhow!("{panic:?}")).flatten());
         joined.into_iter().collect::<Result<Vec<_>>>()
@@ -72,6 +73,7 @@ struct TestProgram {
     path: PathBuf,
     /// The folder of its package, where Cargo runs tests.
     folder: PathBuf,
+    package: String,
 }
 
 /// Builds all test programs, and the binaries, which tests on the bed run as an operator does: at once, so that what both
@@ -102,21 +104,29 @@ fn program(message: &Value) -> Option<TestProgram> {
         name: text("/target/name")?.to_owned(),
         path: path.into(),
         folder: Path::new(text("/manifest_path")?).parent()?.to_owned(),
+        package: package_name(text("/package_id")?)?.to_owned(),
     })
 }
 
+/// Of `path+file:///FOLDER#NAME@VERSION`, or without `NAME@` where the folder bears the name
+/// (<https://doc.rust-lang.org/cargo/reference/pkgid-spec.html>).
+fn package_name(id: &str) -> Option<&str> {
+    let (folder, package) = id.rsplit_once('#')?;
+    package.split_once('@').map(|(name, _)| name).or_else(|| folder.rsplit('/').next())
+}
+
 /// Runs one after another, and names those that failed.
-fn failures(tests: &[TestProgram], niceness: &str, programs: &Programs) -> Result<Vec<String>> {
+fn failures(tests: &[TestProgram], programs: &Programs) -> Result<Vec<String>> {
     let mut failed = Vec::new();
     for test in tests {
         // Whoever waits for ever sees for what.
         println!("test: {} starts", test.name);
         let start = Instant::now();
-        let output = Command::new("nice")
-            .args(["-n", niceness])
-            .arg(&test.path)
+        let output = Command::new(&test.path)
             .current_dir(&test.folder)
+            // What Cargo says to tests.
             .env("CARGO_MANIFEST_DIR", &test.folder)
+            .env("CARGO_PKG_NAME", &test.package)
             .envs(programs)
             .env("RUST_TEST_THREADS", TESTS_AT_ONCE)
             .env("RUST_LIB_BACKTRACE", "0")
@@ -133,4 +143,15 @@ fn failures(tests: &[TestProgram], niceness: &str, programs: &Programs) -> Resul
         }
     }
     Ok(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_named_by_its_id_or_its_folder() {
+        assert_eq!(package_name("path+file:///here/agent#orlop-agent@0.1.0"), Some("orlop-agent"));
+        assert_eq!(package_name("path+file:///here/xtask#0.1.0"), Some("xtask"));
+    }
 }

@@ -86,7 +86,8 @@ pub fn eds(name: &str) -> Cluster {
     Cluster {
         name: name.into(),
         discovery: ClusterDiscovery::Eds { service_name: name.into() },
-        connect_timeout: Duration::from_secs(1),
+        // Envoy's; a busy machine loses a SYN, and the next comes after a second.
+        connect_timeout: Duration::from_secs(5),
         lb_policy: LbPolicy::RoundRobin,
         protocol: UpstreamProtocol::Http1,
         transport_socket: UpstreamTransportSocket::RawBuffer,

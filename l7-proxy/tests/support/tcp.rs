@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -68,11 +68,26 @@ pub fn serve_addresses(listener: TcpListener) -> SocketAddr {
     })
 }
 
+/// Connections that a server has accepted, for the test to have.
+pub struct Accepted(mpsc::Receiver<TcpStream>);
+
+impl Accepted {
+    /// The next one; the test fails where none comes.
+    pub fn recv(&self) -> Result<TcpStream, RecvTimeoutError> {
+        self.0.recv_timeout(PATIENCE)
+    }
+
+    /// Those that are there.
+    pub fn try_iter(&self) -> impl Iterator<Item = TcpStream> {
+        self.0.try_iter()
+    }
+}
+
 /// Hands each accepted connection to the test.
-pub fn accepted(listener: TcpListener) -> mpsc::Receiver<TcpStream> {
+pub fn accepted(listener: TcpListener) -> Accepted {
     let (send, receive) = mpsc::channel();
     serve(listener, move |stream, _| drop(send.send(stream)));
-    receive
+    Accepted(receive)
 }
 
 /// Everything until the end.
